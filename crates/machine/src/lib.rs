@@ -1,0 +1,42 @@
+//! A computer without an operating system.
+//!
+//! RAM, an MMU that walks page tables in that RAM, TLBs, a virtual clock and an event log. It knows
+//! nothing of processes, VMAs or system calls, and never calls software: whatever it refuses it
+//! returns as a value.
+//!
+//! Nouns: [`Ram`] (bytes), [`Geometry`] (the page-table format), [`Mmu`] (translation),
+//! [`TlbSpec`] (how big the TLBs are), [`FastTlb`] (what emitted code probes), [`EventLog`].
+//!
+//! Invariants
+//! 1. Bytes live in [`Ram`] only; page tables are bytes in it, in the real entry format.
+//! 2. Hardware never calls software: no callback, no reference to a memory manager.
+//! 3. No clock, randomness, thread or address of the host influences any result.
+#![no_std]
+
+extern crate alloc;
+
+mod access;
+mod addr;
+mod clock;
+mod counters;
+mod event;
+mod fast;
+mod geometry;
+mod machine;
+mod pte;
+mod ram;
+mod tlb;
+mod walk;
+
+pub use access::{Access, PageFault, Privilege, Refusal};
+pub use addr::{Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageSize, PhysAddr, VirtAddr, VirtRange};
+pub use clock::{CLOCK_DRAIN_BIT, CLOCK_READ, CLOCK_SHIFT, CLOCK_WRITE};
+pub use counters::{Counters, HitMiss};
+pub use event::{Event, EventLog, FaultLabel, Keep, Stamped};
+pub use fast::layout;
+pub use geometry::Geometry;
+pub use machine::{FastPath, Machine, MachineConfig, StaleCode};
+pub use pte::Pte;
+pub use ram::{Ram, RamError};
+pub use tlb::{Array, Large, LevelSpec, TlbMode, TlbSpec, tlb_default, tlb_preset, tlb_presets};
+pub use walk::{NoExecute, WalkControls, Walked, WriteProtect, find, walk};

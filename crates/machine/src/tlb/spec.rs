@@ -1,0 +1,105 @@
+//! How big the TLBs are: plain data.
+
+/// One set-associative array of entries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Array {
+    sets: u16,
+    ways: u16,
+}
+
+impl Array {
+    /// No entries at all.
+    pub const NONE: Self = Self { sets: 0, ways: 0 };
+
+    /// The largest number of ways.
+    pub const WAYS_MAX: u16 = 256;
+
+    /// An array of `sets` sets (a power of two) of `ways` ways, or `None` if there is no such.
+    pub const fn new(sets: u16, ways: u16) -> Option<Self> {
+        if !sets.is_power_of_two() || ways == 0 || ways > Self::WAYS_MAX {
+            return None;
+        }
+        Some(Self { sets, ways })
+    }
+
+    /// An array of `entries` entries and `ways` ways, for constant tables.
+    ///
+    /// # Panics
+    /// At compile time, if the numbers do not fit.
+    pub const fn of(entries: u16, ways: u16) -> Self {
+        assert!(entries % ways == 0, "entries are a multiple of ways");
+        match Self::new(entries / ways, ways) {
+            Some(array) => array,
+            None => panic!("the number of sets is a power of two"),
+        }
+    }
+
+    /// Number of sets.
+    pub const fn sets(self) -> usize {
+        self.sets as usize
+    }
+
+    /// Entries per set.
+    pub const fn ways(self) -> usize {
+        self.ways as usize
+    }
+
+    /// Number of entries.
+    pub const fn entries(self) -> usize {
+        self.sets() * self.ways()
+    }
+}
+
+/// Where a level keeps pages of one large size.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Large {
+    /// In the array of the 4 KiB pages.
+    Shared,
+    /// In an array of their own.
+    Own(Array),
+    /// Nowhere. A first level then holds the piece of the next smaller size that it has; a second
+    /// level does not hold the page.
+    Absent,
+}
+
+/// One level of TLB.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LevelSpec {
+    /// 4 KiB pages.
+    pub k4: Array,
+    /// 2 MiB and 4 MiB pages.
+    pub m2: Large,
+    /// 1 GiB pages.
+    pub g1: Large,
+}
+
+impl LevelSpec {
+    /// A level that does not exist.
+    pub const NONE: Self = Self { k4: Array::NONE, m2: Large::Absent, g1: Large::Absent };
+}
+
+/// The TLBs of one CPU core.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TlbSpec {
+    /// Short name for the command line.
+    pub name: &'static str,
+    /// Where the numbers come from, and where the model is simpler than the core.
+    pub source: &'static str,
+    /// First level for data.
+    pub l1d: LevelSpec,
+    /// First level for instructions.
+    pub l1i: LevelSpec,
+    /// Second level: for data, and for instructions unless `l2i` says otherwise.
+    pub l2: LevelSpec,
+    /// Second level for instructions, if it is separate.
+    pub l2i: Option<LevelSpec>,
+}
+
+/// Whether TLBs are modelled.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TlbMode {
+    /// Exactly, with these sizes.
+    Model(TlbSpec),
+    /// Not at all: walks happen when the engine's own cache of translations misses.
+    Off,
+}

@@ -1,0 +1,8 @@
+/* The smallest C program with a library. */
+#include <stdio.h>
+
+int main(void)
+{
+	puts("hello");
+	return 0;
+}

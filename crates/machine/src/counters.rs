@@ -42,3 +42,14 @@ pub struct Counters {
     /// Changes of the active address space.
     pub switches: u64,
 }
+
+/// How the fast path fared: differs between [`crate::FastPath`] modes, unlike [`Counters`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct FastStatistics {
+    /// Accesses that found their shadow slot taken by another page.
+    pub conflicts: u64,
+    /// How often the shadow's index grew by a bit.
+    pub mask_changes: u64,
+    /// Accesses that went through the model and filled a slot.
+    pub fills: u64,
+}

@@ -1,9 +1,30 @@
 //! What emitted code probes: the shadow of the modelled first-level TLB, in one array of words.
 //!
 //! The engine points a segment register at the words and reads and writes them directly; the
-//! [`layout`] is the contract. See the module text of `mmu` for what the words mean.
+//! [`layout`] is the contract. The machine itself keeps the stamps of TLB entries in the same
+//! array, behind the part that emitted code knows.
+//!
+//! ```text
+//! slot of addr = pext(addr, words[MASK_INDEX])
+//! hit          = addr + words[READ_TAG + slot] < 4096 (wrapping)   (WRITE_TAG for a store)
+//! on a hit     : words[STAMP + slot] = clock;  clock += 1 or CLOCK_WRITE
+//! byte         = words[HOST + slot] + (addr + tag)
+//! ```
+//!
+//! Invariants
+//! 1. A tag that is not poison is minus the base of a 4 KiB page whose index is the slot.
+//! 2. No address with index `i` hits poison in slot `i`, not even one that is less than 4,096
+//!    bytes below the poison's page. The poison of `i` is minus a page whose index differs from
+//!    `i` in the top bit, and the page below that differs from `i` in bit 12, because bit 12 is
+//!    always in the mask and is not the top bit of it.
+//! 3. The mask depends on the accesses made, on nothing else, and only grows.
 
-/// Word indexes into [`FastTlb::words`].
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::addr::{PAGE_SHIFT, VirtAddr};
+
+/// Word indexes into the shadow that emitted code probes.
 pub mod layout {
     /// Words that belong to the engine alone.
     pub const ENGINE: usize = 0;
@@ -40,4 +61,283 @@ pub mod layout {
     pub const FETCH_STAMP: usize = FETCH_RESIDENT + FETCH_SLOTS + PAD;
     /// First word that is private to the machine.
     pub const END: usize = FETCH_STAMP + FETCH_SLOTS + PAD;
+}
+
+/// The shadow's bits of the page number before any conflict: address bits 12 to 20.
+const FIRST_BITS: u32 = 9;
+/// Address bits that may join the mask.
+const EXTRA_BITS: usize = 3;
+const _: () = assert!(1 << (FIRST_BITS + EXTRA_BITS as u32) == layout::SLOTS);
+/// Conflicts after which the mask grows.
+const CONFLICTS_MAX: u32 = 256;
+
+/// Where a 4 KiB page is, for [`FastTlb::fill`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FastPage {
+    /// First byte of the page.
+    pub(crate) base: u64,
+    /// Host address of its frame.
+    pub(crate) host: u64,
+    /// Whether stores may take the fast path.
+    pub(crate) is_writable: bool,
+}
+
+/// The words and how their data slots are indexed.
+#[derive(Debug)]
+pub(crate) struct FastTlb {
+    pub(crate) words: Vec<u64>,
+    poison: Vec<u64>,
+    /// Address bits in the mask above the first nine, ascending; the rest unused.
+    extra_shifts: [u32; EXTRA_BITS],
+    extra_masks: [u64; EXTRA_BITS],
+    extra_count: usize,
+    conflicts: u32,
+    conflicts_total: u64,
+    fills: u64,
+}
+
+impl FastTlb {
+    /// An empty shadow with `private_words` words behind the layout.
+    pub(crate) fn new(private_words: usize) -> Self {
+        let mut fast = Self {
+            words: vec![0; layout::END + private_words],
+            poison: vec![0; layout::SLOTS],
+            extra_shifts: [0; EXTRA_BITS],
+            extra_masks: [0; EXTRA_BITS],
+            extra_count: 0,
+            conflicts: 0,
+            conflicts_total: 0,
+            fills: 0,
+        };
+        fast.install_mask();
+        fast
+    }
+
+    /// The slot of an address: `pext(addr, mask)`.
+    #[inline]
+    pub(crate) fn index(&self, addr: VirtAddr) -> usize {
+        let addr = addr.as_u64();
+        let mut index = addr >> PAGE_SHIFT & ((1 << FIRST_BITS) - 1);
+        for (position, (shift, mask)) in self.extra_shifts.iter().zip(&self.extra_masks).enumerate()
+        {
+            index |= (addr >> shift & mask) << (FIRST_BITS as usize + position);
+        }
+        index as usize
+    }
+
+    /// Slots in use with the present mask.
+    pub(crate) fn slot_count(&self) -> usize {
+        1 << (FIRST_BITS as usize + self.extra_count)
+    }
+
+    /// Whether the slot holds a page other than the one at `base`.
+    #[inline]
+    pub(crate) fn is_taken_by_other(&self, slot: usize, base: u64) -> bool {
+        let tag = self.words[layout::READ_TAG + slot];
+        tag != base.wrapping_neg() && tag != self.poison[slot]
+    }
+
+    /// Whether loads of the page at `base` take the fast path.
+    #[inline]
+    pub(crate) fn is_readable(&self, slot: usize, base: u64) -> bool {
+        self.words[layout::READ_TAG + slot] == base.wrapping_neg()
+    }
+
+    /// Lets emitted code hit the page, last used at `stamp`.
+    #[inline]
+    pub(crate) fn fill(&mut self, slot: usize, page: FastPage, stamp: u64) {
+        let tag = page.base.wrapping_neg();
+        let poison = self.poison[slot & (layout::SLOTS - 1)];
+        let slot = slot & (layout::SLOTS - 1);
+        let words = self.words.first_chunk_mut::<{ layout::END }>();
+        let words = words.expect("the words cover the layout");
+        words[layout::READ_TAG + slot] = tag;
+        words[layout::WRITE_TAG + slot] = if page.is_writable { tag } else { poison };
+        words[layout::HOST + slot] = page.host;
+        words[layout::STAMP + slot] = stamp;
+        self.fills += 1;
+    }
+
+    /// Lets nothing hit the slot any more.
+    #[inline]
+    pub(crate) fn poison(&mut self, slot: usize) {
+        let poison = self.poison[slot];
+        self.words[layout::READ_TAG + slot] = poison;
+        self.words[layout::WRITE_TAG + slot] = poison;
+    }
+
+    /// Lets nothing hit any slot any more.
+    pub(crate) fn poison_all(&mut self) {
+        let count = self.slot_count();
+        let poison = &self.poison[..count];
+        self.words[layout::READ_TAG..][..count].copy_from_slice(poison);
+        self.words[layout::WRITE_TAG..][..count].copy_from_slice(poison);
+    }
+
+    /// Lets no store hit the frame at host address `host`.
+    pub(crate) fn poison_stores_to(&mut self, host: u64) {
+        for slot in 0..self.slot_count() {
+            if self.words[layout::HOST + slot] == host {
+                self.words[layout::WRITE_TAG + slot] = self.poison[slot];
+            }
+        }
+    }
+
+    /// Counts that the page at `base` found its slot taken; `true` if the mask should grow.
+    pub(crate) fn count_conflict(&mut self) -> bool {
+        self.conflicts += 1;
+        self.conflicts_total += 1;
+        self.conflicts >= CONFLICTS_MAX && self.extra_count < EXTRA_BITS
+    }
+
+    /// Adds to the mask the lowest address bit in which the page of `slot` and the one at `base`
+    /// differ, and poisons all slots. The caller has taken them from their owners.
+    pub(crate) fn grow_mask(&mut self, slot: usize, base: u64) {
+        let other = self.words[layout::READ_TAG + slot].wrapping_neg();
+        let bit = (other ^ base).trailing_zeros();
+        debug_assert!(bit >= PAGE_SHIFT + FIRST_BITS, "pages share an index");
+        self.conflicts = 0;
+        self.extra_shifts[self.extra_count] = bit;
+        self.extra_masks[self.extra_count] = 1;
+        self.extra_count += 1;
+        self.extra_shifts[..self.extra_count].sort_unstable();
+        self.install_mask();
+    }
+
+    /// Derives the mask word and the poison from the extra bits, and poisons all slots.
+    fn install_mask(&mut self) {
+        let first = ((1 << FIRST_BITS) - 1) << PAGE_SHIFT;
+        let extra = &self.extra_shifts[..self.extra_count];
+        self.words[layout::MASK_INDEX] = extra.iter().fold(first, |mask, bit| mask | 1 << bit);
+        let count = self.slot_count();
+        let top = count as u64 / 2;
+        for slot in 0..count {
+            let other = slot as u64 ^ top;
+            let mut page = (other & ((1 << FIRST_BITS) - 1)) << PAGE_SHIFT;
+            for (position, bit) in extra.iter().enumerate() {
+                page |= (other >> (FIRST_BITS as usize + position) & 1) << bit;
+            }
+            self.poison[slot] = page.wrapping_neg();
+        }
+        self.poison_all();
+    }
+
+    /// Conflicts so far, changes of the mask, and fills of slots.
+    pub(crate) fn statistics(&self) -> (u64, usize, u64) {
+        (self.conflicts_total, self.extra_count, self.fills)
+    }
+}
+
+/// Bytes from the start of the page at `base` up to `addr`, as a tag makes emitted code see it.
+#[cfg(test)]
+pub(crate) const fn probe(addr: u64, tag: u64) -> bool {
+    addr.wrapping_add(tag) < 4096
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `pext` as the manual defines it.
+    fn pext(value: u64, mask: u64) -> usize {
+        let mut result = 0;
+        let mut position = 0;
+        for bit in 0..64 {
+            if mask >> bit & 1 == 1 {
+                result |= (value >> bit & 1) << position;
+                position += 1;
+            }
+        }
+        result as usize
+    }
+
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    /// Every mask that can grow by these bits.
+    fn grown(bits: &[u32]) -> FastTlb {
+        let mut fast = FastTlb::new(0);
+        for bit in bits {
+            let page = FastPage { base: 1 << bit, host: 0, is_writable: true };
+            let slot = fast.index(VirtAddr::new(1 << bit));
+            fast.fill(slot, page, 1);
+            assert!(fast.is_taken_by_other(slot, 0));
+            fast.grow_mask(slot, 0);
+        }
+        fast
+    }
+
+    #[test]
+    fn index_is_pext_of_the_mask() {
+        let mut state = 7;
+        for bits in [&[][..], &[21], &[40, 21], &[30, 46, 25], &[56, 47, 22], &[21, 22, 23]] {
+            let fast = grown(bits);
+            assert_eq!(fast.slot_count(), 512 << bits.len());
+            for _ in 0..10_000 {
+                let addr = random(&mut state);
+                let index = fast.index(VirtAddr::new(addr));
+                assert_eq!(index, pext(addr, fast.words[layout::MASK_INDEX]));
+            }
+        }
+    }
+
+    #[test]
+    fn poison_is_never_hit() {
+        let mut state = 9;
+        for bits in [&[][..], &[21], &[40, 21], &[30, 46, 25], &[56, 47, 22]] {
+            let fast = grown(bits);
+            for slot in 0..fast.slot_count() {
+                let tag = fast.words[layout::READ_TAG + slot];
+                assert_eq!(tag, fast.words[layout::WRITE_TAG + slot]);
+                let poison_page = tag.wrapping_neg();
+                let check = |addr: u64| {
+                    if fast.index(VirtAddr::new(addr)) == slot {
+                        assert!(!probe(addr, tag), "{addr:#x} hits poison of {slot}");
+                        assert!(!probe(addr.wrapping_add(63), tag), "{addr:#x} + 63, {slot}");
+                    }
+                };
+                for near in -70i64..4100 {
+                    check(poison_page.wrapping_add_signed(near));
+                }
+                for _ in 0..50 {
+                    check(random(&mut state));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_filled_slot_is_hit_by_its_page_alone() {
+        let mut fast = FastTlb::new(0);
+        let base = 0x7fff_f000;
+        let slot = fast.index(VirtAddr::new(base));
+        fast.fill(slot, FastPage { base, host: 0x1000, is_writable: false }, 5);
+        let tag = fast.words[layout::READ_TAG + slot];
+        assert!(probe(base, tag) && probe(base + 4095, tag));
+        assert!(!probe(base - 1, tag) && !probe(base + 4096, tag));
+        assert!(!probe(base, fast.words[layout::WRITE_TAG + slot]));
+        fast.poison(slot);
+        assert!(!fast.is_readable(slot, base));
+    }
+
+    #[test]
+    fn no_two_arrays_have_equal_offset_in_a_page() {
+        let starts = [
+            layout::READ_TAG,
+            layout::WRITE_TAG,
+            layout::HOST,
+            layout::STAMP,
+            layout::FETCH_RESIDENT,
+            layout::FETCH_STAMP,
+        ];
+        for (position, start) in starts.iter().enumerate() {
+            for other in &starts[..position] {
+                assert_ne!(start % 512, other % 512);
+            }
+        }
+    }
 }

@@ -1,13 +1,23 @@
 //! One computer: RAM, MMU, clock and log behind one door.
 
 use crate::access::{Access, PageFault, Privilege};
-use crate::addr::{Frame, PhysAddr, VirtAddr, VirtRange};
-use crate::counters::Counters;
+use crate::addr::{Frame, PAGE_BYTES, PAGE_SHIFT, PageSize, PhysAddr, VirtAddr, VirtRange};
+use crate::clock::COSTS;
+use crate::counters::{Counters, FastStatistics};
 use crate::event::{EventLog, Keep};
 use crate::geometry::Geometry;
+use crate::mmu::Mmu;
 use crate::pte::Pte;
 use crate::ram::{Ram, RamError};
-use crate::tlb::TlbMode;
+use crate::stale::{StaleCode, StaleQueue};
+use crate::tlb::{TlbMode, tlb_default};
+use crate::walk;
+
+/// Ranges of more pages than this are flushed by flushing the whole address space.
+///
+/// # Source
+/// Linux `arch/x86/mm/tlb.c:tlb_single_page_flush_ceiling`.
+pub const FLUSH_CEILING_PAGES: u64 = 33;
 
 /// Whether the fast path is used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -17,15 +27,6 @@ pub enum FastPath {
     Filled,
     /// Reference mode: every access goes through the model.
     Empty,
-}
-
-/// Translated code that is no longer what its page says.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum StaleCode {
-    /// The mappings of these addresses changed.
-    Range(VirtRange),
-    /// The bytes of this frame changed.
-    Frame(Frame),
 }
 
 /// What a machine is made of.
@@ -45,6 +46,19 @@ pub struct MachineConfig {
     pub boot_seconds: u64,
 }
 
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            ram_bytes: 1 << 30,
+            geometry: Geometry::default(),
+            tlb: TlbMode::Model(*tlb_default()),
+            reference: FastPath::default(),
+            keep: Keep::HashOnly,
+            boot_seconds: 0,
+        }
+    }
+}
+
 /// A computer without an operating system.
 #[derive(Debug)]
 pub struct Machine {
@@ -52,104 +66,271 @@ pub struct Machine {
     pub ram: Ram,
     /// What happened.
     pub log: EventLog,
+    mmu: Mmu,
+    stale: StaleQueue,
+    advanced_ns: u64,
     config: MachineConfig,
 }
 
-#[expect(unused_variables, clippy::missing_errors_doc, clippy::todo, reason = "signatures first")]
-#[expect(missing_docs, reason = "signatures first")]
 impl Machine {
+    /// A machine with zeroed RAM, empty TLBs and no active address space.
+    ///
+    /// # Errors
+    /// As [`Ram::new`].
     pub fn new(config: MachineConfig) -> Result<Self, RamError> {
-        Ok(Self { ram: Ram::new(config.ram_bytes)?, log: EventLog::new(config.keep), config })
+        let ram = Ram::new(config.ram_bytes)?;
+        let mmu = Mmu::new(&config, &ram);
+        let log = EventLog::new(config.keep);
+        Ok(Self { ram, log, mmu, stale: StaleQueue::new(), advanced_ns: 0, config })
     }
-    pub fn config(&self) -> &MachineConfig {
+
+    /// What the machine was made of.
+    pub const fn config(&self) -> &MachineConfig {
         &self.config
     }
-    pub fn geometry(&self) -> Geometry {
+
+    /// The page-table format.
+    pub const fn geometry(&self) -> Geometry {
         self.config.geometry
     }
-    pub fn boot_seconds(&self) -> u64 {
+
+    /// Seconds since 1970 when the machine started.
+    pub const fn boot_seconds(&self) -> u64 {
         self.config.boot_seconds
     }
+
+    /// Makes the tables at `root` the active ones, under the address-space identifier `asid` (12
+    /// bits, like a PCID). TLB entries of other identifiers stay; those of `asid` go if it had
+    /// another root before. All translated code is stale if the root changes.
     pub fn activate(&mut self, root: Frame, asid: u16) {
-        todo!()
+        let before = (self.mmu.root(), self.mmu.asid());
+        self.mmu.activate(root, asid);
+        if before != (self.mmu.root(), self.mmu.asid()) {
+            self.stale.push_everything();
+        }
     }
+
+    /// The root of the active address space, if one was activated.
+    pub fn root(&self) -> Option<Frame> {
+        self.mmu.root()
+    }
+
+    /// One data access by user code to bytes within one page, a read or a write (a fetch here
+    /// counts as a read). Advances the access clock, moves LRU order, fills TLBs and the fast
+    /// path, walks, sets accessed and dirty bits.
+    ///
+    /// # Errors
+    /// The fault that the CPU raises. Then neither the clock nor a hit or miss is counted, and the
+    /// TLBs hold nothing for `addr`; `walks`, `walk_memory_reads` and `faults` show the attempt.
+    #[inline]
     pub fn access(&mut self, addr: VirtAddr, access: Access) -> Result<PhysAddr, PageFault> {
-        todo!()
+        self.mmu.data(&mut self.ram, addr, access)
     }
+
+    /// `count` (at least 1) accesses like [`Machine::access`] to the page of `addr`, with no other
+    /// in between: what a string instruction does.
+    ///
+    /// # Errors
+    /// As [`Machine::access`]; then none of the accesses is counted.
+    #[inline]
     pub fn access_repeat(
         &mut self,
         addr: VirtAddr,
         access: Access,
         count: u64,
     ) -> Result<PhysAddr, PageFault> {
-        todo!()
+        let physical = self.mmu.data(&mut self.ram, addr, access)?;
+        self.mmu.repeat(access, count.saturating_sub(1));
+        Ok(physical)
     }
+
+    /// One fetch access by user code: execution enters the page of `addr`, which is the engine's
+    /// code page `slot` (1 to 16,383; 0 and larger numbers have no fast path). Sets
+    /// `FETCH_RESIDENT` of the slot, which goes back to 0 when the page leaves the L1I.
+    ///
+    /// # Errors
+    /// As [`Machine::access`].
     pub fn fetch(&mut self, addr: VirtAddr, slot: u32) -> Result<PhysAddr, PageFault> {
-        todo!()
+        self.mmu.fetch(&mut self.ram, addr, slot)
     }
+
+    /// Translates for the operating system: walks the active tables without TLB, clock or
+    /// counters, and sets accessed and dirty bits.
+    ///
+    /// # Errors
+    /// The fault that the access would raise.
     pub fn probe(
         &mut self,
         addr: VirtAddr,
         access: Access,
         privilege: Privilege,
     ) -> Result<PhysAddr, PageFault> {
-        todo!()
+        self.mmu
+            .walk_uncounted(&mut self.ram, addr, access, privilege)
+            .map(|walked| walked.physical(addr))
+            .map_err(|refused| refused.fault)
     }
+
+    /// Where the tables at `root` map `addr`, and the leaf entry; `None` if it is not mapped.
+    /// Changes nothing.
     pub fn peek(&self, root: Frame, addr: VirtAddr) -> Option<(PhysAddr, Pte)> {
-        todo!()
+        let geometry = self.config.geometry;
+        let (_, level, pte) = walk::find(geometry, &self.ram, root.start(), addr)?;
+        let offset = addr.as_u64() & (geometry.span_bytes(level) - 1);
+        let physical = geometry.leaf_frame(level, pte).start().wrapping_add(offset);
+        pte.is_present().then_some((physical, pte))
     }
+
+    /// INVLPG: forgets what TLBs and fast path know of the page (of any size) at `addr` in the
+    /// active address space; code translated from it is stale.
     pub fn flush_page(&mut self, addr: VirtAddr) {
-        todo!()
+        self.mmu.flush_page(addr);
+        let start = addr.align_down(PageSize::K4);
+        let end = start.checked_add(PAGE_BYTES).unwrap_or(VirtAddr::new(u64::MAX));
+        self.stale.push_range(VirtRange::new(start, end));
     }
+
+    /// Forgets the pages of a range: one by one up to [`FLUSH_CEILING_PAGES`], else the whole
+    /// active address space.
     pub fn flush_range(&mut self, range: VirtRange) {
-        todo!()
+        if range.is_empty() {
+            return;
+        }
+        let first = range.start.page().number();
+        let last = (range.end.as_u64() - 1) >> PAGE_SHIFT;
+        let count = last - first + 1;
+        if count > FLUSH_CEILING_PAGES {
+            self.mmu.flush_asid(self.mmu.asid());
+        } else {
+            for page in 0..count {
+                self.mmu.flush_page(VirtAddr::new((first + page) << PAGE_SHIFT));
+            }
+        }
+        self.stale.push_range(range);
     }
+
+    /// Forgets all pages of the active address space, but global ones, as loading CR3 does.
     pub fn flush_all(&mut self) {
-        todo!()
+        self.flush_asid(self.mmu.asid());
     }
+
+    /// Forgets all pages of the address space `asid`, but global ones.
     pub fn flush_asid(&mut self, asid: u16) {
-        todo!()
+        self.mmu.flush_asid(asid);
+        self.stale.push_everything();
     }
+
+    /// Whether [`Machine::take_stale_code`] has something.
+    #[inline]
     pub fn has_stale_code(&self) -> bool {
-        todo!()
+        !self.stale.is_empty()
     }
+
+    /// Takes the next piece of translated code that is no longer valid. The engine empties this
+    /// before it executes.
     pub fn take_stale_code(&mut self) -> Option<StaleCode> {
-        todo!()
+        self.stale.pop()
     }
+
+    /// Says that code was translated from `frame`: stores of the CPU to it never take the fast
+    /// path, and [`Machine::store`] to it is reported as stale code.
     pub fn mark_code(&mut self, frame: Frame) {
-        todo!()
+        self.mmu.mark_code(&self.ram, frame);
     }
+
+    /// Says that no translated code of `frame` is left.
     pub fn unmark_code(&mut self, frame: Frame) {
-        todo!()
+        self.mmu.unmark_code(frame);
     }
+
+    /// Whether `frame` is marked by [`Machine::mark_code`].
+    #[inline]
     pub fn is_code(&self, frame: Frame) -> bool {
-        todo!()
+        self.mmu.is_code(frame)
     }
+
+    /// Writes bytes for the operating system. Marked frames become stale code.
+    ///
+    /// # Panics
+    /// If a byte is outside RAM: addresses come from a translation.
     pub fn store(&mut self, addr: PhysAddr, bytes: &[u8]) {
-        todo!()
+        if bytes.is_empty() {
+            return;
+        }
+        let length = bytes.len() as u64;
+        self.ram.slice_mut(addr, length).copy_from_slice(bytes);
+        let last = addr.wrapping_add(length - 1).frame();
+        for offset in 0..=last.offset_from(addr.frame()) {
+            let frame = addr.frame().wrapping_add(offset);
+            if self.mmu.is_code(frame) {
+                self.stale.push_frame(frame);
+            }
+        }
     }
+
+    /// Reads bytes for the operating system.
+    ///
+    /// # Panics
+    /// If a byte is outside RAM: addresses come from a translation.
     pub fn load(&self, addr: PhysAddr, bytes: &mut [u8]) {
-        todo!()
+        bytes.copy_from_slice(self.ram.slice(addr, bytes.len() as u64));
     }
+
+    /// Says that the bytes of `frame` changed behind the CPU's back (zeroed, copied to, freed):
+    /// code translated from it is stale.
+    pub fn frame_changed(&mut self, frame: Frame) {
+        if self.mmu.is_code(frame) {
+            self.stale.push_frame(frame);
+        }
+    }
+
+    /// Moves the counts in the access clock into the totals: due when [`crate::CLOCK_DRAIN_BIT`]
+    /// is set.
     pub fn drain_clock(&mut self) {
-        todo!()
+        self.mmu.drain();
     }
+
+    /// Virtual nanoseconds since the machine started, from counters and [`COSTS`]. Never
+    /// decreases.
     pub fn now_ns(&self) -> u64 {
-        todo!()
+        COSTS.nanoseconds(&self.mmu.counters()).saturating_add(self.advanced_ns)
     }
+
+    /// Data accesses so far: the time stamp of events.
+    #[inline]
     pub fn time(&self) -> u64 {
-        todo!()
+        self.mmu.time()
     }
+
+    /// Lets `ns` of virtual time pass: costs that are not of the machine's making.
     pub fn advance_ns(&mut self, ns: u64) {
-        todo!()
+        self.advanced_ns = self.advanced_ns.saturating_add(ns);
     }
+
+    /// Everything counted so far.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.mmu.counters()
     }
+
+    /// How the fast path fared: tells about this program, not about the modelled machine.
+    pub fn fast_statistics(&self) -> FastStatistics {
+        self.mmu.fast_statistics()
+    }
+
+    /// The words that emitted code shares with the machine, see [`crate::layout`].
+    #[inline]
     pub fn fast(&mut self) -> &mut [u64] {
-        todo!()
+        &mut self.mmu.fast.words
     }
+
+    /// The MMU, for tests that compare states.
+    #[cfg(test)]
+    pub(crate) fn mmu_for_tests(&mut self) -> &mut Mmu {
+        &mut self.mmu
+    }
+
+    /// The host address of the first of those words. It never changes.
     pub fn fast_address(&self) -> u64 {
-        todo!()
+        self.mmu.fast.words.as_ptr().addr() as u64
     }
 }

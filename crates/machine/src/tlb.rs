@@ -1,7 +1,16 @@
-//! TLB descriptions.
+//! TLBs: how big they are ([`TlbSpec`]) and what they hold.
+//!
+//! Replacement is exact LRU in every array, sets are indexed by the low bits of the page number,
+//! and the levels are neither inclusive nor exclusive: a miss in both fills both.
 
+mod banks;
+mod first;
 mod presets;
+mod second;
 mod spec;
 
+pub(crate) use banks::{Banks, Shifts, TAG_ADDRESS_BITS, Translation};
+pub(crate) use first::{FirstLevel, StampWords};
 pub use presets::{tlb_default, tlb_preset, tlb_presets};
+pub(crate) use second::SecondLevel;
 pub use spec::{Array, Large, LevelSpec, TlbMode, TlbSpec};

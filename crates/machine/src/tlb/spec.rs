@@ -27,7 +27,7 @@ impl Array {
     /// # Panics
     /// At compile time, if the numbers do not fit.
     pub const fn of(entries: u16, ways: u16) -> Self {
-        assert!(entries % ways == 0, "entries are a multiple of ways");
+        assert!(entries.is_multiple_of(ways), "entries are a multiple of ways");
         match Self::new(entries / ways, ways) {
             Some(array) => array,
             None => panic!("the number of sets is a power of two"),
@@ -76,6 +76,11 @@ pub struct LevelSpec {
 impl LevelSpec {
     /// A level that does not exist.
     pub const NONE: Self = Self { k4: Array::NONE, m2: Large::Absent, g1: Large::Absent };
+
+    /// The level with one 4 KiB entry if it has none.
+    pub(crate) fn with_some_entry(self) -> Self {
+        if self.k4 == Array::NONE { Self { k4: Array::of(1, 1), ..self } } else { self }
+    }
 }
 
 /// The TLBs of one CPU core.
@@ -85,9 +90,9 @@ pub struct TlbSpec {
     pub name: &'static str,
     /// Where the numbers come from, and where the model is simpler than the core.
     pub source: &'static str,
-    /// First level for data.
+    /// First level for data. One 4 KiB entry is the least.
     pub l1d: LevelSpec,
-    /// First level for instructions.
+    /// First level for instructions. One 4 KiB entry is the least.
     pub l1i: LevelSpec,
     /// Second level: for data, and for instructions unless `l2i` says otherwise.
     pub l2: LevelSpec,

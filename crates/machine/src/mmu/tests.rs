@@ -1,0 +1,436 @@
+//! The model against itself (fast path filled and empty) and against a naive model.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::addr::{PAGE_BYTES, VirtRange};
+use crate::event::Keep;
+use crate::machine::Machine;
+use crate::pte::Pte;
+use crate::tlb::{Array, Large, TlbSpec, tlb_preset, tlb_presets};
+
+const RAM_BYTES: u64 = 4 << 30;
+
+/// xorshift: the tests' only randomness.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 11) % bound
+    }
+}
+
+fn machine(geometry: Geometry, tlb: TlbMode, reference: FastPath) -> Machine {
+    let config = MachineConfig {
+        ram_bytes: RAM_BYTES,
+        geometry,
+        tlb,
+        reference,
+        keep: Keep::HashOnly,
+        boot_seconds: 0,
+    };
+    Machine::new(config).expect("RAM is reserved lazily")
+}
+
+/// Makes page tables from frame 1 up: root frames first.
+struct Tables {
+    next: u64,
+}
+
+impl Tables {
+    const TABLE: Pte = Pte::PRESENT.with(Pte::WRITE).with(Pte::USER);
+
+    fn root(&mut self) -> Frame {
+        self.next += 1;
+        Frame::new(self.next - 1)
+    }
+
+    /// The slot of the leaf of `level` for `addr`, with the tables above it made.
+    fn slot(&mut self, hw: &mut Machine, root: Frame, addr: VirtAddr, level: u32) -> PhysAddr {
+        let geometry = hw.geometry();
+        let mut table = root;
+        for above in (level + 1..=geometry.levels()).rev() {
+            let slot = geometry.slot(table, geometry.index(above, addr));
+            let mut entry = geometry.load(&hw.ram, slot);
+            if !entry.is_present() {
+                let is_register = geometry == Geometry::Pae && above == 3;
+                let flags = if is_register { Pte::PRESENT } else { Self::TABLE };
+                entry = Pte::new(self.root(), flags);
+                geometry.store(&mut hw.ram, slot, entry);
+            }
+            table = entry.frame();
+        }
+        geometry.slot(table, geometry.index(level, addr))
+    }
+
+    fn map(&mut self, hw: &mut Machine, root: Frame, page: Mapping) {
+        let slot = self.slot(hw, root, page.addr, page.level);
+        let large = if page.level > 1 { Pte::LARGE } else { Pte::EMPTY };
+        let entry = Pte::new(page.frame, page.flags.with(Pte::PRESENT).with(large));
+        hw.geometry().store(&mut hw.ram, slot, entry);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mapping {
+    addr: VirtAddr,
+    level: u32,
+    frame: Frame,
+    flags: Pte,
+}
+
+impl Mapping {
+    /// Another frame for a small page, the same for a large one.
+    fn neighbour(self) -> Frame {
+        if self.level == 1 { Frame::new(self.frame.number() ^ 0x2000) } else { self.frame }
+    }
+}
+
+/// What emitted code does for one data access.
+fn emitted_data(hw: &mut Machine, addr: VirtAddr, access: Access) -> Result<PhysAddr, PageFault> {
+    let base = hw.ram.host_base();
+    let slot = hw.mmu_for_tests().fast.index(addr);
+    let words = hw.fast();
+    let (tags, step) = match access {
+        Access::Write => (layout::WRITE_TAG, CLOCK_WRITE),
+        Access::Read | Access::Fetch => (layout::READ_TAG, CLOCK_READ),
+    };
+    let offset = addr.as_u64().wrapping_add(words[tags + slot]);
+    if offset >= PAGE_BYTES {
+        return hw.access(addr, access);
+    }
+    words[layout::STAMP + slot] = words[layout::CLOCK];
+    words[layout::CLOCK] += step;
+    let physical = PhysAddr::new(words[layout::HOST + slot] - base + offset);
+    if words[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
+        hw.drain_clock();
+    }
+    Ok(physical)
+}
+
+/// What emitted code does when it enters a code page.
+fn emitted_fetch(hw: &mut Machine, addr: VirtAddr, slot: u32) -> Option<PageFault> {
+    let index = slot as usize;
+    let words = hw.fast();
+    if words[layout::FETCH_RESIDENT + index] == 0 {
+        return hw.fetch(addr, slot).err();
+    }
+    words[layout::FETCH_STAMP + index] = words[layout::FETCH_CLOCK];
+    words[layout::FETCH_CLOCK] += 1;
+    words[layout::FETCH_PAGE] = slot.into();
+    None
+}
+
+/// Every entry of the TLBs with its place in the LRU order.
+fn state(hw: &mut Machine) -> Vec<(u64, u64)> {
+    let mmu = hw.mmu_for_tests();
+    let words = &mmu.fast.words;
+    let mut state = Vec::new();
+    for level in [&mmu.l1d, &mmu.l1i] {
+        let entries = (0..level.banks.len()).filter(|entry| level.banks.tag_of(*entry) != 0);
+        let mut order: Vec<_> =
+            entries.map(|entry| (level.stamp(words, entry), level.banks.tag_of(entry))).collect();
+        order.sort_unstable();
+        assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "stamps are distinct");
+        state.extend(order.iter().enumerate().map(|(rank, (_, tag))| (rank as u64, *tag)));
+    }
+    for level in [Some(&mmu.l2), mmu.l2i.as_ref()].into_iter().flatten() {
+        state.extend((0..level.banks.len()).map(|entry| {
+            let tag = level.banks.tag_of(entry);
+            (if tag == 0 { 0 } else { level.stamp_of(entry) }, tag)
+        }));
+    }
+    state
+}
+
+/// Two machines that do the same, and the pages they know.
+struct Twins {
+    filled: Machine,
+    empty: Machine,
+    tables: Tables,
+    roots: Vec<Frame>,
+    active: usize,
+    pages: Vec<Mapping>,
+    /// The page of each fetch slot.
+    slots: Vec<u64>,
+    random: Random,
+}
+
+impl Twins {
+    fn new(geometry: Geometry, tlb: TlbMode, seed: u64) -> Self {
+        let mut twins = Self {
+            filled: machine(geometry, tlb, FastPath::Filled),
+            empty: machine(geometry, tlb, FastPath::Empty),
+            tables: Tables { next: 1 },
+            roots: Vec::new(),
+            active: 0,
+            pages: Vec::new(),
+            slots: vec![0; layout::FETCH_SLOTS],
+            random: Random(seed),
+        };
+        twins.make_pages(geometry);
+        twins.both(|hw, roots| hw.activate(roots[0], 1));
+        twins
+    }
+
+    fn both(&mut self, mut change: impl FnMut(&mut Machine, &[Frame])) {
+        change(&mut self.filled, &self.roots);
+        change(&mut self.empty, &self.roots);
+    }
+
+    /// Some 400 pages: dense ones, far ones at equal set indexes, large ones, global ones.
+    fn make_pages(&mut self, geometry: Geometry) {
+        let large_bytes = geometry.large_size().bytes();
+        let mut mappings = Vec::new();
+        for number in 0..400u64 {
+            let addr = match number % 4 {
+                0 | 1 => 0x4000_0000 + (number << 12),
+                2 => 0x1000_0000 + (number << 20),
+                _ => 0x8000_0000 + ((number / 4 % 40) << 22) + ((number / 160) << 12),
+            };
+            let frame = Frame::new(0x1000 + number);
+            mappings.push((addr, 1, frame, number));
+        }
+        for number in 0..12u64 {
+            let frame = PhysAddr::new((64 << 20) + number * large_bytes).frame();
+            mappings.push((0xc000_0000 + number * 2 * large_bytes, 2, frame, number));
+        }
+        if geometry.leaf_size(3).is_some() {
+            for number in 0..3u64 {
+                mappings.push((
+                    0x40_0000_0000 + (number << 30),
+                    3,
+                    Frame::new(number << 18),
+                    number,
+                ));
+            }
+            for number in 0..60u64 {
+                let addr = 0x7f00_0000_0000 + ((number % 3) << 39) / 8 * number + (number << 12);
+                mappings.push((addr & !0xfff, 1, Frame::new(0x3000 + number), number));
+            }
+        }
+        for root in 0..3 {
+            let frame = self.tables.root();
+            self.roots.push(frame);
+            for (addr, level, frame, number) in &mappings {
+                let mut flags = Pte::USER;
+                if number % 5 != 4 {
+                    flags = flags.with(Pte::WRITE);
+                }
+                if geometry.has_nx() && number % 3 == 0 {
+                    flags = flags.with(Pte::NX);
+                }
+                if number % 16 == 7 {
+                    flags = flags.with(Pte::GLOBAL);
+                }
+                let page =
+                    Mapping { addr: VirtAddr::new(*addr), level: *level, frame: *frame, flags };
+                if root == 0 {
+                    self.pages.push(page);
+                }
+                self.map(root, page);
+            }
+        }
+    }
+
+    fn map(&mut self, root: usize, page: Mapping) {
+        let next = self.tables.next;
+        let root = self.roots[root];
+        self.tables.map(&mut self.filled, root, page);
+        self.tables.next = next;
+        self.tables.map(&mut self.empty, root, page);
+    }
+
+    fn any_page(&mut self) -> usize {
+        // Mostly a small working set, so that L1 hits, with excursions.
+        let bound = if self.random.below(4) == 0 { self.pages.len() as u64 } else { 24 };
+        let shift = self.random.below(3) * 97;
+        ((self.random.below(bound) + shift) % self.pages.len() as u64) as usize
+    }
+
+    fn any_address(&mut self) -> VirtAddr {
+        let index = self.any_page();
+        let page = self.pages[index];
+        let bytes = self.filled.geometry().span_bytes(page.level);
+        let span = if self.random.below(3) == 0 { bytes } else { bytes.min(1 << 16) };
+        page.addr.wrapping_add(self.random.below(span))
+    }
+
+    fn step(&mut self) {
+        match self.random.below(4000) {
+            0 => self.remap(),
+            1..4 => {
+                let addr = self.any_address();
+                self.both(|hw, _| hw.flush_page(addr));
+            }
+            4 => {
+                let addr = self.any_address().align_down(PageSize::K4);
+                let pages = 1 + self.random.below(50);
+                let range = VirtRange::new(addr, addr.wrapping_add(pages * PAGE_BYTES));
+                self.both(|hw, _| hw.flush_range(range));
+            }
+            5 if self.random.below(20) == 0 => self.both(|hw, _| hw.flush_all()),
+            6 => {
+                self.active = self.random.below(3) as usize;
+                let other = if self.random.below(30) == 0 { self.random.below(3) } else { 0 };
+                let (root, asid) = (self.active, self.active as u16 + other as u16);
+                self.both(|hw, roots| hw.activate(roots[root], asid));
+            }
+            7 if self.random.below(20) == 0 => self.both(|hw, _| hw.flush_asid(2)),
+            8..12 => self.toggle_code(),
+            12 => self.both(|hw, _| hw.drain_clock()),
+            13..16 => {
+                let addr = self.any_address();
+                let filled = self.filled.access_repeat(addr, Access::Write, 100);
+                assert_eq!(filled, self.empty.access_repeat(addr, Access::Write, 100));
+            }
+            16 => self.refuse_non_canonical(),
+            17 => {
+                let addr = self.any_address();
+                let filled = self.filled.probe(addr, Access::Write, Privilege::Supervisor);
+                assert_eq!(filled, self.empty.probe(addr, Access::Write, Privilege::Supervisor));
+            }
+            18..600 => self.fetch(),
+            _ => self.data(),
+        }
+    }
+
+    fn data(&mut self) {
+        let addr = self.any_address();
+        let access = if self.random.below(3) == 0 { Access::Write } else { Access::Read };
+        let filled = emitted_data(&mut self.filled, addr, access);
+        assert_eq!(filled, self.empty.access(addr, access), "{addr:?} {access:?}");
+        if filled.is_ok() && self.random.below(8) == 0 {
+            // A group: more accesses to the same page at once.
+            let more = self.random.below(5);
+            for _ in 0..more {
+                let filled = emitted_data(&mut self.filled, addr, access);
+                assert_eq!(filled, self.empty.access(addr, access));
+            }
+        }
+    }
+
+    fn fetch(&mut self) {
+        let addr = self.any_address();
+        // Slots are per address space and page, as an engine numbers them; some are reused.
+        let slot = 1 + (addr.page().number() as u32).wrapping_mul(3) % 301;
+        let page = addr.page().number();
+        let refused = if self.slots[slot as usize] == page {
+            emitted_fetch(&mut self.filled, addr, slot)
+        } else {
+            self.filled.fetch(addr, slot).err()
+        };
+        self.slots[slot as usize] = page;
+        assert_eq!(refused, self.empty.fetch(addr, slot).err());
+    }
+
+    fn remap(&mut self) {
+        let index = self.any_page();
+        let choice = self.random.below(4);
+        let page = &mut self.pages[index];
+        match choice {
+            0 => page.flags = page.flags.without(Pte::WRITE),
+            1 => page.flags = page.flags.with(Pte::WRITE),
+            2 => page.flags = page.flags.without(Pte::NX),
+            _ => page.frame = page.neighbour(),
+        }
+        let page = *page;
+        self.map(self.active, page);
+        // Raising rights needs no flush.
+        if choice == 0 || choice == 3 || self.random.below(2) == 0 {
+            self.both(|hw, _| hw.flush_page(page.addr));
+        }
+    }
+
+    fn toggle_code(&mut self) {
+        let index = self.any_page();
+        let page = self.pages[index];
+        let offset = self.random.below(8);
+        let frame = page.frame.wrapping_add(if page.level > 1 { offset } else { 0 });
+        if self.filled.is_code(frame) {
+            self.both(|hw, _| hw.unmark_code(frame));
+        } else {
+            self.both(|hw, _| hw.mark_code(frame));
+        }
+    }
+
+    fn refuse_non_canonical(&mut self) {
+        let index = self.any_page();
+        let page = self.pages[index];
+        let addr = VirtAddr::new(page.addr.as_u64() ^ 1 << (57 + self.random.below(7)));
+        let filled = emitted_data(&mut self.filled, addr, Access::Read);
+        assert_eq!(filled, self.empty.access(addr, Access::Read));
+        assert_eq!(filled.map_err(|fault| fault.refusal), Err(Refusal::NonCanonical));
+    }
+
+    fn compare(&mut self) {
+        assert_eq!(self.filled.counters(), self.empty.counters());
+        assert_eq!(self.filled.time(), self.empty.time());
+        assert_eq!(self.filled.now_ns(), self.empty.now_ns());
+        assert_eq!(state(&mut self.filled), state(&mut self.empty));
+    }
+}
+
+fn run_twins(geometry: Geometry, tlb: TlbMode, steps: u32, seed: u64) -> (Counters, u64) {
+    let mut twins = Twins::new(geometry, tlb, seed);
+    for step in 0..steps {
+        twins.step();
+        if step % 20_000 == 0 {
+            twins.compare();
+        }
+    }
+    twins.compare();
+    let statistics = twins.filled.fast_statistics();
+    assert!(statistics.fills < u64::from(steps), "the fast path was used");
+    assert_eq!(twins.empty.fast_statistics().fills, 0);
+    (twins.filled.counters(), statistics.mask_changes)
+}
+
+#[test]
+fn filled_and_empty_fast_path_count_alike_for_every_preset() {
+    for (number, spec) in tlb_presets().iter().enumerate() {
+        let (counters, mask_changes) =
+            run_twins(Geometry::X86_64, TlbMode::Model(*spec), 300_000, 77 + number as u64);
+        assert!(counters.l1d.hits > 10_000 && counters.l1d.misses > 10_000, "{counters:?}");
+        assert!(counters.faults > 100 && counters.dirty_walks > 20, "{counters:?}");
+        assert!(mask_changes > 0, "the index of the shadow grew");
+    }
+}
+
+#[test]
+fn filled_and_empty_fast_path_count_alike_for_every_geometry() {
+    for (number, geometry) in Geometry::ALL.into_iter().enumerate() {
+        for name in ["golden-cove", "classic"] {
+            let spec = tlb_preset(name).expect("a preset");
+            run_twins(geometry, TlbMode::Model(*spec), 150_000, 991 + number as u64);
+        }
+    }
+}
+
+#[test]
+fn filled_and_empty_fast_path_count_alike_for_odd_sizes() {
+    let level = |entries, ways, m2, g1| LevelSpec { k4: Array::of(entries, ways), m2, g1 };
+    let odd = [
+        (level(1, 1, Large::Absent, Large::Absent), level(3, 3, Large::Absent, Large::Shared)),
+        (level(96, 3, Large::Shared, Large::Absent), level(160, 5, Large::Shared, Large::Shared)),
+        (level(40, 40, Large::Absent, Large::Shared), LevelSpec::NONE),
+        (
+            level(512, 1, Large::Own(Array::of(1, 1)), Large::Absent),
+            level(1, 1, Large::Absent, Large::Absent),
+        ),
+    ];
+    for (number, (first, second)) in odd.into_iter().enumerate() {
+        for l2i in [None, Some(LevelSpec::NONE), Some(first)] {
+            let spec = TlbSpec { name: "odd", source: "", l1d: first, l1i: first, l2: second, l2i };
+            run_twins(Geometry::X86_64, TlbMode::Model(spec), 60_000, 5 + number as u64);
+        }
+    }
+}

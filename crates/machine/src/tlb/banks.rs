@@ -1,0 +1,433 @@
+//! Set-associative arrays of tags and translations, without any replacement policy.
+//!
+//! A level has one array per page-size class, or one shared by several; all arrays of a level lie
+//! in the same vectors, so an entry is one index. Ways are padded to a power of two, padding never
+//! matches.
+//!
+//! ```text
+//! tag:         57-bit page number << 19 | ASID << 3 | class << 1 | valid
+//! translation: frame base, bits 12..52   | class << 5 | global dirty executable writable
+//! ```
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::spec::{Array, Large, LevelSpec};
+use crate::access::Access;
+use crate::addr::{PageSize, PhysAddr, VirtAddr};
+use crate::geometry::Geometry;
+use crate::walk::Walked;
+
+/// log2 of the bytes that the ASID, class and valid bits of a tag take.
+const TAG_SHIFT: u32 = 19;
+const ASID_SHIFT: u32 = 3;
+const CLASS_SHIFT: u32 = 1;
+const VALID: u64 = 1;
+/// The tag of an entry that holds nothing.
+pub(crate) const INVALID: u64 = 0;
+/// Linear address bits that a tag keeps.
+pub(crate) const TAG_ADDRESS_BITS: u32 = 57;
+/// The ASID field of translations that belong to all address spaces.
+pub(crate) const GLOBAL_ASID: u16 = u16::MAX;
+
+/// A class of page sizes: what TLBs treat alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Class {
+    /// 4 KiB.
+    K4 = 0,
+    /// 2 MiB, or 4 MiB on i386.
+    M2 = 1,
+    /// 1 GiB.
+    G1 = 2,
+}
+
+impl Class {
+    const ALL: [Self; 3] = [Self::K4, Self::M2, Self::G1];
+
+    const fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            0 => Self::K4,
+            1 => Self::M2,
+            _ => Self::G1,
+        }
+    }
+
+    /// The class of a page size.
+    pub(crate) fn of(size: PageSize) -> Self {
+        match size {
+            PageSize::K4 => Self::K4,
+            PageSize::G1 => Self::G1,
+            _ => Self::M2,
+        }
+    }
+}
+
+/// log2 of the page size of each class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shifts([u32; 3]);
+
+impl Shifts {
+    /// The shifts of a page-table format.
+    pub(crate) fn of(geometry: Geometry) -> Self {
+        Self([PageSize::K4.log2(), geometry.large_size().log2(), PageSize::G1.log2()])
+    }
+
+    /// log2 of the page size of `class`.
+    #[inline]
+    pub(crate) const fn get(self, class: Class) -> u32 {
+        self.0[class as usize]
+    }
+
+    /// The address bits inside a page of `class`.
+    #[inline]
+    pub(crate) const fn offset_mask(self, class: Class) -> u64 {
+        (1 << self.get(class)) - 1
+    }
+}
+
+/// What a TLB entry says about its page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Translation(u64);
+
+impl Translation {
+    const WRITABLE: u64 = 1;
+    const EXECUTABLE: u64 = 1 << 1;
+    const DIRTY: u64 = 1 << 2;
+    const GLOBAL: u64 = 1 << 3;
+    const CLASS_SHIFT: u32 = 5;
+    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+    /// The translation that a walk found.
+    pub(crate) fn of(walked: &Walked, shifts: Shifts) -> Self {
+        let class = Class::of(walked.size);
+        let base = walked.frame.start().as_u64() & !shifts.offset_mask(class) & Self::FRAME;
+        let flag = |is_set: bool, bit: u64| if is_set { bit } else { 0 };
+        Self(
+            base | (class as u64) << Self::CLASS_SHIFT
+                | flag(walked.is_writable, Self::WRITABLE)
+                | flag(walked.is_executable, Self::EXECUTABLE)
+                | flag(walked.pte.is_dirty(), Self::DIRTY)
+                | flag(walked.pte.contains(crate::pte::Pte::GLOBAL), Self::GLOBAL),
+        )
+    }
+
+    /// Whether the access needs no walk: the right is there, and dirty is set for a write.
+    #[inline]
+    pub(crate) const fn allows(self, access: Access) -> bool {
+        let needed = match access {
+            Access::Read => 0,
+            Access::Write => Self::WRITABLE | Self::DIRTY,
+            Access::Fetch => Self::EXECUTABLE,
+        };
+        self.0 & needed == needed
+    }
+
+    /// The size class of the page in the page tables.
+    #[inline]
+    pub(crate) const fn class(self) -> Class {
+        Class::from_bits(self.0 >> Self::CLASS_SHIFT)
+    }
+
+    const fn is_global(self) -> bool {
+        self.0 & Self::GLOBAL != 0
+    }
+
+    /// First byte of the page.
+    pub(crate) const fn base(self) -> u64 {
+        self.0 & Self::FRAME
+    }
+}
+
+/// One array: where it lies and how it is indexed.
+#[derive(Clone, Copy, Debug)]
+struct Bank {
+    /// First entry.
+    base: usize,
+    set_mask: usize,
+    ways: usize,
+    /// Entries per set with padding.
+    stride: usize,
+}
+
+impl Bank {
+    const NONE: Self = Self { base: 0, set_mask: 0, ways: 0, stride: 4 };
+
+    fn new(array: Array, base: usize) -> Self {
+        if array.entries() == 0 {
+            return Self::NONE;
+        }
+        let stride = array.ways().next_power_of_two().max(4);
+        Self { base, set_mask: array.sets() - 1, ways: array.ways(), stride }
+    }
+
+    const fn end(self) -> usize {
+        if self.ways == 0 { self.base } else { self.base + (self.set_mask + 1) * self.stride }
+    }
+}
+
+/// The ways of one set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Set {
+    /// Its first entry.
+    pub(crate) first: usize,
+    /// Entries with padding: 4, 8, 16 or a larger power of two.
+    pub(crate) stride: usize,
+}
+
+/// The arrays of one level.
+#[derive(Debug)]
+pub(crate) struct Banks {
+    banks: [Bank; 3],
+    shifts: Shifts,
+    tags: Vec<u64>,
+    translations: Vec<Translation>,
+    /// Whether only 4 KiB pages of single address spaces were inserted since the last clear.
+    is_plain: bool,
+    /// Whether pieces of larger pages were inserted since the last clear.
+    has_pieces: bool,
+    /// The only ASID inserted since the last clear, if so.
+    only_asid: Option<u16>,
+    is_empty: bool,
+}
+
+impl Banks {
+    pub(crate) fn new(spec: &LevelSpec, shifts: Shifts) -> Self {
+        let k4 = Bank::new(spec.k4, 0);
+        let large = |large: Large, base: usize| match large {
+            Large::Shared => k4,
+            Large::Own(array) => Bank::new(array, base),
+            Large::Absent => Bank::NONE,
+        };
+        let m2 = large(spec.m2, k4.end());
+        let g1 = large(spec.g1, k4.end().max(m2.end()));
+        let entries = k4.end().max(m2.end()).max(g1.end());
+        Self {
+            banks: [k4, m2, g1],
+            shifts,
+            tags: vec![INVALID; entries],
+            translations: vec![Translation::default(); entries],
+            is_plain: true,
+            has_pieces: false,
+            only_asid: None,
+            is_empty: true,
+        }
+    }
+
+    /// Entries with padding.
+    pub(crate) fn len(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// Whether the level exists.
+    #[inline]
+    pub(crate) fn exists(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    /// Whether `class` has an array.
+    #[inline]
+    pub(crate) const fn holds(&self, class: Class) -> bool {
+        self.banks[class as usize].ways != 0
+    }
+
+    /// Whether the entry is padding.
+    pub(crate) fn is_padding(&self, entry: usize) -> bool {
+        self.banks.iter().any(|bank| {
+            (bank.base..bank.end()).contains(&entry)
+                && (entry - bank.base) % bank.stride >= bank.ways
+        })
+    }
+
+    #[inline]
+    fn number(&self, class: Class, addr: VirtAddr) -> u64 {
+        (addr.as_u64() & ((1 << TAG_ADDRESS_BITS) - 1)) >> self.shifts.get(class)
+    }
+
+    #[inline]
+    fn tag(&self, class: Class, addr: VirtAddr, asid: u16) -> u64 {
+        self.number(class, addr) << TAG_SHIFT
+            | u64::from(asid) << ASID_SHIFT
+            | (class as u64) << CLASS_SHIFT
+            | VALID
+    }
+
+    /// The set in which a page of `class` at `addr` belongs.
+    #[inline]
+    pub(crate) fn set(&self, class: Class, addr: VirtAddr) -> Set {
+        let bank = &self.banks[class as usize];
+        let set = self.number(class, addr) as usize & bank.set_mask;
+        Set { first: bank.base + set * bank.stride, stride: bank.stride }
+    }
+
+    /// The entry of `class` for `addr` in this address space alone.
+    #[inline]
+    fn find(&self, class: Class, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let set = self.set(class, addr);
+        let key = self.tag(class, addr, asid);
+        let tags = self.tags.get(set.first..)?;
+        let way = match set.stride {
+            4 => find_way::<4>(tags.first_chunk()?, key),
+            8 => find_way::<8>(tags.first_chunk()?, key),
+            16 => find_way::<16>(tags.first_chunk()?, key),
+            stride => tags.get(..stride)?.iter().position(|tag| *tag == key),
+        };
+        Some(set.first + way?)
+    }
+
+    /// The entry that translates `addr` in address space `asid`.
+    #[inline]
+    pub(crate) fn look(&self, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let found = self.find(Class::K4, addr, asid);
+        if found.is_some() || self.is_plain { found } else { self.look_everywhere(addr, asid) }
+    }
+
+    #[cold]
+    fn look_everywhere(&self, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let classes = Class::ALL.into_iter().filter(|class| self.holds(*class));
+        classes
+            .flat_map(|class| [(class, asid), (class, GLOBAL_ASID)])
+            .find_map(|(class, asid)| self.find(class, addr, asid))
+    }
+
+    /// What the entry says.
+    #[inline]
+    pub(crate) fn translation(&self, entry: usize) -> Translation {
+        self.translations[entry]
+    }
+
+    /// Changes what the entry says; it stays the entry of the same page.
+    pub(crate) fn update(&mut self, entry: usize, translation: Translation) {
+        self.translations[entry] = translation;
+    }
+
+    /// Makes `entry` hold the page, or the piece of it of size `class`, that holds `addr`.
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        entry: usize,
+        class: Class,
+        addr: VirtAddr,
+        asid: u16,
+        page: Translation,
+    ) {
+        let asid = if page.is_global() { GLOBAL_ASID } else { asid };
+        if class != Class::K4 || asid == GLOBAL_ASID || self.only_asid != Some(asid) {
+            self.note_uncommon(class, asid);
+        }
+        if class != page.class() {
+            self.has_pieces = true;
+        }
+        self.tags[entry] = self.tag(class, addr, asid);
+        self.translations[entry] = page;
+        self.is_empty = false;
+    }
+
+    #[cold]
+    fn note_uncommon(&mut self, class: Class, asid: u16) {
+        if class != Class::K4 || asid == GLOBAL_ASID {
+            self.is_plain = false;
+        }
+        if self.is_empty {
+            self.only_asid = Some(asid);
+        } else if self.only_asid != Some(asid) {
+            self.only_asid = None;
+        }
+    }
+
+    /// The physical address of `addr`, which `entry` translates.
+    #[inline]
+    pub(crate) fn physical(&self, entry: usize, addr: VirtAddr) -> PhysAddr {
+        let page = self.translations[entry];
+        let offset = addr.as_u64() & self.shifts.offset_mask(page.class());
+        PhysAddr::new(page.base() | offset)
+    }
+
+    /// Marks the entry as holding nothing.
+    pub(crate) fn invalidate(&mut self, entry: usize) {
+        self.tags[entry] = INVALID;
+    }
+
+    /// Marks all entries as holding nothing.
+    pub(crate) fn clear(&mut self) {
+        self.tags.fill(INVALID);
+        self.is_plain = true;
+        self.has_pieces = false;
+        self.only_asid = None;
+        self.is_empty = true;
+    }
+
+    /// Whether nothing was inserted since the last clear.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Whether nothing but `asid` was inserted since the last clear.
+    pub(crate) fn holds_only(&self, asid: u16) -> bool {
+        self.is_empty || self.only_asid == Some(asid)
+    }
+
+    /// Whether the entry holds a page of `asid`.
+    pub(crate) fn belongs_to(&self, entry: usize, asid: u16) -> bool {
+        let tag = self.tags[entry];
+        tag != INVALID && (tag >> ASID_SHIFT) as u16 == asid
+    }
+
+    /// An entry that translates `addr` in `asid` by way of a page or a piece of a page, the next
+    /// one after those already invalidated.
+    pub(crate) fn look_with_pieces(&self, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let found = self.look(addr, asid);
+        if found.is_some() || !self.has_pieces {
+            return found;
+        }
+        (0..self.len()).find(|entry| self.is_piece_around(*entry, addr, asid))
+    }
+
+    /// Whether the entry holds a piece of the large page that holds `addr`.
+    fn is_piece_around(&self, entry: usize, addr: VirtAddr, asid: u16) -> bool {
+        let tag = self.tags[entry];
+        if tag == INVALID || !(self.belongs_to(entry, asid) || self.belongs_to(entry, GLOBAL_ASID))
+        {
+            return false;
+        }
+        let piece = Class::from_bits(tag >> CLASS_SHIFT);
+        let whole = self.translations[entry].class();
+        let inside = self.shifts.get(whole) - self.shifts.get(piece).min(self.shifts.get(whole));
+        piece != whole && tag >> TAG_SHIFT >> inside == self.number(whole, addr)
+    }
+
+    /// The tag of the entry, for tests that compare states.
+    #[cfg(test)]
+    pub(crate) fn tag_of(&self, entry: usize) -> u64 {
+        self.tags[entry]
+    }
+}
+
+/// The way whose tag is `key`. Branch-free over all ways.
+#[inline]
+fn find_way<const N: usize>(tags: &[u64; N], key: u64) -> Option<usize> {
+    let mut matches = 0u32;
+    for (way, tag) in tags.iter().enumerate() {
+        matches |= u32::from(*tag == key) << way;
+    }
+    (matches != 0).then(|| matches.trailing_zeros() as usize)
+}
+
+/// The index of the smallest of `N` (a power of two) stamps.
+#[inline]
+pub(crate) fn smallest<const N: usize>(mut stamps: [u64; N]) -> usize {
+    let mut index = [0; N];
+    for (way, slot) in index.iter_mut().enumerate() {
+        *slot = way;
+    }
+    let mut half = N / 2;
+    while half > 0 {
+        for way in 0..half {
+            let is_smaller = stamps[way + half] < stamps[way];
+            stamps[way] = if is_smaller { stamps[way + half] } else { stamps[way] };
+            index[way] = if is_smaller { index[way + half] } else { index[way] };
+        }
+        half /= 2;
+    }
+    index[0]
+}

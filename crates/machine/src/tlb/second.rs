@@ -1,0 +1,95 @@
+//! A second-level TLB: entries with stamps of their own, exact LRU.
+//!
+//! Invariants
+//! 1. Among the ways of a set, the valid ones are ordered by stamp as they were last used; an
+//!    invalidated way has stamp 0, or one below all valid ways of its set.
+//! 2. Padding has the largest stamp and is never the victim.
+
+use alloc::vec::Vec;
+
+use super::banks::{Banks, Shifts, Translation, smallest};
+use super::spec::LevelSpec;
+use crate::addr::VirtAddr;
+
+/// A second-level TLB, possibly one without entries.
+#[derive(Debug)]
+pub(crate) struct SecondLevel {
+    pub(crate) banks: Banks,
+    stamps: Vec<u64>,
+    clock: u64,
+}
+
+impl SecondLevel {
+    pub(crate) fn new(spec: &LevelSpec, shifts: Shifts) -> Self {
+        let banks = Banks::new(spec, shifts);
+        let stamp = |entry| if banks.is_padding(entry) { u64::MAX } else { 0 };
+        let stamps = (0..banks.len()).map(stamp).collect();
+        Self { banks, stamps, clock: 0 }
+    }
+
+    /// Makes the entry the most recently used.
+    #[inline]
+    pub(crate) fn touch(&mut self, entry: usize) {
+        self.clock += 1;
+        self.stamps[entry] = self.clock;
+    }
+
+    /// Inserts a page in place of the least recently used one of its set; does nothing if this
+    /// level does not hold pages of that size.
+    #[inline]
+    pub(crate) fn insert(&mut self, addr: VirtAddr, asid: u16, page: Translation) {
+        let class = page.class();
+        if !self.banks.holds(class) {
+            return;
+        }
+        let set = self.banks.set(class, addr);
+        let stamps = &self.stamps[set.first..set.first + set.stride];
+        let way = match stamps.len() {
+            4 => stamps.first_chunk::<4>().map(|stamps| smallest(*stamps)),
+            8 => stamps.first_chunk::<8>().map(|stamps| smallest(*stamps)),
+            16 => stamps.first_chunk::<16>().map(|stamps| smallest(*stamps)),
+            _ => (0..stamps.len()).min_by_key(|way| stamps[*way]),
+        };
+        let entry = set.first + way.expect("a set has at least one way");
+        self.banks.put(entry, class, addr, asid, page);
+        self.touch(entry);
+    }
+
+    /// Forgets what translates `addr` in `asid`, global pages included.
+    pub(crate) fn drop_page(&mut self, addr: VirtAddr, asid: u16) {
+        while let Some(entry) = self.banks.look(addr, asid) {
+            self.drop_entry(entry);
+        }
+    }
+
+    /// Forgets all pages of `asid`.
+    pub(crate) fn drop_asid(&mut self, asid: u16) {
+        if self.banks.holds_only(asid) {
+            // Stale stamps stay: all of them are below any that will be given, invariant 1.
+            return self.clear();
+        }
+        for entry in 0..self.banks.len() {
+            if self.banks.belongs_to(entry, asid) {
+                self.drop_entry(entry);
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        if !self.banks.is_empty() {
+            self.banks.clear();
+        }
+    }
+
+    fn drop_entry(&mut self, entry: usize) {
+        self.banks.invalidate(entry);
+        self.stamps[entry] = 0;
+    }
+
+    /// The stamp of the entry, for tests that compare states.
+    #[cfg(test)]
+    pub(crate) fn stamp_of(&self, entry: usize) -> u64 {
+        self.stamps[entry]
+    }
+}

@@ -1,0 +1,113 @@
+//! The exact engine: translates x86-64 to x86-64 so that every load and store goes through the
+//! modelled TLB and the guest's page tables.
+
+mod access;
+mod block;
+mod branch;
+mod cache;
+mod classify;
+mod counting;
+mod emit;
+mod emulate;
+mod engine;
+mod enter;
+mod features;
+mod host;
+mod operand;
+mod pages;
+mod probe;
+mod run;
+mod signals;
+mod slow;
+mod stack;
+mod stubs;
+mod translate;
+mod words;
+
+use crate::{Engine, EngineStatistics, Exit, Registers};
+use machine::Machine;
+
+/// Whether executed instructions are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum InstructionCount {
+    /// Not counted: the fastest code.
+    #[default]
+    Off,
+    /// Each block counts its executions.
+    On,
+}
+
+/// How a translator is built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TranslatorConfig {
+    /// Whether executed instructions are counted.
+    pub instructions: InstructionCount,
+    /// Data accesses after which `run` returns [`Exit::Budget`] at the next block boundary.
+    pub slice_accesses: u64,
+    /// Bytes of the code cache.
+    pub code_bytes: u64,
+}
+
+impl Default for TranslatorConfig {
+    fn default() -> Self {
+        Self { instructions: InstructionCount::Off, slice_accesses: 1 << 22, code_bytes: 64 << 20 }
+    }
+}
+
+/// Why a translator cannot be built on this host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EngineError {
+    /// The host CPU lacks a feature that the virtual CPU promises.
+    MissingFeature(&'static str),
+    /// The host kernel refused a call; the number is its errno.
+    Host {
+        /// The call.
+        call: &'static str,
+        /// The errno.
+        errno: i32,
+    },
+}
+
+impl core::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::MissingFeature(name) => {
+                write!(f, "the host processor lacks {name}, which the virtual processor promises")
+            }
+            Self::Host { call, errno } => write!(f, "the host refused {call}: errno {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for EngineError {}
+
+/// The translator engine.
+#[derive(Debug)]
+pub struct Translator {
+    core: Box<engine::Core>,
+}
+
+impl Translator {
+    /// A translator without any translated code.
+    ///
+    /// # Errors
+    /// - [`EngineError::MissingFeature`]: the host processor is too old.
+    /// - [`EngineError::Host`]: no memory for the code cache, or no signal handlers.
+    pub fn new(config: TranslatorConfig) -> Result<Self, EngineError> {
+        Ok(Self { core: Box::new(engine::Core::new(config)?) })
+    }
+}
+
+impl Engine for Translator {
+    fn run(&mut self, regs: &mut Registers, hw: &mut Machine) -> Exit {
+        self.core.run(regs, hw)
+    }
+
+    fn statistics(&self) -> EngineStatistics {
+        let mut statistics = self.core.statistics;
+        let counting = self.core.counting.as_ref();
+        statistics.instruction_count =
+            counting.map(|counting| counting.sum(&self.core.pages.blocks));
+        statistics
+    }
+}

@@ -1,0 +1,286 @@
+//! The slow path: accesses that the inline probe does not decide.
+//!
+//! The machine's model makes the access. Operands that cross a page make two. If the two frames do
+//! not lie next to each other, reads get a copy; writes go on in a block of this one instruction, on
+//! a copy that is written back when the block is done. Writes to bytes that blocks depend on go on
+//! in such a block, too, because what follows in the present block may no longer be true.
+
+use super::block::Extent;
+use super::engine::{Core, Refused};
+use super::pages::slot;
+use super::stubs::Reason;
+use super::translate::{BlockId, Site, SiteKind};
+use super::words;
+use crate::{Exception, Exit};
+use machine::{Access, Frame, Machine, PAGE_BYTES, PhysAddr, VirtAddr, layout};
+
+/// Most bytes of an operand that can cross a page.
+const OPERAND_BYTES_MAX: usize = 64;
+
+/// An operand that is a copy: where its two parts belong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CopyBack {
+    /// Offset of the copy in the aligned bounce area.
+    offset: usize,
+    low: PhysAddr,
+    low_bytes: usize,
+    high: PhysAddr,
+    high_bytes: usize,
+}
+
+/// What the slow path leaves for the run loop.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Trap {
+    /// Why it stopped the instruction.
+    pub stop: Option<Stop>,
+    /// To be done when the single block is done.
+    pub copy_back: Option<CopyBack>,
+    /// Likewise: a frame whose code is no longer true.
+    pub stale: Option<Frame>,
+}
+
+/// Why the slow path stopped an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// The guest has to know. The flags are lost if the site says so.
+    Exit(Exit, Flags),
+    /// The page lies in another frame than the one it was translated from.
+    Moved(Frame),
+    /// The cache is full.
+    NoRoom,
+}
+
+/// Whether the arithmetic flags are those of the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flags {
+    Kept,
+    Lost,
+}
+
+/// One access of an instruction.
+#[derive(Clone, Copy)]
+struct Wanted {
+    address: u64,
+    access: Access,
+    bytes: u64,
+    ordinal: u8,
+    is_stack: bool,
+}
+
+impl Core {
+    /// Decides one access: returns where the operand is in host memory, or 0 to leave. Called by
+    /// emitted code.
+    pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
+        let site = self.emitter.sites[site as usize];
+        let result = match site.kind {
+            SiteKind::Access { access, bytes, ordinal, is_stack, is_flags_dead } => {
+                self.statistics.slow_access_count += 1;
+                let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
+                self.data(hw, site, wanted).map_err(|stop| match stop {
+                    Stop::Exit(exit, _) if is_flags_dead => Stop::Exit(exit, Flags::Lost),
+                    stop => stop,
+                })
+            }
+            SiteKind::Fetch { slot, is_second } => self.fetch(hw, site, slot, is_second),
+        };
+        match result {
+            Ok((host, resume)) => {
+                hw.fast()[words::RESUME] = resume;
+                host
+            }
+            Err(stop) => {
+                let fast = hw.fast();
+                fast[words::RIP] = site.rip;
+                fast[words::REASON] = Reason::Stopped as u64;
+                fast[words::ARGUMENT] = u64::from(site.block);
+                self.trap.stop = Some(stop);
+                0
+            }
+        }
+    }
+
+    /// The host address of a byte of RAM.
+    fn host_of(hw: &Machine, place: PhysAddr) -> u64 {
+        hw.ram.host_base().wrapping_add(place.as_u64())
+    }
+
+    fn data(&mut self, hw: &mut Machine, site: Site, want: Wanted) -> Result<(u64, u64), Stop> {
+        let offset = want.address % PAGE_BYTES;
+        if offset + want.bytes > PAGE_BYTES {
+            return self.crossing(hw, site, want);
+        }
+        let is_write = want.access == Access::Write;
+        if is_write && self.is_short_of_room() {
+            return Err(Stop::NoRoom);
+        }
+        let place = match hw.access(VirtAddr::new(want.address), want.access) {
+            Ok(place) => place,
+            Err(fault) => return Err(self.refused(want, want.address, Exit::Fault(fault))),
+        };
+        let host = Self::host_of(hw, place);
+        if is_write && hw.is_code(place.frame()) {
+            let frame = place.frame();
+            if self.pages.is_covered(frame, offset, want.bytes) {
+                let resume = self.isolate(hw, site, want.ordinal)?;
+                self.trap.stale = Some(frame);
+                return Ok((host, resume));
+            }
+        }
+        Ok((host, site.resume))
+    }
+
+    /// The stop for a refused access: a non-canonical address is not a page fault.
+    fn refused(&self, want: Wanted, address: u64, exit: Exit) -> Stop {
+        if VirtAddr::new(address).is_canonical(self.canonical_bits) {
+            return Stop::Exit(exit, Flags::Kept);
+        }
+        let exception =
+            if want.is_stack { Exception::StackFault } else { Exception::GeneralProtection };
+        Stop::Exit(Exit::Exception(exception), Flags::Kept)
+    }
+
+    /// Whether a single block could not be translated.
+    fn is_short_of_room(&self) -> bool {
+        self.cache.free() < 128 << 10
+    }
+
+    fn crossing(&mut self, hw: &mut Machine, site: Site, want: Wanted) -> Result<(u64, u64), Stop> {
+        if self.is_short_of_room() {
+            return Err(Stop::NoRoom);
+        }
+        let low_bytes = PAGE_BYTES - want.address % PAGE_BYTES;
+        let next = want.address.wrapping_add(low_bytes);
+        for address in [want.address, next] {
+            if !VirtAddr::new(address).is_canonical(self.canonical_bits) {
+                let exit = Exit::Exception(Exception::GeneralProtection);
+                return Err(self.refused(want, address, exit));
+            }
+        }
+        let mut place = [PhysAddr::new(0); 2];
+        for (address, place) in [want.address, next].into_iter().zip(&mut place) {
+            *place = hw
+                .access(VirtAddr::new(address), want.access)
+                .map_err(|fault| Stop::Exit(Exit::Fault(fault), Flags::Kept))?;
+        }
+        let [low, high] = place;
+        let is_write = want.access == Access::Write;
+        let is_adjacent = high.as_u64() == low.as_u64() + low_bytes;
+        let touches_code = is_write && (hw.is_code(low.frame()) || hw.is_code(high.frame()));
+        if is_adjacent && !touches_code {
+            return Ok((Self::host_of(hw, low), site.resume));
+        }
+        let copy = CopyBack {
+            offset: (want.address % 64) as usize,
+            low,
+            low_bytes: low_bytes as usize,
+            high,
+            high_bytes: (want.bytes - low_bytes) as usize,
+        };
+        let host = self.fill_bounce(hw, copy);
+        if !is_write {
+            return Ok((host, site.resume));
+        }
+        let resume = self.isolate(hw, site, want.ordinal)?;
+        self.trap.copy_back = Some(copy);
+        Ok((host, resume))
+    }
+
+    /// Copies both parts to the bounce area; returns the host address of the copy.
+    fn fill_bounce(&mut self, hw: &mut Machine, copy: CopyBack) -> u64 {
+        let mut bytes = [0u8; 2 * OPERAND_BYTES_MAX];
+        let middle = copy.offset + copy.low_bytes;
+        hw.load(copy.low, &mut bytes[copy.offset..middle]);
+        hw.load(copy.high, &mut bytes[middle..middle + copy.high_bytes]);
+        let (first, host) = bounce(hw);
+        let fast = hw.fast();
+        for (word, chunk) in fast[first..].iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(chunk.try_into().expect("chunks are 8 bytes"));
+        }
+        host + copy.offset as u64
+    }
+
+    /// Writes a copy back to where it belongs.
+    pub(super) fn write_back(&mut self, hw: &mut Machine, copy: CopyBack) {
+        let mut bytes = [0u8; 2 * OPERAND_BYTES_MAX];
+        let (first, _) = bounce(hw);
+        for (word, chunk) in hw.fast()[first..].iter().zip(bytes.chunks_exact_mut(8)) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        let middle = copy.offset + copy.low_bytes;
+        hw.store(copy.low, &bytes[copy.offset..middle]);
+        hw.store(copy.high, &bytes[middle..middle + copy.high_bytes]);
+    }
+
+    /// Where to go on behind the probe number `ordinal` in a block of only this instruction.
+    fn isolate(&mut self, hw: &mut Machine, site: Site, ordinal: u8) -> Result<u64, Stop> {
+        let block = &self.pages.blocks[site.block as usize];
+        if block.extent == Extent::Single {
+            return Ok(site.resume);
+        }
+        let single = match self.pages.find(self.space, site.rip, Extent::Single) {
+            Some(single) => single,
+            None => self.translate_single(hw, site.rip)?,
+        };
+        self.uncount_rest(site.block, site.rip, 1);
+        Ok(self.resume_in(single, ordinal).unwrap_or(site.resume))
+    }
+
+    fn translate_single(&mut self, hw: &mut Machine, rip: u64) -> Result<BlockId, Stop> {
+        let page = self.pages.page_at(self.space, rip).ok_or(Stop::NoRoom)?;
+        self.translate(hw, page, rip, Extent::Single).map_err(|refused| match refused {
+            Refused::Exit(exit) => Stop::Exit(exit, Flags::Kept),
+            Refused::NoRoom => Stop::NoRoom,
+        })
+    }
+
+    /// Host address behind probe `ordinal` of a single block.
+    fn resume_in(&self, single: BlockId, ordinal: u8) -> Option<u64> {
+        let block = &self.pages.blocks[single as usize];
+        let first = block.first_site as usize;
+        self.emitter.sites[first..first + block.site_count as usize]
+            .iter()
+            .find(|site| {
+                matches!(site.kind, SiteKind::Access { ordinal: other, .. } if other == ordinal)
+            })
+            .map(|site| site.resume)
+    }
+
+    fn fetch(
+        &mut self,
+        hw: &mut Machine,
+        site: Site,
+        number: u32,
+        is_second: bool,
+    ) -> Result<(u64, u64), Stop> {
+        let address =
+            if is_second { (site.rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { site.rip };
+        let place = hw
+            .fetch(VirtAddr::new(address), number)
+            .map_err(|fault| Stop::Exit(Exit::Fault(fault), Flags::Kept))?;
+        hw.fast()[layout::FETCH_PAGE] = u64::from(number);
+        debug_assert_eq!(slot(number - 1), number, "slots count pages from 1");
+        if self.pages.page(number - 1).frame != place.frame() {
+            return Err(Stop::Moved(place.frame()));
+        }
+        Ok((1, site.resume))
+    }
+
+    /// Takes back the count of the instructions of `block` that are not executed: those from `rip`
+    /// on but for the first `done`.
+    pub(super) fn uncount_rest(&mut self, block: BlockId, rip: u64, done: u64) {
+        let Some(counting) = self.counting.as_mut() else { return };
+        let block = &self.pages.blocks[block as usize];
+        let first = block.first_point as usize;
+        let points = &self.emitter.points[first..first + block.point_count as usize];
+        let guest = rip.wrapping_sub(block.rip);
+        let before = points.iter().filter(|point| u64::from(point.guest) < guest).count() as u64;
+        counting.take_back((u64::from(block.point_count) - before).saturating_sub(done));
+    }
+}
+
+/// First word of the bounce area that is 64-byte aligned in host memory, and its host address.
+fn bounce(hw: &Machine) -> (usize, u64) {
+    let start = hw.fast_address() + words::gs(words::BOUNCE) as u64;
+    let aligned = (start + 63) & !63;
+    (words::BOUNCE + ((aligned - start) / 8) as usize, aligned)
+}

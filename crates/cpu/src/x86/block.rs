@@ -1,0 +1,211 @@
+//! Reading one guest block: decode, classify, and find out where flags matter.
+//!
+//! A block ends behind a control transfer, at the end of its page, or when it is long enough.
+//!
+//! Liveness of the six arithmetic flags goes backward through the block. Behind the block it looks
+//! a few instructions ahead on the same page; what it cannot see counts as live. The bytes looked
+//! at are part of what the block depends on.
+
+use super::classify::{Class, Classifier};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
+use machine::PAGE_BYTES;
+
+/// Most instructions in one block.
+pub(super) const BLOCK_INSTRUCTIONS: usize = 64;
+/// Most instructions looked at behind a block.
+const LOOK_AHEAD: usize = 8;
+/// OF SF ZF AF CF PF in the numbering of the decoder.
+const ARITHMETIC: u32 = 0x3f;
+
+/// One instruction of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub instruction: Instruction,
+    pub class: Class,
+    /// Whether some arithmetic flag from before the instruction may still be read.
+    pub is_flags_live: bool,
+}
+
+/// How many instructions to take.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Extent {
+    /// As many as a block may have.
+    Block,
+    /// Only the first.
+    Single,
+}
+
+/// One guest block.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub steps: Vec<Step>,
+    /// The instruction behind the block.
+    pub next_rip: u64,
+    /// What the block depends on: ranges of offsets in the first page.
+    pub seen: Vec<(u16, u16)>,
+    /// Whether the (only) instruction reaches into the next page.
+    pub is_straddling: bool,
+    /// Whether flags may be read behind the block.
+    pub is_flags_live_behind: bool,
+}
+
+/// The bytes did not hold a whole instruction: more bytes of the next page are needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Truncated;
+
+impl Scan {
+    /// Reads the block at `rip`. `code` holds the bytes of its page, and some bytes of the next one
+    /// if the first instruction reaches over the end.
+    ///
+    /// # Errors
+    /// [`Truncated`] if the first instruction does not end in `code`.
+    pub(super) fn read(
+        &mut self,
+        classifier: &mut Classifier,
+        code: &[u8],
+        rip: u64,
+        extent: Extent,
+    ) -> Result<(), Truncated> {
+        let offset = rip % PAGE_BYTES;
+        let page_rest = PAGE_BYTES - offset;
+        let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
+        self.steps.clear();
+        self.is_straddling = false;
+        self.seen.clear();
+        let bytes = &code[offset as usize..];
+        let mut decoder = Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let mut next_rip = rip;
+        while self.steps.len() < limit {
+            decoder.decode_out(&mut instruction);
+            if instruction.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
+                if self.steps.is_empty() {
+                    return Err(Truncated);
+                }
+                break;
+            }
+            let end = instruction.next_ip().wrapping_sub(rip);
+            self.is_straddling = end > page_rest;
+            if self.is_straddling && !self.steps.is_empty() {
+                self.is_straddling = false;
+                break;
+            }
+            next_rip = instruction.next_ip();
+            let class = classifier.classify(&instruction);
+            self.steps.push(Step { instruction, class, is_flags_live: true });
+            if class.ends_block() || end >= page_rest {
+                break;
+            }
+        }
+        self.next_rip = next_rip;
+        self.note_seen(offset, offset + next_rip.wrapping_sub(rip));
+        self.find_live_flags(code, rip - offset);
+        Ok(())
+    }
+
+    fn note_seen(&mut self, start: u64, end: u64) {
+        self.seen.push((start as u16, end.min(PAGE_BYTES) as u16));
+    }
+
+    fn find_live_flags(&mut self, code: &[u8], page: u64) {
+        let mut live = self.live_behind(code, page);
+        self.is_flags_live_behind = live != 0;
+        for step in self.steps.iter_mut().rev() {
+            live = flags_before(&step.instruction, step.class, live);
+            step.is_flags_live = live != 0;
+        }
+    }
+
+    /// Flags that may be read behind the last instruction.
+    fn live_behind(&mut self, code: &[u8], page: u64) -> u32 {
+        let last = self.steps.last().expect("a block has an instruction");
+        let next = self.next_rip;
+        let target = last.instruction.near_branch_target();
+        match last.class {
+            _ if self.is_straddling => ARITHMETIC,
+            Class::Branch | Class::Count => {
+                let taken = self.look(code, page, target);
+                if taken == ARITHMETIC { taken } else { taken | self.look(code, page, next) }
+            }
+            Class::Jump | Class::Call => self.look(code, page, target),
+            class if class.ends_block() => ARITHMETIC,
+            _ => self.look(code, page, next),
+        }
+    }
+
+    /// Flags that the code at `target` may read before it writes them.
+    fn look(&mut self, code: &[u8], page: u64, target: u64) -> u32 {
+        let start = target.wrapping_sub(page);
+        if start >= PAGE_BYTES {
+            return ARITHMETIC;
+        }
+        let bytes = &code[start as usize..PAGE_BYTES as usize];
+        let mut decoder = Decoder::with_ip(64, bytes, target, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let mut live = 0;
+        let mut open = ARITHMETIC;
+        for _ in 0..LOOK_AHEAD {
+            decoder.decode_out(&mut instruction);
+            if instruction.is_invalid() || is_conservative(&instruction) {
+                live |= open;
+                break;
+            }
+            live |= open & instruction.rflags_read();
+            if instruction.flow_control() != FlowControl::Next {
+                live |= open;
+                break;
+            }
+            open &= !kills(&instruction);
+            if open == 0 {
+                break;
+            }
+        }
+        self.note_seen(start, decoder.ip().wrapping_sub(page));
+        live | open
+    }
+}
+
+/// Flags alive before an instruction, given those alive behind it.
+fn flags_before(instruction: &Instruction, class: Class, behind: u32) -> u32 {
+    match class {
+        Class::Emulate | Class::Trap(_) | Class::Syscall => ARITHMETIC,
+        Class::Nop | Class::Lea => behind,
+        _ => instruction.rflags_read() & ARITHMETIC | behind & !kills(instruction),
+    }
+}
+
+/// Flags that the instruction always overwrites.
+fn kills(instruction: &Instruction) -> u32 {
+    if is_conditional(instruction) {
+        return 0;
+    }
+    instruction.rflags_modified() & ARITHMETIC
+}
+
+/// Shifts and rotates by a count that may be zero do not write flags then.
+fn is_conditional(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    let is_shift = matches!(
+        instruction.mnemonic(),
+        M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd
+    );
+    if !is_shift {
+        return false;
+    }
+    let last = instruction.op_count() - 1;
+    match instruction.op_kind(last) {
+        OpKind::Immediate8 => instruction.immediate8() & 0x1f == 0,
+        OpKind::Register => instruction.op_register(last) == Register::CL,
+        _ => true,
+    }
+}
+
+/// Instructions that are looked at by Rust, with all flags.
+fn is_conservative(instruction: &Instruction) -> bool {
+    instruction.has_rep_prefix()
+        || instruction.has_repne_prefix()
+        || instruction.is_string_instruction()
+        || instruction.is_privileged()
+}

@@ -1,0 +1,231 @@
+//! Control transfers: direct links, indirect jumps through the jump cache, and the tests on the way
+//! that make sure that a running guest can always be stopped.
+//!
+//! Back edges and links to other pages test the drain bit of the clock. A back edge out of a block
+//! without any access counts down the word SPIN instead, because the clock may stand still.
+
+use super::classify::number;
+use super::emit::{CLK, Mem, RCX, S0, S1};
+use super::operand::{is_stack_operand, operand_bytes};
+use super::probe::Want;
+use super::stubs::Reason;
+use super::translate::{Cold, Emitter, Link};
+use super::words;
+use iced_x86::{Code, Instruction, OpKind};
+use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES};
+
+const NOT_EQUAL: u8 = 5;
+const EQUAL: u8 = 4;
+
+impl Emitter {
+    /// Transfers control to `target`.
+    pub(super) fn go(&mut self, target: u64, is_flags_live: bool) {
+        if self.now.is_single {
+            self.leave_with(target, Reason::Done.alone());
+            return;
+        }
+        let is_crossing = self.is_crossing(target);
+        let is_backward = target <= self.now.rip;
+        if is_backward && !self.now.has_access {
+            self.test_spin(target, is_flags_live);
+        } else if is_backward || is_crossing {
+            self.test_drain(target, is_flags_live);
+        }
+        let branch = self.asm.jump();
+        self.link(branch, target, is_crossing);
+    }
+
+    fn is_crossing(&self, target: u64) -> bool {
+        target & !(PAGE_BYTES - 1) != self.now.exit_page
+    }
+
+    fn link(&mut self, branch: super::emit::Patch, target: u64, is_crossing: bool) {
+        let link = self.links.len() as u32;
+        self.links.push(Link {
+            target,
+            field: self.asm.address_of(branch),
+            stub: 0,
+            source: self.now.block,
+            is_crossing,
+            linked: None,
+        });
+        self.cold.push(Cold::Link { link });
+    }
+
+    fn leave_cold(&mut self, branch: super::emit::Patch, rip: u64, reason: Reason) {
+        self.cold.push(Cold::Leave { branch, rip, reason: reason.alone() });
+    }
+
+    fn test_drain(&mut self, target: u64, is_flags_live: bool) {
+        if !is_flags_live {
+            self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
+            let branch = self.asm.branch(NOT_EQUAL);
+            self.leave_cold(branch, target, Reason::Drain);
+            return;
+        }
+        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+        self.asm.pext(RCX, CLK, words::DRAIN_MASK);
+        let go_on = self.asm.short(0xe3);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        let branch = self.asm.jump();
+        self.leave_cold(branch, target, Reason::Drain);
+        self.asm.land(go_on);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+    }
+
+    fn test_spin(&mut self, target: u64, is_flags_live: bool) {
+        let spin = Mem::word(words::SPIN);
+        if !is_flags_live {
+            self.asm.decrement_flags(spin);
+            let branch = self.asm.branch(EQUAL);
+            self.leave_cold(branch, target, Reason::Spin);
+            return;
+        }
+        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+        self.asm.load32(RCX, spin);
+        self.asm.lea(RCX, Mem::at(RCX, -1));
+        self.asm.store(spin, RCX);
+        let stop = self.asm.short(0xe3);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        let go_on = self.asm.short(0xeb);
+        self.asm.land(stop);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        let branch = self.asm.jump();
+        self.leave_cold(branch, target, Reason::Spin);
+        self.asm.land(go_on);
+    }
+
+    /// `jcc`.
+    pub(super) fn branch(&mut self, instruction: &Instruction) {
+        let target = instruction.near_branch_target();
+        // iced counts from 1 in the order of the opcodes.
+        let condition = (instruction.condition_code() as u8).wrapping_sub(1) & 15;
+        let live = self.now.is_flags_live_behind;
+        let is_plain = !self.now.is_single && target > self.now.rip && !self.is_crossing(target);
+        if is_plain {
+            let branch = self.asm.branch(condition);
+            self.link(branch, target, false);
+        } else {
+            let skip = self.asm.short(0x70 | condition ^ 1);
+            self.go(target, live);
+            self.asm.land(skip);
+        }
+        self.go(self.now.next_rip, live);
+    }
+
+    /// `loop`, `loope`, `loopne`, `jrcxz`, `jecxz`.
+    pub(super) fn count_branch(&mut self, instruction: &Instruction) {
+        let (opcode, is_short) = match instruction.code() {
+            Code::Loopne_rel8_64_ECX => (0xe0, true),
+            Code::Loopne_rel8_64_RCX => (0xe0, false),
+            Code::Loope_rel8_64_ECX => (0xe1, true),
+            Code::Loope_rel8_64_RCX => (0xe1, false),
+            Code::Loop_rel8_64_ECX => (0xe2, true),
+            Code::Loop_rel8_64_RCX => (0xe2, false),
+            Code::Jecxz_rel8_64 => (0xe3, true),
+            _ => (0xe3, false),
+        };
+        let live = self.now.is_flags_live_behind;
+        if is_short {
+            self.asm.bytes(&[0x67]);
+        }
+        let taken = self.asm.short(opcode);
+        let not_taken = self.asm.short(0xeb);
+        self.asm.land(taken);
+        self.go(instruction.near_branch_target(), live);
+        self.asm.land(not_taken);
+        self.go(self.now.next_rip, live);
+    }
+
+    pub(super) fn call(&mut self, instruction: &Instruction) {
+        self.push_return();
+        self.go(instruction.near_branch_target(), self.now.is_flags_live_behind);
+    }
+
+    /// Brings the target of an indirect transfer to r14.
+    fn load_target(&mut self, instruction: &Instruction) {
+        if instruction.op0_kind() == OpKind::Register {
+            let register = number(instruction.op0_register()).unwrap_or(0);
+            let register = self.current(register, S0);
+            if register != S0 {
+                self.asm.copy(S0, register);
+            }
+            return;
+        }
+        self.address(instruction, 0);
+        self.probe(Want {
+            access: Access::Read,
+            bytes: operand_bytes(instruction),
+            is_stack: is_stack_operand(instruction),
+        });
+        self.asm.load(S0, Mem::sum(S0, S1));
+    }
+
+    pub(super) fn call_indirect(&mut self, instruction: &Instruction) {
+        self.load_target(instruction);
+        self.asm.store(Mem::word(words::PARK), S0);
+        self.push_return();
+        self.asm.load(S0, Mem::word(words::PARK));
+        self.indirect();
+    }
+
+    pub(super) fn jump_indirect(&mut self, instruction: &Instruction) {
+        self.load_target(instruction);
+        if !self.now.has_access {
+            self.asm.store(Mem::word(words::PARK), S0);
+            self.test_spin_indirect();
+        }
+        self.indirect();
+    }
+
+    /// The spin test in front of an indirect jump; the target is in r14 and in PARK.
+    fn test_spin_indirect(&mut self) {
+        let spin = Mem::word(words::SPIN);
+        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+        self.asm.load32(RCX, spin);
+        self.asm.lea(RCX, Mem::at(RCX, -1));
+        self.asm.store(spin, RCX);
+        let stop = self.asm.short(0xe3);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        let go_on = self.asm.short(0xeb);
+        self.asm.land(stop);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        self.asm.constant(S1, u64::from(Reason::Spin.alone()));
+        self.asm.jump_to(self.stubs.leave);
+        self.asm.land(go_on);
+    }
+
+    pub(super) fn ret(&mut self, instruction: &Instruction) {
+        let drop = match instruction.code() {
+            Code::Retnq_imm16 => i32::from(instruction.immediate16()),
+            _ => 0,
+        };
+        self.pop_return(drop);
+        self.indirect();
+    }
+
+    /// Jumps to the guest address in r14 through the jump cache; leaves on a miss or a drain.
+    fn indirect(&mut self) {
+        if self.now.is_single {
+            self.asm.constant(S1, u64::from(Reason::Done.alone()));
+            self.asm.jump_to(self.stubs.leave);
+            return;
+        }
+        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+        self.asm.store(Mem::word(words::RIP), S0);
+        self.asm.zero_extend16(S1, S0);
+        self.asm.lea(S1, Mem::sum(S1, S1));
+        self.asm.load(RCX, Mem::table(words::JUMP_CACHE, S1));
+        self.asm.lea(RCX, Mem::sum(RCX, S0));
+        self.asm.pext(S0, CLK, words::DRAIN_MASK);
+        self.asm.lea(RCX, Mem::sum(RCX, S0));
+        let hit = self.asm.short(0xe3);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        self.asm.load(S0, Mem::word(words::RIP));
+        self.asm.constant(S1, u64::from(Reason::Indirect.alone()));
+        self.asm.jump_to(self.stubs.leave);
+        self.asm.land(hit);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        self.asm.jump_through(Mem::table(words::JUMP_CACHE + 1, S1));
+    }
+}

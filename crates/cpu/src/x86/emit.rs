@@ -1,0 +1,372 @@
+//! An assembler for the few instruction forms that the fixed templates need.
+//!
+//! Registers are the numbers of the encoding. Nothing here changes a flag unless its name says so.
+//! Guest instructions are encoded elsewhere, by the library.
+
+/// A general register by its number in the encoding.
+pub(super) type Reg = u8;
+
+pub(super) const RAX: Reg = 0;
+pub(super) const RCX: Reg = 1;
+pub(super) const RDX: Reg = 2;
+pub(super) const RBX: Reg = 3;
+pub(super) const RSP: Reg = 4;
+pub(super) const RBP: Reg = 5;
+pub(super) const RSI: Reg = 6;
+pub(super) const RDI: Reg = 7;
+/// Second scratch register: shadow index, then host page.
+pub(super) const S1: Reg = 13;
+/// First scratch register: address, then offset in the page.
+pub(super) const S0: Reg = 14;
+/// The access clock.
+pub(super) const CLK: Reg = 15;
+
+/// A memory operand of a template: base + index * 2^scale + displacement.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Mem {
+    pub base: Option<Reg>,
+    pub index: Option<(Reg, u8)>,
+    pub displacement: i32,
+    pub is_gs: bool,
+}
+
+impl Mem {
+    /// `gs:[displacement of the word]`
+    pub(super) const fn word(index: usize) -> Self {
+        Self { base: None, index: None, displacement: super::words::gs(index), is_gs: true }
+    }
+
+    /// `gs:[register * 8 + displacement of the word]`
+    pub(super) const fn table(index: usize, register: Reg) -> Self {
+        Self {
+            base: None,
+            index: Some((register, 3)),
+            displacement: super::words::gs(index),
+            is_gs: true,
+        }
+    }
+
+    /// `[base + displacement]`
+    pub(super) const fn at(base: Reg, displacement: i32) -> Self {
+        Self { base: Some(base), index: None, displacement, is_gs: false }
+    }
+
+    /// `[base + index]`
+    pub(super) const fn sum(base: Reg, index: Reg) -> Self {
+        Self { base: Some(base), index: Some((index, 0)), displacement: 0, is_gs: false }
+    }
+}
+
+/// A place in the code that a later jump or patch refers to: an offset in the buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Patch(usize);
+
+/// A buffer of host code that will stand at a known address.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    pub(super) buffer: Vec<u8>,
+    base: u64,
+}
+
+impl Assembler {
+    /// Empties the buffer; what follows will stand at host address `base`.
+    pub(super) fn restart(&mut self, base: u64) {
+        self.buffer.clear();
+        self.base = base;
+    }
+
+    /// The host address of the next byte.
+    pub(super) fn here(&self) -> u64 {
+        self.base + self.buffer.len() as u64
+    }
+
+    /// Bytes emitted so far.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    fn int32(&mut self, value: i32) {
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Emits prefixes, REX, opcode, ModRM, SIB and displacement of a one-operand-in-memory form.
+    fn memory_form(&mut self, wide: bool, opcode: &[u8], reg: Reg, mem: Mem) {
+        if mem.is_gs {
+            self.buffer.push(0x65);
+        }
+        let base = mem.base.unwrap_or(0);
+        let index = mem.index.map_or(0, |(register, _)| register);
+        let rex = 0x40 | u8::from(wide) << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | (base >> 3);
+        if rex != 0x40 {
+            self.buffer.push(rex);
+        }
+        self.buffer.extend_from_slice(opcode);
+        self.modrm_memory(reg, mem);
+    }
+
+    fn modrm_memory(&mut self, reg: Reg, mem: Mem) {
+        let reg = (reg & 7) << 3;
+        let Some(base) = mem.base else {
+            let (index, scale) = mem.index.unwrap_or((RSP, 0));
+            self.bytes(&[reg | 4, scale << 6 | (index & 7) << 3 | 5]);
+            self.int32(mem.displacement);
+            return;
+        };
+        let small = i8::try_from(mem.displacement);
+        let mode = match small {
+            Ok(0) if base & 7 != RBP => 0x00,
+            Ok(_) => 0x40,
+            Err(_) => 0x80,
+        };
+        match mem.index {
+            Some((index, scale)) => {
+                self.bytes(&[mode | reg | 4, scale << 6 | (index & 7) << 3 | (base & 7)]);
+            }
+            None if base & 7 == RSP => self.bytes(&[mode | reg | 4, 0x24]),
+            None => self.bytes(&[mode | reg | (base & 7)]),
+        }
+        match (mode, small) {
+            (0x40, Ok(displacement)) => self.buffer.push(displacement as u8),
+            (0x80, _) => self.int32(mem.displacement),
+            _ => {}
+        }
+    }
+
+    /// `mov reg, qword mem`
+    pub(super) fn load(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(true, &[0x8b], reg, mem);
+    }
+
+    /// `mov reg32, dword mem`
+    pub(super) fn load32(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(false, &[0x8b], reg, mem);
+    }
+
+    /// `movzx reg32, word mem`
+    pub(super) fn load16(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(false, &[0x0f, 0xb7], reg, mem);
+    }
+
+    /// `mov qword mem, reg`
+    pub(super) fn store(&mut self, mem: Mem, reg: Reg) {
+        self.memory_form(true, &[0x89], reg, mem);
+    }
+
+    /// `mov word mem, reg`
+    pub(super) fn store16(&mut self, mem: Mem, reg: Reg) {
+        self.buffer.push(0x66);
+        self.memory_form(false, &[0x89], reg, mem);
+    }
+
+    /// `mov qword mem, imm32 sign-extended`
+    pub(super) fn store_imm(&mut self, mem: Mem, value: i32) {
+        self.memory_form(true, &[0xc7], 0, mem);
+        self.int32(value);
+    }
+
+    /// `mov word mem, imm16`
+    pub(super) fn store_imm16(&mut self, mem: Mem, value: i16) {
+        self.buffer.push(0x66);
+        self.memory_form(false, &[0xc7], 0, mem);
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// `mov dword mem, imm32`
+    pub(super) fn store_imm32(&mut self, mem: Mem, value: i32) {
+        self.memory_form(false, &[0xc7], 0, mem);
+        self.int32(value);
+    }
+
+    /// `lea reg, mem` (the segment does not matter)
+    pub(super) fn lea(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(true, &[0x8d], reg, mem);
+    }
+
+    /// `lea reg32, mem`: the sum modulo 2^32
+    pub(super) fn lea32(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(false, &[0x8d], reg, mem);
+    }
+
+    /// `mov to, from`
+    pub(super) fn copy(&mut self, to: Reg, from: Reg) {
+        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x89, 0xc0 | (from & 7) << 3 | (to & 7)]);
+    }
+
+    /// `mov to32, from32`
+    pub(super) fn copy32(&mut self, to: Reg, from: Reg) {
+        self.bytes(&[0x40 | (from >> 3) << 2 | (to >> 3), 0x89, 0xc0 | (from & 7) << 3 | (to & 7)]);
+    }
+
+    /// `mov to16, from16`
+    pub(super) fn copy16(&mut self, to: Reg, from: Reg) {
+        self.buffer.push(0x66);
+        self.copy32(to, from);
+    }
+
+    /// `movzx to32, from16`
+    pub(super) fn zero_extend16(&mut self, to: Reg, from: Reg) {
+        self.bytes(&[
+            0x40 | (to >> 3) << 2 | (from >> 3),
+            0x0f,
+            0xb7,
+            0xc0 | (to & 7) << 3 | (from & 7),
+        ]);
+    }
+
+    /// `movzx to32, from8` (low byte)
+    pub(super) fn zero_extend8(&mut self, to: Reg, from: Reg) {
+        self.bytes(&[
+            0x40 | (to >> 3) << 2 | (from >> 3),
+            0x0f,
+            0xb6,
+            0xc0 | (to & 7) << 3 | (from & 7),
+        ]);
+    }
+
+    /// `mov reg, value` in its shortest form without flags.
+    pub(super) fn constant(&mut self, reg: Reg, value: u64) {
+        if let Ok(low) = u32::try_from(value) {
+            if reg >= 8 {
+                self.buffer.push(0x41);
+            }
+            self.buffer.push(0xb8 | (reg & 7));
+            self.buffer.extend_from_slice(&low.to_le_bytes());
+        } else if let Ok(low) = i32::try_from(value as i64) {
+            self.bytes(&[0x48 | (reg >> 3), 0xc7, 0xc0 | (reg & 7)]);
+            self.int32(low);
+        } else {
+            self.bytes(&[0x48 | (reg >> 3), 0xb8 | (reg & 7)]);
+            self.buffer.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// `pext to, from, gs:[word]`
+    pub(super) fn pext(&mut self, to: Reg, from: Reg, word: usize) {
+        let r = u8::from(to < 8) << 7;
+        self.bytes(&[0x65, 0xc4, r | 0x60 | 0x02, 0x80 | (!from & 15) << 3 | 0x02, 0xf5]);
+        self.modrm_memory(to, Mem::word(word));
+    }
+
+    /// `add reg, qword mem`: changes flags.
+    pub(super) fn add_flags(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(true, &[0x03], reg, mem);
+    }
+
+    /// `sub reg, qword mem`: changes flags.
+    pub(super) fn sub_flags(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(true, &[0x2b], reg, mem);
+    }
+
+    /// `cmp reg, imm32`: changes flags.
+    pub(super) fn compare_flags(&mut self, reg: Reg, value: i32) {
+        self.bytes(&[0x48 | (reg >> 3), 0x81, 0xf8 | (reg & 7)]);
+        self.int32(value);
+    }
+
+    /// `cmp dword mem, imm32`: changes flags.
+    pub(super) fn compare_word_flags(&mut self, mem: Mem, value: i32) {
+        self.memory_form(false, &[0x81], 7, mem);
+        self.int32(value);
+    }
+
+    /// `cmp qword mem, imm8`: changes flags.
+    pub(super) fn compare_byte_flags(&mut self, mem: Mem, value: i8) {
+        self.memory_form(true, &[0x83], 7, mem);
+        self.buffer.push(value as u8);
+    }
+
+    /// `sub dword mem, 1`: changes flags.
+    pub(super) fn decrement_flags(&mut self, mem: Mem) {
+        self.memory_form(false, &[0x83], 5, mem);
+        self.buffer.push(1);
+    }
+
+    /// `test reg32, imm32`: changes flags.
+    pub(super) fn test_flags(&mut self, reg: Reg, value: u32) {
+        self.bytes(&[0x40 | (reg >> 3), 0xf7, 0xc0 | (reg & 7)]);
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// `not reg`
+    pub(super) fn complement(&mut self, reg: Reg) {
+        self.bytes(&[0x48 | (reg >> 3), 0xf7, 0xd0 | (reg & 7)]);
+    }
+
+    /// `jmp qword mem`
+    pub(super) fn jump_through(&mut self, mem: Mem) {
+        self.memory_form(false, &[0xff], 4, mem);
+    }
+
+    /// `call qword mem`: only on the host's stack.
+    pub(super) fn call_through(&mut self, mem: Mem) {
+        self.memory_form(false, &[0xff], 2, mem);
+    }
+
+    /// `jcc rel32` to a place not yet known; `condition` is the low nibble of the opcode.
+    pub(super) fn branch(&mut self, condition: u8) -> Patch {
+        self.bytes(&[0x0f, 0x80 | condition, 0, 0, 0, 0]);
+        Patch(self.buffer.len() - 4)
+    }
+
+    /// `jmp rel32` to a place not yet known.
+    pub(super) fn jump(&mut self) -> Patch {
+        self.bytes(&[0xe9, 0, 0, 0, 0]);
+        Patch(self.buffer.len() - 4)
+    }
+
+    /// `jmp rel32` to a host address.
+    pub(super) fn jump_to(&mut self, host: u64) {
+        let patch = self.jump();
+        self.resolve_to(patch, host);
+    }
+
+    /// A short branch over what follows; `opcode` is 0xe3 for `jrcxz`, 0xeb for `jmp`, 0x70 up for `jcc`.
+    pub(super) fn short(&mut self, opcode: u8) -> Patch {
+        self.bytes(&[opcode, 0]);
+        Patch(self.buffer.len() - 1)
+    }
+
+    /// Lets a short branch go here.
+    ///
+    /// # Panics
+    /// If the distance is more than 127 bytes: a template is wrong.
+    pub(super) fn land(&mut self, patch: Patch) {
+        let distance = self.buffer.len() - patch.0 - 1;
+        self.buffer[patch.0] = u8::try_from(distance)
+            .ok()
+            .filter(|d| *d < 128)
+            .expect("templates between a short branch and its target are below 128 bytes");
+    }
+
+    /// Lets a near branch go here.
+    pub(super) fn resolve(&mut self, patch: Patch) {
+        let host = self.here();
+        self.resolve_to(patch, host);
+    }
+
+    /// Lets a near branch go to a host address.
+    pub(super) fn resolve_to(&mut self, patch: Patch, host: u64) {
+        let distance = relative(self.address_of(patch), host);
+        self.buffer[patch.0..patch.0 + 4].copy_from_slice(&distance);
+    }
+
+    /// Lets the near branch whose displacement stands at host address `field` go here.
+    pub(super) fn resolve_at(&mut self, field: u64) {
+        let offset = (field - self.base) as usize;
+        self.resolve(Patch(offset));
+    }
+
+    /// The host address of the displacement of a near branch.
+    pub(super) fn address_of(&self, patch: Patch) -> u64 {
+        self.base + patch.0 as u64
+    }
+}
+
+/// The displacement bytes at host address `field` of a near branch to `target`.
+pub(super) fn relative(field: u64, target: u64) -> [u8; 4] {
+    (target.wrapping_sub(field + 4) as u32).to_le_bytes()
+}

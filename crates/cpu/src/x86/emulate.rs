@@ -1,0 +1,58 @@
+//! Instructions that are done in Rust on the full register file.
+//!
+//! Each either does everything and moves `rip`, or changes nothing and says why. `rep` string
+//! instructions do as many elements as they can first.
+
+use super::engine::Core;
+use crate::{Exception, Exit, Registers};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
+
+mod bits;
+mod bus;
+mod flags;
+mod strings;
+mod system;
+
+/// An instruction that cannot be done.
+pub(super) type Result<T> = core::result::Result<T, Exit>;
+
+pub(super) const INVALID: Exit = Exit::Exception(Exception::InvalidOpcode);
+pub(super) const PROTECTION: Exit = Exit::Exception(Exception::GeneralProtection);
+
+impl Core {
+    /// Does the instruction at `regs.rip`.
+    pub(super) fn emulate(&mut self, regs: &mut Registers, hw: &mut Machine) -> Result<()> {
+        let instruction = self.decode_at(regs.rip, hw)?;
+        let mut bus = bus::Bus { hw, canonical_bits: self.canonical_bits };
+        let bus = &mut bus;
+        use Mnemonic as M;
+        match instruction.mnemonic() {
+            _ if instruction.is_string_instruction() => strings::run(bus, regs, &instruction)?,
+            M::Bt | M::Bts | M::Btr | M::Btc => bits::run(bus, regs, &instruction)?,
+            M::Cpuid | M::Rdtsc | M::Rdtscp | M::Xgetbv => {
+                system::identify(regs, bus.hw, &instruction)?;
+            }
+            _ => return Err(INVALID),
+        }
+        regs.rip = instruction.next_ip();
+        Ok(())
+    }
+
+    /// Decodes the instruction at `rip`, whose page is being executed.
+    fn decode_at(&self, rip: u64, hw: &mut Machine) -> Result<Instruction> {
+        let page = self.pages.page_at(self.space, rip).ok_or(INVALID)?;
+        let frame = self.pages.page(page).frame;
+        let offset = rip % PAGE_BYTES;
+        let bytes = (PAGE_BYTES - offset).min(15);
+        let mut code = [0; 15];
+        hw.load(frame.start().wrapping_add(offset), &mut code[..bytes as usize]);
+        if bytes < 15 {
+            let next = VirtAddr::new(rip.wrapping_add(bytes));
+            if let Ok(place) = hw.probe(next, Access::Fetch, Privilege::User) {
+                hw.load(place, &mut code[bytes as usize..]);
+            }
+        }
+        Ok(Decoder::with_ip(64, &code, rip, DecoderOptions::NONE).decode())
+    }
+}

@@ -1,0 +1,40 @@
+//! `bt`, `bts`, `btr` and `btc` on a bit string in memory: the register selects a bit anywhere in
+//! 2^64 bits around the operand.
+
+use super::Result;
+use super::bus::{Bus, linear, read_gpr};
+use super::flags::{CARRY, with_flag};
+use crate::Registers;
+use iced_x86::{Instruction, Mnemonic};
+use machine::Access;
+
+/// Does a bit-string instruction.
+pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let register = instruction.op1_register();
+    let bytes = register.size();
+    let shift = 64 - 8 * bytes as u32;
+    let index = (read_gpr(regs, register) << shift) as i64 >> shift;
+    let bits = 8 * bytes as i64;
+    let element = index.div_euclid(bits).wrapping_mul(bytes as i64);
+    let bit = index.rem_euclid(bits) as u32;
+    let address = linear(regs, instruction, 0, 0).wrapping_add(element as u64);
+    let access = match instruction.mnemonic() {
+        Mnemonic::Bt => Access::Read,
+        _ => Access::Write,
+    };
+    let parts = bus.access(address, bytes, access)?;
+    let mut value = [0; 8];
+    bus.load(parts, &mut value[..bytes]);
+    let old = u64::from_le_bytes(value);
+    let new = match instruction.mnemonic() {
+        Mnemonic::Bts => old | 1 << bit,
+        Mnemonic::Btr => old & !(1 << bit),
+        Mnemonic::Btc => old ^ 1 << bit,
+        _ => old,
+    };
+    if access == Access::Write {
+        bus.store(parts, &new.to_le_bytes()[..bytes]);
+    }
+    regs.rflags = with_flag(regs.rflags, CARRY, old >> bit & 1 != 0);
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Guest memory for instructions that are done in Rust: through the model, one access for each page
+//! that an operand touches.
+
+use super::Result;
+use crate::{Exception, Exit, Registers};
+use iced_x86::{Instruction, Register};
+use machine::{Access, Machine, PAGE_BYTES, PhysAddr, VirtAddr};
+
+/// The way to guest memory.
+pub(super) struct Bus<'a> {
+    pub hw: &'a mut Machine,
+    pub canonical_bits: u32,
+}
+
+/// Most bytes of one operand.
+const OPERAND_BYTES_MAX: usize = 1024;
+
+/// The parts of an operand: places in RAM and their lengths; the second may be empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts([(PhysAddr, usize); 2]);
+
+impl Bus<'_> {
+    /// Makes the accesses for `bytes` bytes at `address`.
+    ///
+    /// # Errors
+    /// The page fault of the first part that faults, or the exception for a non-canonical address.
+    pub(super) fn access(&mut self, address: u64, bytes: usize, access: Access) -> Result<Parts> {
+        debug_assert!(bytes <= OPERAND_BYTES_MAX, "operands touch two pages at most");
+        let low = ((PAGE_BYTES - address % PAGE_BYTES) as usize).min(bytes);
+        let first = self.one(address, access)?;
+        let high = bytes - low;
+        let second = match high {
+            0 => first,
+            _ => self.one(address.wrapping_add(low as u64), access)?,
+        };
+        Ok(Parts([(first, low), (second, high)]))
+    }
+
+    /// One access within a page.
+    pub(super) fn one(&mut self, address: u64, access: Access) -> Result<PhysAddr> {
+        let address = VirtAddr::new(address);
+        if !address.is_canonical(self.canonical_bits) {
+            return Err(Exit::Exception(Exception::GeneralProtection));
+        }
+        self.hw.access(address, access).map_err(Exit::Fault)
+    }
+
+    /// Reads what [`Self::access`] has found.
+    pub(super) fn load(&self, parts: Parts, bytes: &mut [u8]) {
+        let [(low, count), (high, _)] = parts.0;
+        let (first, second) = bytes.split_at_mut(count);
+        self.hw.load(low, first);
+        if !second.is_empty() {
+            self.hw.load(high, second);
+        }
+    }
+
+    /// Writes to what [`Self::access`] has found.
+    pub(super) fn store(&mut self, parts: Parts, bytes: &[u8]) {
+        let [(low, count), (high, _)] = parts.0;
+        let (first, second) = bytes.split_at(count);
+        self.hw.store(low, first);
+        if !second.is_empty() {
+            self.hw.store(high, second);
+        }
+    }
+
+    pub(super) fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        let parts = self.access(address, bytes.len(), Access::Read)?;
+        self.load(parts, bytes);
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let parts = self.access(address, bytes.len(), Access::Write)?;
+        self.store(parts, bytes);
+        Ok(())
+    }
+
+    /// Reads an unsigned number of 1 to 8 bytes.
+    pub(super) fn read_number(&mut self, address: u64, bytes: usize) -> Result<u64> {
+        let mut value = [0; 8];
+        self.read(address, &mut value[..bytes])?;
+        Ok(u64::from_le_bytes(value))
+    }
+
+    /// Writes the low 1 to 8 bytes of a number.
+    pub(super) fn write_number(&mut self, address: u64, value: u64, bytes: usize) -> Result<()> {
+        self.write(address, &value.to_le_bytes()[..bytes])
+    }
+
+    /// Pushes the low `bytes` of a number; rsp moves if the write succeeds.
+    pub(super) fn push(&mut self, regs: &mut Registers, value: u64, bytes: usize) -> Result<()> {
+        let place = regs.gpr[Registers::RSP].wrapping_sub(bytes as u64);
+        self.write_number(place, value, bytes)?;
+        regs.gpr[Registers::RSP] = place;
+        Ok(())
+    }
+}
+
+/// The linear address of memory operand `operand`; `element` is the lane of a gather.
+pub(super) fn linear(
+    regs: &Registers,
+    instruction: &Instruction,
+    operand: u32,
+    element: usize,
+) -> u64 {
+    let value = |register: Register, lane: usize, size: usize| {
+        Some(match register {
+            Register::FS => regs.fs_base,
+            Register::GS => regs.gs_base,
+            Register::CS | Register::DS | Register::ES | Register::SS => 0,
+            _ if register.is_vector_register() => vector_lane(regs, register, lane, size),
+            _ => read_gpr(regs, register),
+        })
+    };
+    instruction.virtual_address(operand, element, value).unwrap_or(0)
+}
+
+fn vector_lane(regs: &Registers, register: Register, lane: usize, size: usize) -> u64 {
+    let bytes = vector(regs, register);
+    let start = lane * size;
+    let mut value = [0; 8];
+    value[..size].copy_from_slice(&bytes[start..start + size]);
+    u64::from_le_bytes(value)
+}
+
+/// All 32 bytes of a vector register.
+pub(super) fn vector(regs: &Registers, register: Register) -> [u8; 32] {
+    let index = register.number() & 15;
+    let mut value = [0; 32];
+    value[..16].copy_from_slice(&regs.fpu.xmm(index));
+    value[16..].copy_from_slice(&regs.fpu.ymm_high(index));
+    value
+}
+
+/// Sets all 32 bytes of a vector register.
+pub(super) fn set_vector(regs: &mut Registers, register: Register, value: &[u8; 32]) {
+    let index = register.number() & 15;
+    let bytes = regs.fpu.bytes_mut();
+    bytes[160 + index * 16..][..16].copy_from_slice(&value[..16]);
+    bytes[576 + index * 16..][..16].copy_from_slice(&value[16..]);
+}
+
+/// The value of a general register of any size.
+pub(super) fn read_gpr(regs: &Registers, register: Register) -> u64 {
+    let Some(number) = super::super::classify::number(register) else { return 0 };
+    let value = regs.gpr[usize::from(number)];
+    match register.size() {
+        1 if super::super::classify::is_high_byte(register) => value >> 8 & 0xff,
+        1 => value & 0xff,
+        2 => value & 0xffff,
+        4 => value & 0xffff_ffff,
+        _ => value,
+    }
+}
+
+/// Sets a general register of 2, 4 or 8 bytes as an instruction does.
+pub(super) fn write_gpr(regs: &mut Registers, register: Register, value: u64) {
+    let Some(number) = super::super::classify::number(register) else { return };
+    let place = &mut regs.gpr[usize::from(number)];
+    *place = match register.size() {
+        2 => *place & !0xffff | value & 0xffff,
+        4 => value & 0xffff_ffff,
+        _ => value,
+    };
+}

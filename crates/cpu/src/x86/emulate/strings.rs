@@ -1,0 +1,322 @@
+//! String instructions, a page at a time.
+//!
+//! One element is one access of each operand. Between page ends all elements are done at once; the
+//! clock advances by their number. Registers move with every run, so a fault finds them at the
+//! element that it stopped.
+
+use super::Result;
+use super::bus::Bus;
+use super::flags::{subtract, with};
+use crate::Registers;
+use iced_x86::{Instruction, Mnemonic, Register};
+use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES, VirtAddr, layout};
+
+/// What is done with each element.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Move,
+    Fill,
+    Load,
+    Compare,
+    Scan,
+}
+
+/// When to stop before the count is used up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Never,
+    Different,
+    Equal,
+}
+
+/// One string instruction.
+struct Job {
+    kind: Kind,
+    bytes: u64,
+    until: Until,
+    is_repeated: bool,
+    is_backward: bool,
+    /// All ones of the address size.
+    mask: u64,
+    source_base: u64,
+}
+
+/// Does a string instruction.
+pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let job = Job::new(regs, instruction);
+    if !job.is_repeated {
+        return job.step(bus, regs, 1).map(|_| ());
+    }
+    loop {
+        let left = regs.gpr[Registers::RCX] & job.mask;
+        if left == 0 {
+            return Ok(());
+        }
+        let (done, is_over) = job.step(bus, regs, left)?;
+        set_masked(&mut regs.gpr[Registers::RCX], left - done, job.mask);
+        if bus.hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
+            bus.hw.drain_clock();
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// Sets an address register: 32-bit addressing clears the upper half.
+fn set_masked(register: &mut u64, value: u64, mask: u64) {
+    *register = value & mask;
+}
+
+impl Job {
+    fn new(regs: &Registers, instruction: &Instruction) -> Self {
+        use Mnemonic as M;
+        let (kind, bytes) = match instruction.mnemonic() {
+            M::Movsb => (Kind::Move, 1),
+            M::Movsw => (Kind::Move, 2),
+            M::Movsd => (Kind::Move, 4),
+            M::Movsq => (Kind::Move, 8),
+            M::Stosb => (Kind::Fill, 1),
+            M::Stosw => (Kind::Fill, 2),
+            M::Stosd => (Kind::Fill, 4),
+            M::Stosq => (Kind::Fill, 8),
+            M::Lodsb => (Kind::Load, 1),
+            M::Lodsw => (Kind::Load, 2),
+            M::Lodsd => (Kind::Load, 4),
+            M::Lodsq => (Kind::Load, 8),
+            M::Cmpsb => (Kind::Compare, 1),
+            M::Cmpsw => (Kind::Compare, 2),
+            M::Cmpsd => (Kind::Compare, 4),
+            M::Cmpsq => (Kind::Compare, 8),
+            M::Scasb => (Kind::Scan, 1),
+            M::Scasw => (Kind::Scan, 2),
+            M::Scasd => (Kind::Scan, 4),
+            _ => (Kind::Scan, 8),
+        };
+        let compares = matches!(kind, Kind::Compare | Kind::Scan);
+        let until = match (compares, instruction.has_repne_prefix()) {
+            (false, _) => Until::Never,
+            (true, true) => Until::Equal,
+            (true, false) => Until::Different,
+        };
+        let is_short = (0..instruction.op_count()).any(|operand| {
+            use iced_x86::OpKind as K;
+            matches!(
+                instruction.op_kind(operand),
+                K::MemorySegESI | K::MemorySegEDI | K::MemoryESEDI
+            )
+        });
+        let source_base = match instruction.segment_prefix() {
+            Register::FS => regs.fs_base,
+            Register::GS => regs.gs_base,
+            _ => 0,
+        };
+        Self {
+            kind,
+            bytes,
+            until,
+            is_repeated: instruction.has_rep_prefix() || instruction.has_repne_prefix(),
+            is_backward: regs.rflags & super::super::run::DIRECTION != 0,
+            mask: if is_short { 0xffff_ffff } else { u64::MAX },
+            source_base,
+        }
+    }
+
+    /// Does up to `left` elements; returns how many, and whether the condition ended it.
+    fn step(&self, bus: &mut Bus, regs: &mut Registers, left: u64) -> Result<(u64, bool)> {
+        let from = regs.gpr[Registers::RSI] & self.mask;
+        let source = from.wrapping_add(self.source_base);
+        let target = regs.gpr[Registers::RDI] & self.mask;
+        let (done, is_over) = match self.kind {
+            Kind::Move => (self.copy(bus, source, target, left)?, false),
+            Kind::Fill => (self.fill(bus, target, regs.gpr[0], left)?, false),
+            Kind::Load => (self.load(bus, regs, source)?, false),
+            Kind::Compare => self.compare(bus, regs, source, target, left)?,
+            Kind::Scan => self.scan(bus, regs, target, left)?,
+        };
+        let distance = done.wrapping_mul(self.bytes);
+        let moved = |address: u64| {
+            if self.is_backward {
+                address.wrapping_sub(distance)
+            } else {
+                address.wrapping_add(distance)
+            }
+        };
+        if matches!(self.kind, Kind::Move | Kind::Load | Kind::Compare) {
+            set_masked(&mut regs.gpr[Registers::RSI], moved(from), self.mask);
+        }
+        if !matches!(self.kind, Kind::Load) {
+            set_masked(&mut regs.gpr[Registers::RDI], moved(target), self.mask);
+        }
+        Ok((done, is_over))
+    }
+
+    /// Elements from `address` on that lie in its page, in the direction of the job; 0 if the first
+    /// crosses its end.
+    fn in_page(&self, address: u64) -> u64 {
+        let offset = address % PAGE_BYTES;
+        if offset + self.bytes > PAGE_BYTES {
+            0
+        } else if self.is_backward {
+            offset / self.bytes + 1
+        } else {
+            (PAGE_BYTES - offset) / self.bytes
+        }
+    }
+
+    /// Elements before a 32-bit address wraps.
+    fn before_wrap(&self, address: u64) -> u64 {
+        if self.mask == u64::MAX || self.is_backward {
+            return u64::MAX;
+        }
+        (self.mask - (address & self.mask)) / self.bytes + 1
+    }
+
+    /// The lowest of `count` elements of which the first is at `address`.
+    fn lowest(&self, address: u64, count: u64) -> u64 {
+        if self.is_backward { address.wrapping_sub((count - 1) * self.bytes) } else { address }
+    }
+
+    fn repeat(bus: &mut Bus, address: u64, access: Access, count: u64) -> Result<()> {
+        if count > 0 {
+            bus.hw
+                .access_repeat(VirtAddr::new(address), access, count)
+                .map_err(crate::Exit::Fault)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, bus: &mut Bus, source: u64, target: u64, left: u64) -> Result<u64> {
+        let mut count = left.min(self.in_page(source)).min(self.in_page(target));
+        count = count.min(self.before_wrap(source)).min(self.before_wrap(target));
+        if count == 0 {
+            let value = bus.read_number(source, self.bytes as usize)?;
+            bus.write_number(target, value, self.bytes as usize)?;
+            return Ok(1);
+        }
+        let from = bus.one(source, Access::Read)?;
+        let to = bus.one(target, Access::Write)?;
+        // Elements written must not be read later in the same run.
+        let distance = if self.is_backward {
+            from.as_u64().wrapping_sub(to.as_u64())
+        } else {
+            to.as_u64().wrapping_sub(from.as_u64())
+        };
+        if distance != 0 {
+            count = count.min((distance / self.bytes).max(1));
+        }
+        Self::repeat(bus, source, Access::Read, count - 1)?;
+        Self::repeat(bus, target, Access::Write, count - 1)?;
+        let length = (count * self.bytes) as usize;
+        let back = source.wrapping_sub(self.lowest(source, count));
+        let mut buffer = [0u8; PAGE_BYTES as usize];
+        bus.hw.load(from.checked_sub(back).unwrap_or(from), &mut buffer[..length]);
+        bus.hw.store(to.checked_sub(back).unwrap_or(to), &buffer[..length]);
+        Ok(count)
+    }
+
+    fn fill(&self, bus: &mut Bus, target: u64, value: u64, left: u64) -> Result<u64> {
+        let count = left.min(self.in_page(target)).min(self.before_wrap(target));
+        if count == 0 {
+            bus.write_number(target, value, self.bytes as usize)?;
+            return Ok(1);
+        }
+        let to = bus.one(target, Access::Write)?;
+        Self::repeat(bus, target, Access::Write, count - 1)?;
+        let mut buffer = [0u8; PAGE_BYTES as usize];
+        let length = (count * self.bytes) as usize;
+        let element = value.to_le_bytes();
+        for chunk in buffer[..length].chunks_exact_mut(self.bytes as usize) {
+            chunk.copy_from_slice(&element[..self.bytes as usize]);
+        }
+        let back = target.wrapping_sub(self.lowest(target, count));
+        bus.hw.store(to.checked_sub(back).unwrap_or(to), &buffer[..length]);
+        Ok(count)
+    }
+
+    fn load(&self, bus: &mut Bus, regs: &mut Registers, source: u64) -> Result<u64> {
+        let value = bus.read_number(source, self.bytes as usize)?;
+        regs.gpr[0] = match self.bytes {
+            1 => regs.gpr[0] & !0xff | value,
+            2 => regs.gpr[0] & !0xffff | value,
+            _ => value,
+        };
+        Ok(1)
+    }
+
+    fn compare(
+        &self,
+        bus: &mut Bus,
+        regs: &mut Registers,
+        source: u64,
+        target: u64,
+        left: u64,
+    ) -> Result<(u64, bool)> {
+        let mut count = left.min(self.in_page(source)).min(self.in_page(target));
+        count = count.min(self.before_wrap(source)).min(self.before_wrap(target));
+        if count == 0 {
+            let a = bus.read_number(source, self.bytes as usize)?;
+            let b = bus.read_number(target, self.bytes as usize)?;
+            return Ok((1, self.judge(regs, a, b)));
+        }
+        let first = bus.one(source, Access::Read)?;
+        let second = bus.one(target, Access::Read)?;
+        let (mut done, mut is_over) = (0, false);
+        while done < count && !is_over {
+            let a = self.element(bus, first, done);
+            let b = self.element(bus, second, done);
+            is_over = self.judge(regs, a, b);
+            done += 1;
+        }
+        Self::repeat(bus, source, Access::Read, done - 1)?;
+        Self::repeat(bus, target, Access::Read, done - 1)?;
+        Ok((done, is_over))
+    }
+
+    fn scan(
+        &self,
+        bus: &mut Bus,
+        regs: &mut Registers,
+        target: u64,
+        left: u64,
+    ) -> Result<(u64, bool)> {
+        let accumulator = regs.gpr[0] & u64::MAX >> (64 - 8 * self.bytes);
+        let count = left.min(self.in_page(target)).min(self.before_wrap(target));
+        if count == 0 {
+            let value = bus.read_number(target, self.bytes as usize)?;
+            return Ok((1, self.judge(regs, accumulator, value)));
+        }
+        let place = bus.one(target, Access::Read)?;
+        let (mut done, mut is_over) = (0, false);
+        while done < count && !is_over {
+            let value = self.element(bus, place, done);
+            is_over = self.judge(regs, accumulator, value);
+            done += 1;
+        }
+        Self::repeat(bus, target, Access::Read, done - 1)?;
+        Ok((done, is_over))
+    }
+
+    /// Element number `index` of a run whose first is at `place`.
+    fn element(&self, bus: &Bus, place: machine::PhysAddr, index: u64) -> u64 {
+        let distance = index * self.bytes;
+        let place = if self.is_backward {
+            place.checked_sub(distance).unwrap_or(place)
+        } else {
+            place.wrapping_add(distance)
+        };
+        let mut value = [0; 8];
+        bus.hw.load(place, &mut value[..self.bytes as usize]);
+        u64::from_le_bytes(value)
+    }
+
+    /// Sets the flags of `a - b`; whether a repeated instruction stops.
+    fn judge(&self, regs: &mut Registers, a: u64, b: u64) -> bool {
+        regs.rflags = with(regs.rflags, subtract(a, b, self.bytes as u32));
+        match self.until {
+            Until::Never => false,
+            Until::Different => a != b,
+            Until::Equal => a == b,
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The translator's state, and how a guest address becomes a host address to enter.
+//!
+//! Invariants
+//! 1. While a block runs, the word FETCH_PAGE holds the slot of the page that it is in.
+//! 2. A living block stands for the present bytes of its frame(s), or its death is queued in the
+//!    machine and happens before the next entry.
+//! 3. At least [`RESERVE`] bytes of the cache are free whenever emitted code runs, unless single
+//!    blocks have used them up; then the slow path asks for a flush.
+
+use super::block::{Extent, Scan};
+use super::cache::Cache;
+use super::classify::Classifier;
+use super::counting::Counting;
+use super::emit::relative;
+use super::pages::{Block, CodePages, PageId, slot};
+use super::signals::Registration;
+use super::stubs::Stubs;
+use super::translate::{BlockId, Emitter, SecondPage};
+use super::{EngineError, InstructionCount, TranslatorConfig, host, slow, words};
+use crate::{EngineStatistics, Exception, Exit};
+use machine::{Access, CLOCK_DRAIN_BIT, Geometry, Machine, PAGE_BYTES, Privilege, StaleCode};
+use machine::{VirtAddr, layout};
+
+/// Bytes of the cache that are kept for single blocks and entries.
+const RESERVE: usize = 256 << 10;
+/// Most bytes that one block can take.
+const BLOCK_BYTES_MAX: usize = 64 << 10;
+/// Back edges without an access between two looks at the clock.
+pub(super) const SPIN_EDGES: u64 = 1 << 16;
+
+/// All state of the translator.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: TranslatorConfig,
+    pub(super) cache: Cache,
+    _registration: Registration,
+    stub_bytes: usize,
+    pub(super) emitter: Emitter,
+    pub(super) classifier: Classifier,
+    scan: Scan,
+    pub(super) pages: CodePages,
+    pub(super) counting: Option<Counting>,
+    pub(super) statistics: EngineStatistics,
+    /// The address space that runs: its root.
+    pub(super) space: u64,
+    /// The words that were prepared last.
+    fast_address: u64,
+    has_fsgsbase: bool,
+    /// Bits of a canonical address.
+    pub(super) canonical_bits: u32,
+    pub(super) trap: super::access::Trap,
+    pub(super) virtual_state: super::run::VirtualState,
+    found: Vec<PageId>,
+    code: Vec<u8>,
+}
+
+/// Why a block cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    /// The guest has to know.
+    Exit(Exit),
+    /// The cache must be emptied first, which cannot be done now.
+    NoRoom,
+}
+
+impl Core {
+    pub(super) fn new(config: TranslatorConfig) -> Result<Self, EngineError> {
+        host::check_features()?;
+        let bytes = usize::try_from(config.code_bytes).unwrap_or(usize::MAX).max(2 << 20);
+        let mut cache = Cache::new(bytes & !0xfff)?;
+        let mut emitter = Emitter::new();
+        emitter.asm.restart(cache.next());
+        emitter.stubs = Stubs::emit(&mut emitter.asm);
+        cache.append(&emitter.asm.buffer);
+        let registration = Registration::new(cache.range(), emitter.stubs.signal)?;
+        let counting = match config.instructions {
+            InstructionCount::Off => None,
+            InstructionCount::On => Some(Counting::new()),
+        };
+        Ok(Self {
+            config,
+            stub_bytes: cache.used(),
+            cache,
+            _registration: registration,
+            emitter,
+            classifier: Classifier::new(),
+            scan: Scan::default(),
+            pages: CodePages::default(),
+            counting,
+            statistics: EngineStatistics::default(),
+            space: 0,
+            fast_address: 0,
+            has_fsgsbase: host::has_fsgsbase(),
+            canonical_bits: 48,
+            trap: super::access::Trap::default(),
+            virtual_state: super::run::VirtualState::default(),
+            found: Vec::new(),
+            code: Vec::new(),
+        })
+    }
+
+    /// Makes this thread and the machine's words ready for emitted code.
+    pub(super) fn attach(&mut self, hw: &mut Machine) {
+        super::signals::prepare_thread();
+        let address = hw.fast_address();
+        host::set_gs_base(address, self.has_fsgsbase);
+        if address != self.fast_address {
+            self.fast_address = address;
+            self.pages = CodePages::default();
+            self.flush_generation(hw);
+            self.prepare_words(hw);
+        }
+        self.canonical_bits = if hw.geometry() == Geometry::La57 { 57 } else { 48 };
+        let space = hw.root().map_or(u64::MAX, machine::Frame::number);
+        if space != self.space {
+            self.space = space;
+            clear_jump_cache(hw.fast());
+        }
+    }
+
+    fn prepare_words(&mut self, hw: &mut Machine) {
+        let fast = hw.fast();
+        fast[words::DRAIN_MASK] = CLOCK_DRAIN_BIT;
+        fast[words::PAGE_MASK] = !(PAGE_BYTES - 1);
+        fast[words::SPIN] = SPIN_EDGES;
+        fast[words::SLOW_ACCESS] = slow::slow_access_address();
+    }
+
+    /// What has to be done right before emitted code is entered; returns the `enter` stub.
+    pub(super) fn prepare_entry(&mut self) -> u64 {
+        if self.cache.take_dirty() {
+            super::enter::serialize();
+        }
+        self.statistics.entry_count += 1;
+        self.emitter.stubs.enter
+    }
+
+    /// Where to enter emitted code to go on at `rip`. Makes the fetch access if `rip` is on another
+    /// page than the one that was executed last.
+    pub(super) fn locate(
+        &mut self,
+        hw: &mut Machine,
+        rip: u64,
+        extent: Extent,
+    ) -> Result<BlockId, Exit> {
+        if !VirtAddr::new(rip).is_canonical(self.canonical_bits) {
+            return Err(Exit::Exception(Exception::GeneralProtection));
+        }
+        let page = self.enter_page(hw, rip)?;
+        if let Some(block) = self.pages.find(self.space, rip, extent) {
+            return Ok(block);
+        }
+        if self.cache.free() < RESERVE + BLOCK_BYTES_MAX {
+            self.flush_generation(hw);
+        }
+        match self.translate(hw, page, rip, extent) {
+            Ok(block) => Ok(block),
+            Err(Refused::Exit(exit)) => Err(exit),
+            Err(Refused::NoRoom) => {
+                self.flush_generation(hw);
+                Err(Exit::Budget)
+            }
+        }
+    }
+
+    /// The code page of `rip`; makes its fetch access unless it is being executed.
+    fn enter_page(&mut self, hw: &mut Machine, rip: u64) -> Result<PageId, Exit> {
+        let page = self.page_for(hw, rip);
+        if hw.fast()[layout::FETCH_PAGE] == u64::from(slot(page)) {
+            return Ok(page);
+        }
+        let place = hw.fetch(VirtAddr::new(rip), slot(page)).map_err(Exit::Fault)?;
+        hw.fast()[layout::FETCH_PAGE] = u64::from(slot(page));
+        self.check_frame(hw, page, place.frame());
+        Ok(page)
+    }
+
+    fn page_for(&mut self, hw: &mut Machine, rip: u64) -> PageId {
+        if let Some(page) = self.pages.page_for(self.space, rip) {
+            return page;
+        }
+        self.flush_generation(hw);
+        self.pages = CodePages::default();
+        forget_fetch_slots(hw.fast());
+        self.pages.page_for(self.space, rip).expect("an empty table has free slots")
+    }
+
+    /// Kills the blocks of a page that now lies in another frame.
+    pub(super) fn check_frame(&mut self, hw: &mut Machine, page: PageId, frame: machine::Frame) {
+        if self.pages.page(page).frame != frame {
+            self.kill_page(hw, page);
+            self.pages.set_frame(page, frame);
+        }
+    }
+
+    /// Translates the block at `rip` of `page`, whose frame is known.
+    pub(super) fn translate(
+        &mut self,
+        hw: &mut Machine,
+        page: PageId,
+        rip: u64,
+        extent: Extent,
+    ) -> Result<BlockId, Refused> {
+        if self.cache.free() < BLOCK_BYTES_MAX {
+            return Err(Refused::NoRoom);
+        }
+        let second = self.read_block(hw, page, rip, extent)?;
+        hw.mark_code(self.pages.page(page).frame);
+        if let Some(second) = second {
+            hw.mark_code(self.pages.page(second).frame);
+        }
+        let id = self.pages.blocks.len() as BlockId;
+        let first_point = self.emitter.points.len() as u32;
+        let first_site = self.emitter.sites.len() as u32;
+        let counter = self.counting.as_mut().map(|counting| counting.add(id));
+        let base = self.cache.next();
+        let second_page = second.map(|page| SecondPage { slot: slot(page) });
+        self.emitter.block(&self.scan, base, id, extent, second_page, counter);
+        let body = self.cache.append(&self.emitter.asm.buffer);
+        self.note_statistics();
+        let block = Block {
+            rip,
+            page,
+            second,
+            extent,
+            is_alive: true,
+            is_flags_live: self.scan.steps[0].is_flags_live,
+            body,
+            end: self.cache.next(),
+            entry: None,
+            first_point,
+            point_count: self.emitter.points.len() as u32 - first_point,
+            first_site,
+            site_count: self.emitter.sites.len() as u32 - first_site,
+            incoming: Vec::new(),
+        };
+        Ok(self.pages.add(block, &self.scan.seen))
+    }
+
+    fn note_statistics(&mut self) {
+        let statistics = &mut self.statistics;
+        statistics.block_count += 1;
+        statistics.translated_instruction_count += self.scan.steps.len() as u64;
+        let first = self.scan.steps[0].instruction.ip();
+        statistics.translated_bytes += self.scan.next_rip.wrapping_sub(first);
+        statistics.emitted_bytes += self.emitter.asm.len() as u64;
+    }
+
+    /// Fills `scan`; returns the second page if the instruction reaches into it.
+    fn read_block(
+        &mut self,
+        hw: &mut Machine,
+        page: PageId,
+        rip: u64,
+        extent: Extent,
+    ) -> Result<Option<PageId>, Refused> {
+        let frame = self.pages.page(page).frame;
+        let code = hw.ram.slice(frame.start(), PAGE_BYTES);
+        if self.scan.read(&mut self.classifier, code, rip, extent).is_ok() {
+            return Ok(None);
+        }
+        self.code.clear();
+        self.code.extend_from_slice(code);
+        let next = (rip | (PAGE_BYTES - 1)).wrapping_add(1);
+        let place = hw
+            .probe(VirtAddr::new(next), Access::Fetch, Privilege::User)
+            .map_err(|fault| Refused::Exit(Exit::Fault(fault)))?;
+        let Some(second) = self.pages.page_for(self.space, next) else {
+            return Err(Refused::NoRoom);
+        };
+        self.check_frame(hw, second, place.frame());
+        self.code.extend_from_slice(hw.ram.slice(place.frame().start(), 16));
+        match self.scan.read(&mut self.classifier, &self.code, rip, Extent::Single) {
+            Ok(()) => Ok(Some(second)),
+            Err(_) => Err(Refused::Exit(Exit::Exception(Exception::InvalidOpcode))),
+        }
+    }
+
+    /// The ways into a block that go through the fetch model: from anywhere, and from another page.
+    pub(super) fn entry(&mut self, id: BlockId) -> (u64, u64) {
+        let block = &self.pages.blocks[id as usize];
+        if let Some(entry) = block.entry {
+            return entry;
+        }
+        if self.cache.free() < BLOCK_BYTES_MAX {
+            return (0, 0);
+        }
+        let base = self.cache.next();
+        let (rip, body, is_live) = (block.rip, block.body, block.is_flags_live);
+        let slot = slot(block.page);
+        let entry = self.emitter.entry(base, id, rip, slot, body, is_live);
+        self.cache.append(&self.emitter.asm.buffer);
+        self.pages.blocks[id as usize].entry = Some(entry);
+        entry
+    }
+
+    /// Lets the link jump to `target`.
+    pub(super) fn connect(&mut self, link: u32, target: BlockId) {
+        let record = self.emitter.links[link as usize];
+        if !self.pages.blocks[record.source as usize].is_alive {
+            return;
+        }
+        let host = if record.is_crossing {
+            self.entry(target).1
+        } else {
+            self.pages.blocks[target as usize].body
+        };
+        if host == 0 {
+            return;
+        }
+        self.cache.patch(record.field, relative(record.field, host));
+        self.emitter.links[link as usize].linked = Some(target);
+        self.pages.blocks[target as usize].incoming.push(link);
+    }
+
+    /// Lets indirect jumps find the block.
+    pub(super) fn remember(&mut self, hw: &mut Machine, id: BlockId) {
+        let entry = self.entry(id).0;
+        if entry == 0 {
+            return;
+        }
+        let rip = self.pages.blocks[id as usize].rip;
+        let index = jump_slot(rip);
+        let fast = hw.fast();
+        fast[index] = rip.wrapping_neg();
+        fast[index + 1] = entry;
+    }
+
+    /// Kills all blocks of a page.
+    pub(super) fn kill_page(&mut self, hw: &mut Machine, page: PageId) {
+        let killed = self.pages.take_blocks(page);
+        self.statistics.stale_block_count += killed.len() as u64;
+        for id in killed {
+            let incoming = core::mem::take(&mut self.pages.blocks[id as usize].incoming);
+            for link in incoming {
+                let record = &mut self.emitter.links[link as usize];
+                if record.linked == Some(id) {
+                    record.linked = None;
+                    self.cache.patch(record.field, relative(record.field, record.stub));
+                }
+            }
+            let rip = self.pages.blocks[id as usize].rip;
+            let index = jump_slot(rip);
+            let fast = hw.fast();
+            if fast[index] == rip.wrapping_neg() {
+                fast[index] = empty_tag(index);
+            }
+        }
+        let frame = self.pages.page(page).frame;
+        if frame.number() != u64::MAX && self.pages.is_frame_idle(frame) {
+            hw.unmark_code(frame);
+        }
+    }
+
+    /// Kills what the machine says is stale.
+    pub(super) fn apply_stale(&mut self, hw: &mut Machine) {
+        while let Some(stale) = hw.take_stale_code() {
+            let mut found = core::mem::take(&mut self.found);
+            found.clear();
+            match stale {
+                StaleCode::Range(range) => self.pages.pages_in(range, &mut found),
+                StaleCode::Frame(frame) => {
+                    found.extend_from_slice(self.pages.pages_of_frame(frame));
+                }
+            }
+            for page in &found {
+                self.kill_page(hw, *page);
+            }
+            self.found = found;
+        }
+    }
+
+    /// Throws all emitted code away.
+    pub(super) fn flush_generation(&mut self, hw: &mut Machine) {
+        self.statistics.generation_count += 1;
+        if let Some(counting) = self.counting.as_mut() {
+            counting.fold(&self.pages.blocks);
+        }
+        for frame in self.pages.clear_blocks() {
+            hw.unmark_code(frame);
+        }
+        self.emitter.forget();
+        self.cache.reset(self.stub_bytes);
+        clear_jump_cache(hw.fast());
+    }
+}
+
+/// The word of the jump cache that holds the tag of `rip`.
+pub(super) const fn jump_slot(rip: u64) -> usize {
+    words::JUMP_CACHE + 2 * (rip as usize % words::JUMP_SLOTS)
+}
+
+/// A tag that no target of this slot matches, drained or not.
+const fn empty_tag(index: usize) -> u64 {
+    let first = words::JUMP_CACHE;
+    let last = words::JUMP_CACHE + 2 * (words::JUMP_SLOTS - 1);
+    if index == first || index == last { 0x8000 } else { 0 }
+}
+
+/// Numbers of code pages are about to be given out again. The machine notices when a number comes
+/// back with another page; until then nothing is resident.
+fn forget_fetch_slots(fast: &mut [u64]) {
+    fast[layout::FETCH_RESIDENT..layout::FETCH_RESIDENT + layout::FETCH_SLOTS].fill(0);
+    fast[layout::FETCH_PAGE] = 0;
+}
+
+fn clear_jump_cache(fast: &mut [u64]) {
+    // Untouched parts stay untouched: reading them maps the host's zero page only.
+    let cache = &mut fast[words::JUMP_CACHE..words::JUMP_CACHE + 2 * words::JUMP_SLOTS];
+    for pair in cache.chunks_exact_mut(2) {
+        if pair[0] != 0 {
+            pair[0] = 0;
+        }
+    }
+    let last = cache.len() - 2;
+    cache[0] = empty_tag(words::JUMP_CACHE);
+    cache[last] = empty_tag(words::JUMP_CACHE + last);
+}

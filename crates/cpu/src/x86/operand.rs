@@ -1,0 +1,405 @@
+//! Guest instructions with their operands where they are now: addresses computed from homes, the
+//! memory operand on scratch registers, stolen registers replaced by temporaries.
+//!
+//! An instruction that names r13, r14 or r15 gets a temporary for each: a scratch register that is
+//! free, else a guest register that the instruction does not use, parked in a spill word meanwhile.
+//! ah, bh, ch and dh cannot be named next to r14: such an instruction gets its memory operand on a
+//! low register.
+
+use super::classify::{is_high_byte, memory_operand, number};
+use super::emit::{Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
+use super::probe::Want;
+use super::translate::Emitter;
+use super::words;
+use iced_x86::{Code, Instruction, InstructionInfoOptions, MemorySize, OpAccess, OpKind, Register};
+use machine::Access;
+
+/// A stolen register and what stands in for it.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    stolen: Reg,
+    temporary: Reg,
+    is_read: bool,
+    is_written: bool,
+}
+
+/// The stand-ins of one instruction.
+#[derive(Clone, Copy, Default, Debug)]
+struct Leases {
+    leases: [Option<Lease>; 3],
+    spilled: [Option<Reg>; 2],
+    /// A low register for the address, because of a high byte.
+    pointer: Option<Reg>,
+}
+
+const GPR8: [Register; 16] = [
+    Register::AL,
+    Register::CL,
+    Register::DL,
+    Register::BL,
+    Register::SPL,
+    Register::BPL,
+    Register::SIL,
+    Register::DIL,
+    Register::R8L,
+    Register::R9L,
+    Register::R10L,
+    Register::R11L,
+    Register::R12L,
+    Register::R13L,
+    Register::R14L,
+    Register::R15L,
+];
+
+fn register_of(number: Reg, bytes: usize) -> Register {
+    let index = u32::from(number);
+    match bytes {
+        1 => GPR8[number as usize],
+        2 => Register::AX + index,
+        4 => Register::EAX + index,
+        _ => Register::RAX + index,
+    }
+}
+
+/// Bytes of the memory operand, at least 1.
+pub(super) fn operand_bytes(instruction: &Instruction) -> u16 {
+    let size = instruction.memory_size();
+    if size == MemorySize::Unknown { 1 } else { (size.size() as u16).clamp(1, 64) }
+}
+
+/// Whether a non-canonical address of the operand is #SS.
+pub(super) fn is_stack_operand(instruction: &Instruction) -> bool {
+    instruction.memory_segment() == Register::SS
+}
+
+impl Emitter {
+    /// An instruction without a memory operand.
+    pub(super) fn plain(&mut self, instruction: &Instruction) {
+        let mut leases = Leases::default();
+        self.find_stolen(instruction, &mut leases);
+        if leases.leases[0].is_none() {
+            self.encode(instruction);
+            return;
+        }
+        self.assign(instruction, &mut leases, &[S0, S1]);
+        let mut copy = *instruction;
+        self.emit_leased(&mut copy, &leases);
+    }
+
+    /// An instruction with one memory operand.
+    pub(super) fn memory(&mut self, instruction: &Instruction, access: Access) {
+        self.address(instruction, 0);
+        self.probe(Want {
+            access,
+            bytes: operand_bytes(instruction),
+            is_stack: is_stack_operand(instruction),
+        });
+        self.on_pointer(instruction, None);
+    }
+
+    /// Emits an instruction whose operand is at `[r14+r13]`, or at `[r14+offset]`.
+    pub(super) fn on_pointer(&mut self, instruction: &Instruction, offset: Option<i32>) {
+        let mut copy = *instruction;
+        without_absolute(&mut copy);
+        let mut leases = Leases::default();
+        self.find_stolen(&copy, &mut leases);
+        let has_high = (0..copy.op_count())
+            .any(|i| copy.op_kind(i) == OpKind::Register && is_high_byte(copy.op_register(i)));
+        if has_high {
+            self.assign_pointer(&copy, &mut leases);
+        } else if leases.leases[0].is_some() {
+            if offset.is_none() {
+                self.asm.lea(S0, Mem::sum(S0, S1));
+            }
+            self.assign(&copy, &mut leases, &[S1]);
+        }
+        let is_folded = offset.is_some() || leases.leases[0].is_some();
+        let displacement = offset.unwrap_or(0);
+        set_operand(&mut copy, &leases, is_folded, displacement);
+        if let Some(pointer) = leases.pointer {
+            let place = if offset.is_some() { Mem::at(S0, displacement) } else { Mem::sum(S0, S1) };
+            self.asm.store(Mem::word(words::SPILL), pointer);
+            self.asm.lea(pointer, place);
+        }
+        self.emit_leased(&mut copy, &leases);
+        if let Some(pointer) = leases.pointer {
+            self.asm.load(pointer, Mem::word(words::SPILL));
+        }
+    }
+
+    /// Emits `copy` with its stolen registers replaced, between the loads and stores that this needs.
+    fn emit_leased(&mut self, copy: &mut Instruction, leases: &Leases) {
+        for (slot, register) in leases.spilled.iter().enumerate() {
+            if let Some(register) = register {
+                self.asm.store(Mem::word(words::SPILL + slot), *register);
+            }
+        }
+        for lease in leases.leases.iter().flatten() {
+            if lease.is_read {
+                self.asm.load(lease.temporary, Mem::word(words::home(lease.stolen)));
+            }
+        }
+        rename(copy, leases);
+        self.note_spills(leases);
+        self.encode(copy);
+        for lease in leases.leases.iter().flatten().filter(|lease| lease.is_written) {
+            self.asm.store(Mem::word(words::home(lease.stolen)), lease.temporary);
+        }
+        for (slot, register) in leases.spilled.iter().enumerate() {
+            if let Some(register) = register {
+                self.asm.load(*register, Mem::word(words::SPILL + slot));
+            }
+        }
+    }
+
+    fn note_spills(&mut self, leases: &Leases) {
+        let Some(point) = self.points.last_mut() else { return };
+        point.spilled = leases.spilled.map(|register| register.unwrap_or(0xff));
+        if let Some(pointer) = leases.pointer {
+            point.spilled[0] = pointer;
+        }
+    }
+
+    /// Finds which stolen registers the register operands name, and how they are used.
+    fn find_stolen(&mut self, instruction: &Instruction, leases: &mut Leases) {
+        for operand in 0..instruction.op_count() {
+            if instruction.op_kind(operand) != OpKind::Register {
+                continue;
+            }
+            let register = instruction.op_register(operand);
+            let Some(stolen) = number(register).filter(|n| *n >= S1) else { continue };
+            let options = InstructionInfoOptions::NO_MEMORY_USAGE;
+            let access = self.factory.info_options(instruction, options).op_access(operand);
+            let is_partial = register.size() < 4;
+            let (is_read, is_written) = match access {
+                OpAccess::Read | OpAccess::CondRead => (true, false),
+                OpAccess::Write => (is_partial, true),
+                OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+                OpAccess::None | OpAccess::NoMemAccess => (false, false),
+            };
+            merge(leases, Lease { stolen, temporary: 0, is_read, is_written });
+        }
+    }
+
+    /// Chooses temporaries: the free scratch registers first, then registers not used.
+    fn assign(&mut self, instruction: &Instruction, leases: &mut Leases, free: &[Reg]) {
+        let mut free = free.iter();
+        let mut used = None;
+        let mut spills = 0;
+        for index in 0..leases.leases.len() {
+            let Some(lease) = leases.leases[index].as_mut() else { break };
+            if let Some(scratch) = free.next() {
+                lease.temporary = *scratch;
+                continue;
+            }
+            let mask = *used.get_or_insert_with(|| used_registers(&mut self.factory, instruction));
+            let chosen = (0..13)
+                .find(|r| *r != RSP && mask & 1 << r == 0)
+                .expect("no instruction uses twelve registers and three stolen ones");
+            used = Some(mask | 1 << chosen);
+            lease.temporary = chosen;
+            leases.spilled[spills] = Some(chosen);
+            spills += 1;
+        }
+    }
+
+    fn assign_pointer(&mut self, instruction: &Instruction, leases: &mut Leases) {
+        let mask = used_registers(&mut self.factory, instruction);
+        let low = [RAX, RCX, RDX, RBX, RSI, RDI];
+        leases.pointer = low.into_iter().find(|r| mask & 1 << r == 0);
+    }
+
+    /// Computes the address of the memory operand into r14; rsp counts as `rsp_add` more.
+    pub(super) fn address(&mut self, instruction: &Instruction, rsp_add: i32) {
+        self.effective(instruction, rsp_add, S0);
+        let base = match instruction.segment_prefix() {
+            Register::FS => words::FS_BASE,
+            Register::GS => words::GS_BASE,
+            _ => return,
+        };
+        self.asm.load(S1, Mem::word(base));
+        self.asm.lea(S0, Mem::sum(S0, S1));
+    }
+
+    /// Computes the offset part of the address of the memory operand into `to`; changes r13 and r14.
+    fn effective(&mut self, instruction: &Instruction, rsp_add: i32, to: Reg) {
+        let base = instruction.memory_base();
+        let index = instruction.memory_index();
+        let displacement = instruction.memory_displacement64();
+        if matches!(base, Register::RIP | Register::EIP) {
+            self.asm.constant(to, instruction.ip_rel_memory_address());
+            return;
+        }
+        let is_short = base.is_gpr32() || index.is_gpr32();
+        if base == Register::None && index == Register::None {
+            let is_short = instruction.memory_displ_size() == 4;
+            self.asm.constant(to, if is_short { displacement & 0xffff_ffff } else { displacement });
+            return;
+        }
+        let add = if number(base) == Some(RSP) { rsp_add } else { 0 };
+        let base = number(base).map(|register| self.current(register, S0));
+        let index = number(index).map(|register| {
+            (self.current(register, S1), instruction.memory_index_scale().trailing_zeros() as u8)
+        });
+        let displacement = (displacement as i32).wrapping_add(add);
+        let place = Mem { base, index, displacement, is_gs: false };
+        if is_short {
+            self.asm.lea32(to, place);
+        } else if let (Some(base), None, 0) = (base, index, displacement) {
+            if base != to {
+                self.asm.copy(to, base);
+            }
+        } else {
+            self.asm.lea(to, place);
+        }
+    }
+
+    /// The register that holds guest register `register` now: itself, or `scratch` if stolen.
+    pub(super) fn current(&mut self, register: Reg, scratch: Reg) -> Reg {
+        if register < S1 {
+            return register;
+        }
+        self.asm.load(scratch, Mem::word(words::home(register)));
+        scratch
+    }
+
+    /// `lea`: the segment is ignored, nothing is accessed.
+    pub(super) fn lea(&mut self, instruction: &Instruction) {
+        let target = instruction.op0_register();
+        let Some(number) = number(target) else { return };
+        let bytes = target.size();
+        let is_here = |register| super::classify::number(register).is_none_or(|n| n < S1);
+        let is_direct = number < S1
+            && !instruction.is_ip_rel_memory_operand()
+            && is_here(instruction.memory_base())
+            && is_here(instruction.memory_index());
+        if is_direct {
+            let mut copy = *instruction;
+            copy.set_segment_prefix(Register::None);
+            self.encode(&copy);
+            return;
+        }
+        if number < S1 && bytes == 8 && !is_short_address(instruction) {
+            self.effective(instruction, 0, number);
+            return;
+        }
+        self.effective(instruction, 0, S0);
+        match (bytes, number >= S1) {
+            (8, false) => self.asm.copy(number, S0),
+            (4, false) => self.asm.copy32(number, S0),
+            (8, true) => self.asm.store(Mem::word(words::home(number)), S0),
+            (4, true) => {
+                self.asm.copy32(S0, S0);
+                self.asm.store(Mem::word(words::home(number)), S0);
+            }
+            (_, true) => self.asm.store16(Mem::word(words::home(number)), S0),
+            (_, false) => self.asm.copy16(number, S0),
+        }
+    }
+
+    /// `xlat`: al = [rbx + al].
+    pub(super) fn translate(&mut self, instruction: &Instruction) {
+        self.asm.zero_extend8(S0, RAX);
+        self.asm.lea(S0, Mem::sum(RBX, S0));
+        if instruction.memory_base() == Register::EBX {
+            self.asm.copy32(S0, S0);
+        }
+        let segment = match instruction.segment_prefix() {
+            Register::FS => Some(words::FS_BASE),
+            Register::GS => Some(words::GS_BASE),
+            _ => None,
+        };
+        if let Some(base) = segment {
+            self.asm.load(S1, Mem::word(base));
+            self.asm.lea(S0, Mem::sum(S0, S1));
+        }
+        self.probe(Want { access: Access::Read, bytes: 1, is_stack: false });
+        self.asm.bytes(&[0x43, 0x8a, 0x04, 0x2e]); // mov al, [r14+r13]
+    }
+}
+
+fn is_short_address(instruction: &Instruction) -> bool {
+    instruction.memory_base().is_gpr32()
+        || instruction.memory_index().is_gpr32()
+        || instruction.memory_base() == Register::EIP
+}
+
+fn merge(leases: &mut Leases, new: Lease) {
+    for slot in &mut leases.leases {
+        match slot {
+            Some(lease) if lease.stolen == new.stolen => {
+                lease.is_read |= new.is_read;
+                lease.is_written |= new.is_written;
+                return;
+            }
+            Some(_) => {}
+            None => {
+                *slot = Some(new);
+                return;
+            }
+        }
+    }
+}
+
+/// All general registers that an instruction names or uses, as bits.
+fn used_registers(
+    factory: &mut iced_x86::InstructionInfoFactory,
+    instruction: &Instruction,
+) -> u16 {
+    let info = factory.info(instruction);
+    info.used_registers()
+        .iter()
+        .filter_map(|used| number(used.register()))
+        .fold(0, |mask, register| mask | 1 << register)
+}
+
+fn rename(copy: &mut Instruction, leases: &Leases) {
+    for operand in 0..copy.op_count() {
+        if copy.op_kind(operand) != OpKind::Register {
+            continue;
+        }
+        let register = copy.op_register(operand);
+        let Some(stolen) = number(register) else { continue };
+        let lease = leases.leases.iter().flatten().find(|lease| lease.stolen == stolen);
+        if let Some(lease) = lease {
+            copy.set_op_register(operand, register_of(lease.temporary, register.size()));
+        }
+    }
+}
+
+/// Puts the memory operand where the probe left it.
+fn set_operand(copy: &mut Instruction, leases: &Leases, is_folded: bool, displacement: i32) {
+    debug_assert!(memory_operand(copy).is_some(), "the instruction has a memory operand");
+    copy.set_segment_prefix(Register::None);
+    copy.set_memory_index_scale(1);
+    let (base, index, displacement) = match leases.pointer {
+        Some(pointer) => (register_of(pointer, 8), Register::None, 0),
+        None if is_folded => (Register::R14, Register::None, displacement),
+        None => (Register::R14, Register::R13, 0),
+    };
+    copy.set_memory_base(base);
+    copy.set_memory_index(index);
+    copy.set_memory_displacement64(displacement as i64 as u64);
+    let size = match displacement {
+        0 => 0,
+        -128..=127 => 1,
+        _ => 8,
+    };
+    copy.set_memory_displ_size(size);
+}
+
+/// Turns a `mov` with an absolute 64-bit address into the form with ModRM.
+fn without_absolute(copy: &mut Instruction) {
+    let code = match copy.code() {
+        Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
+        Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
+        Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
+        Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
+        Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
+        Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
+        Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
+        Code::Mov_moffs64_RAX => Code::Mov_rm64_r64,
+        _ => return,
+    };
+    copy.set_code(code);
+}

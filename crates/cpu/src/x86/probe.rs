@@ -1,0 +1,190 @@
+//! The inline probe in front of every memory operand, and what happens where it fails.
+//!
+//! The address in r14 becomes the offset in the page and r13 the host address of the frame. One
+//! compare decides the tag and whether the operand leaves the page. Where the guest's flags are
+//! alive, the probe computes with `lea` and `pext` and decides with `jrcxz`.
+//!
+//! Neither form touches memory at an address of the guest's choice before it has decided.
+
+use super::emit::{CLK, Mem, RCX, S0, S1};
+use super::translate::{Cold, Emitter, IsSecond, Site, SiteKind};
+use super::words;
+use machine::{Access, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
+
+/// What a probe asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Want {
+    pub access: Access,
+    pub bytes: u16,
+    pub is_stack: bool,
+}
+
+const fn tag(access: Access) -> usize {
+    match access {
+        Access::Write => layout::WRITE_TAG,
+        Access::Read | Access::Fetch => layout::READ_TAG,
+    }
+}
+
+/// What the clock advances by.
+pub(super) const fn ticks(reads: u64, writes: u64) -> i32 {
+    (reads * CLOCK_READ + writes * CLOCK_WRITE) as i32
+}
+
+const ABOVE: u8 = 7;
+const EQUAL: u8 = 4;
+
+impl Emitter {
+    /// Probes for one access at the address in r14. Afterwards the operand is at `[r14+r13]`.
+    pub(super) fn probe(&mut self, want: Want) {
+        let is_write = want.access == Access::Write;
+        let clock = if is_write { ticks(0, 1) } else { ticks(1, 0) };
+        self.probe_span(want, clock);
+    }
+
+    /// Probes for `want.bytes` bytes, and advances the clock by `clock`.
+    pub(super) fn probe_span(&mut self, want: Want, clock: i32) {
+        let is_flags_live = self.now.is_flags_live;
+        let site = self.site(want);
+        let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
+        self.asm.store(Mem::table(layout::STAMP, S1), CLK);
+        self.asm.lea(CLK, Mem::at(CLK, clock));
+        self.asm.load(S1, Mem::table(layout::HOST, S1));
+        self.sites[site as usize].resume = self.asm.here();
+        self.cold.push(Cold::Probe { branch, site, access: want.access, is_flags_live });
+        self.now.has_access = true;
+    }
+
+    fn site(&mut self, want: Want) -> u32 {
+        let number = self.sites.len() as u32;
+        self.sites.push(Site {
+            rip: self.now.rip,
+            resume: 0,
+            block: self.now.block,
+            kind: SiteKind::Access {
+                access: want.access,
+                bytes: want.bytes,
+                ordinal: self.now.ordinal,
+                is_stack: want.is_stack,
+                is_flags_dead: !self.now.is_flags_live,
+            },
+        });
+        self.now.ordinal += 1;
+        number
+    }
+
+    fn probe_dead(&mut self, want: Want) -> super::emit::Patch {
+        self.asm.pext(S1, S0, layout::MASK_INDEX);
+        self.asm.add_flags(S0, Mem::table(tag(want.access), S1));
+        self.asm.compare_flags(S0, PAGE_BYTES as i32 - i32::from(want.bytes));
+        self.asm.branch(ABOVE)
+    }
+
+    fn probe_live(&mut self, want: Want) -> super::emit::Patch {
+        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+        self.asm.pext(S1, S0, layout::MASK_INDEX);
+        self.asm.load(RCX, Mem::table(tag(want.access), S1));
+        self.asm.lea(S0, Mem::sum(S0, RCX));
+        self.asm.lea(RCX, Mem::at(S0, i32::from(want.bytes) - 1));
+        self.asm.pext(RCX, RCX, words::PAGE_MASK);
+        let hit = self.asm.short(0xe3);
+        let branch = self.asm.jump();
+        self.asm.land(hit);
+        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        branch
+    }
+
+    /// Brings the address back to r14 and goes to the slow path.
+    pub(super) fn cold_probe(&mut self, site: u32, access: Access, is_flags_live: bool) {
+        let tag = Mem::table(tag(access), S1);
+        if is_flags_live {
+            self.asm.load(RCX, tag);
+            self.asm.complement(RCX);
+            self.asm.lea(S0, Mem { displacement: 1, ..Mem::sum(S0, RCX) });
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+            self.asm.constant(S1, u64::from(site));
+            self.asm.jump_to(self.stubs.slow_with_flags);
+        } else {
+            self.asm.sub_flags(S0, tag);
+            self.asm.constant(S1, u64::from(site));
+            self.asm.jump_to(self.stubs.slow);
+        }
+    }
+
+    /// The fetch access of a page that is entered. `rip` is where control goes.
+    pub(super) fn page_entry(
+        &mut self,
+        rip: u64,
+        slot: u32,
+        is_flags_live: bool,
+        is_second: IsSecond,
+    ) {
+        let resident = Mem::word(layout::FETCH_RESIDENT + slot as usize);
+        let branch = if is_flags_live {
+            self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+            self.asm.load(RCX, resident);
+            let cold = self.asm.short(0xe3);
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+            let hit = self.asm.short(0xeb);
+            self.asm.land(cold);
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+            let branch = self.asm.jump();
+            self.asm.land(hit);
+            branch
+        } else {
+            self.asm.compare_byte_flags(resident, 0);
+            self.asm.branch(EQUAL)
+        };
+        self.asm.load(S1, Mem::word(layout::FETCH_CLOCK));
+        self.asm.store(Mem::word(layout::FETCH_STAMP + slot as usize), S1);
+        self.asm.lea(S1, Mem::at(S1, 1));
+        self.asm.store(Mem::word(layout::FETCH_CLOCK), S1);
+        self.asm.store_imm(Mem::word(layout::FETCH_PAGE), slot as i32);
+        let site = self.sites.len() as u32;
+        self.sites.push(Site {
+            rip,
+            resume: self.asm.here(),
+            block: self.now.block,
+            kind: SiteKind::Fetch { slot, is_second: is_second == IsSecond::Yes },
+        });
+        self.cold.push(Cold::Fetch { branch, site, is_flags_live });
+    }
+
+    /// The way into a block for indirect jumps and other pages:
+    /// `entry: same page? goto body; page_entry: fetch; goto body`. Returns the host addresses of both.
+    pub(super) fn entry(
+        &mut self,
+        base: u64,
+        block: super::translate::BlockId,
+        rip: u64,
+        slot: u32,
+        body: u64,
+        is_flags_live: bool,
+    ) -> (u64, u64) {
+        self.asm.restart(base);
+        self.cold.clear();
+        self.now.block = block;
+        self.now.rip = rip;
+        if is_flags_live {
+            self.asm.store(Mem::word(words::RCX_SAVE), RCX);
+            self.asm.load(RCX, Mem::word(layout::FETCH_PAGE));
+            self.asm.lea(RCX, Mem::at(RCX, -(slot as i32)));
+            let same = self.asm.short(0xe3);
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+            let other = self.asm.short(0xeb);
+            self.asm.land(same);
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+            self.asm.jump_to(body);
+            self.asm.land(other);
+        } else {
+            self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
+            let same = self.asm.branch(EQUAL);
+            self.asm.resolve_to(same, body);
+        }
+        let page_entry = self.asm.here();
+        self.page_entry(rip, slot, is_flags_live, IsSecond::No);
+        self.asm.jump_to(body);
+        self.finish();
+        (base, page_entry)
+    }
+}

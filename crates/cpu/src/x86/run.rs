@@ -1,0 +1,319 @@
+//! The loop between emitted code and the world: enter, look why it left, go on or return.
+
+use super::access::{Flags, Stop};
+use super::block::Extent;
+use super::engine::{Core, SPIN_EDGES, jump_slot};
+use super::pages::slot;
+use super::slow::SlowContext;
+use super::stubs::Reason;
+use super::translate::{BlockId, exception_of};
+use super::words;
+use crate::{Exception, Exit, Registers};
+use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, layout};
+
+/// CF PF AF ZF SF OF in RFLAGS.
+pub(super) const ARITHMETIC: u64 = 0x8d5;
+/// The direction flag.
+pub(super) const DIRECTION: u64 = 0x400;
+/// The trap flag.
+pub(super) const TRAP: u64 = 0x100;
+/// Flags that a user program can change and that emitted code never holds: TF NT AC ID.
+const KEPT: u64 = 0x0024_4100;
+/// Flags that are always set: bit 1 and IF.
+const ALWAYS: u64 = 0x202;
+/// Virtual nanoseconds that a back edge without an access takes.
+const SPIN_EDGE_NS: u64 = 1;
+
+/// State of the guest that no register of the host holds.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct VirtualState {
+    /// TF NT AC ID.
+    pub flags: u64,
+    /// es cs ss ds fs gs.
+    pub selectors: [u16; 6],
+    /// Accesses when the slice began.
+    slice_start: u64,
+    /// Emulated instructions until the next look at the clock.
+    emulated: u32,
+}
+
+/// What to do next.
+enum Next {
+    /// Go on at this guest address.
+    At(u64),
+    /// Go on at this host address.
+    Host(u64),
+    /// Tell the world.
+    Leave(Exit),
+}
+
+impl Core {
+    /// Runs until there is something to tell.
+    pub(super) fn run(&mut self, regs: &mut Registers, hw: &mut Machine) -> Exit {
+        self.attach(hw);
+        self.apply_stale(hw);
+        self.virtual_state.slice_start = hw.time();
+        self.trap = super::access::Trap::default();
+        regs.fpu.sanitize();
+        self.load(regs, hw);
+        let mut next = Next::At(regs.rip);
+        let exit = loop {
+            next = match next {
+                Next::Leave(exit) => break exit,
+                Next::Host(host) => self.stay(regs, hw, host),
+                Next::At(rip) => self.go_to(hw, rip),
+            };
+        };
+        self.store(regs, hw);
+        regs.fpu.clear_pointers();
+        if exit == Exit::Syscall {
+            regs.gpr[Registers::RCX] = regs.rip;
+            regs.gpr[11] = regs.rflags;
+        }
+        exit
+    }
+
+    /// Registers to words.
+    pub(super) fn load(&mut self, regs: &Registers, hw: &mut Machine) {
+        self.virtual_state.flags = regs.rflags & KEPT;
+        let fast = hw.fast();
+        fast[words::GPR..words::GPR + 16].copy_from_slice(&regs.gpr);
+        fast[words::RIP] = regs.rip;
+        fast[words::FLAGS] = regs.rflags & ARITHMETIC | 2;
+        fast[words::DIRECTION] = regs.rflags & DIRECTION;
+        fast[words::FS_BASE] = regs.fs_base;
+        fast[words::GS_BASE] = regs.gs_base;
+        fast[words::XSAVE_POINTER] = regs.fpu.bytes().as_ptr() as u64;
+    }
+
+    /// Words to registers.
+    pub(super) fn store(&self, regs: &mut Registers, hw: &mut Machine) {
+        let fast = hw.fast();
+        regs.gpr.copy_from_slice(&fast[words::GPR..words::GPR + 16]);
+        regs.rip = fast[words::RIP];
+        regs.rflags = fast[words::FLAGS] & ARITHMETIC
+            | fast[words::DIRECTION]
+            | self.virtual_state.flags
+            | ALWAYS;
+        regs.fs_base = fast[words::FS_BASE];
+        regs.gs_base = fast[words::GS_BASE];
+    }
+
+    fn leave_at(hw: &mut Machine, rip: u64, exit: Exit) -> Next {
+        hw.fast()[words::RIP] = rip;
+        Next::Leave(exit)
+    }
+
+    /// Finds the host address for `rip`.
+    fn go_to(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if hw.has_stale_code() {
+            self.apply_stale(hw);
+        }
+        if self.virtual_state.flags & TRAP != 0 {
+            return match self.locate(hw, rip, Extent::Single) {
+                Ok(block) => Next::Host(self.body(block)),
+                Err(exit) => Self::leave_at(hw, rip, exit),
+            };
+        }
+        let index = jump_slot(rip);
+        let fast = hw.fast();
+        if fast[index] == rip.wrapping_neg() && fast[index + 1] != 0 {
+            return Next::Host(fast[index + 1]);
+        }
+        match self.locate(hw, rip, Extent::Block) {
+            Ok(block) => {
+                self.remember(hw, block);
+                Next::Host(self.body(block))
+            }
+            Err(exit) => Self::leave_at(hw, rip, exit),
+        }
+    }
+
+    fn body(&self, block: BlockId) -> u64 {
+        self.pages.blocks[block as usize].body
+    }
+
+    /// One stay in emitted code, and what it ended with.
+    fn stay(&mut self, regs: &mut Registers, hw: &mut Machine, host: u64) -> Next {
+        let mut context = SlowContext::new(self, hw);
+        let address = context.address();
+        context.set_word(words::CONTEXT, address);
+        context.enter(host);
+        let fast = hw.fast();
+        let rip = fast[words::RIP];
+        let (reason, with) = Reason::decode(fast[words::REASON]);
+        if reason != Reason::Done {
+            self.trap.copy_back = None;
+            self.trap.stale = None;
+        }
+        match reason {
+            Reason::Link => self.follow(hw, with as u32),
+            Reason::Drain | Reason::Indirect => self.look_at_clock(hw, rip),
+            Reason::Spin => self.spun(hw, rip),
+            Reason::Syscall => Next::Leave(Exit::Syscall),
+            Reason::Emulate => self.emulate_at(regs, hw, rip),
+            Reason::Trap => self.trapped(hw, rip, exception_of(with)),
+            Reason::Signal => self.signalled(hw),
+            Reason::Stopped => self.stopped(hw, rip),
+            Reason::Done => self.done(hw, rip),
+        }
+    }
+
+    /// A direct jump met its target for the first time.
+    fn follow(&mut self, hw: &mut Machine, link: u32) -> Next {
+        let record = self.emitter.links[link as usize];
+        if hw.has_stale_code() {
+            return Next::At(record.target);
+        }
+        let generation = self.statistics.generation_count;
+        match self.locate(hw, record.target, Extent::Block) {
+            Ok(block) => {
+                if self.statistics.generation_count == generation {
+                    self.connect(link, block);
+                }
+                Next::Host(self.body(block))
+            }
+            Err(exit) => Self::leave_at(hw, record.target, exit),
+        }
+    }
+
+    /// Drains the clock if it is due, and ends the slice if it is over.
+    fn look_at_clock(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT == 0 {
+            return Next::At(rip);
+        }
+        hw.drain_clock();
+        self.end_slice(hw, rip)
+    }
+
+    fn end_slice(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if hw.time() - self.virtual_state.slice_start >= self.config.slice_accesses {
+            return Self::leave_at(hw, rip, Exit::Budget);
+        }
+        Next::At(rip)
+    }
+
+    /// A loop without accesses: time passes, and the world may want something.
+    fn spun(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        hw.fast()[words::SPIN] = SPIN_EDGES;
+        hw.advance_ns(SPIN_EDGES * SPIN_EDGE_NS);
+        Self::leave_at(hw, rip, Exit::Budget)
+    }
+
+    fn trapped(&mut self, hw: &mut Machine, rip: u64, exception: Exception) -> Next {
+        if let Some(counting) = self.counting.as_mut() {
+            counting.take_back(1);
+        }
+        Self::leave_at(hw, rip, Exit::Exception(exception))
+    }
+
+    /// The slow path stopped an instruction.
+    fn stopped(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        let block = hw.fast()[words::ARGUMENT] as BlockId;
+        let stop = self.trap.stop.take().unwrap_or(Stop::NoRoom);
+        match stop {
+            Stop::Exit(exit, flags) => {
+                self.uncount_rest(block, rip, 0);
+                if flags == Flags::Lost {
+                    hw.fast()[words::FLAGS] = 0;
+                }
+                Next::Leave(exit)
+            }
+            Stop::Moved(frame) => {
+                let page = (hw.fast()[layout::FETCH_PAGE] as u32).wrapping_sub(1);
+                debug_assert_eq!(u64::from(slot(page)), hw.fast()[layout::FETCH_PAGE]);
+                self.check_frame(hw, page, frame);
+                Next::At(rip)
+            }
+            Stop::NoRoom => {
+                self.uncount_rest(block, rip, 0);
+                self.flush_generation(hw);
+                Next::At(rip)
+            }
+        }
+    }
+
+    /// A guest instruction raised an exception on the host.
+    fn signalled(&mut self, hw: &mut Machine) -> Next {
+        let fast = hw.fast();
+        let host = fast[words::SIGNAL_RIP];
+        let exception = match fast[words::SIGNAL_TRAP] {
+            0 => Exception::DivideError,
+            6 => Exception::InvalidOpcode,
+            12 => Exception::StackFault,
+            13 => Exception::GeneralProtection,
+            16 => Exception::FloatingPoint,
+            17 => Exception::AlignmentCheck,
+            19 => Exception::SimdFloatingPoint,
+            trap => panic!("emitted code at {host:#x} raised trap {trap}: a bug of the engine"),
+        };
+        let id = self
+            .pages
+            .block_at_host(host)
+            .unwrap_or_else(|| panic!("exception at {host:#x} outside of blocks"));
+        let block = &self.pages.blocks[id as usize];
+        let first = block.first_point as usize;
+        let points = &self.emitter.points[first..first + block.point_count as usize];
+        let behind = points.partition_point(|point| block.body + u64::from(point.host) <= host);
+        let point = points[behind.saturating_sub(1)];
+        for (spill, register) in point.spilled.iter().enumerate() {
+            if *register != 0xff {
+                fast[words::home(*register)] = fast[words::SPILL + spill];
+            }
+        }
+        let pending = u64::from(point.pending) + (u64::from(point.pending_writes) << CLOCK_SHIFT);
+        fast[layout::CLOCK] -= pending;
+        if point.is_flags_dead {
+            fast[words::FLAGS] = 0;
+        }
+        let rip = block.rip.wrapping_add(u64::from(point.guest));
+        self.uncount_rest(id, rip, 0);
+        Self::leave_at(hw, rip, Exit::Exception(exception))
+    }
+
+    /// A block of one instruction is done.
+    fn done(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if let Some(copy) = self.trap.copy_back.take() {
+            self.write_back(hw, copy);
+        }
+        if let Some(frame) = self.trap.stale.take() {
+            hw.frame_changed(frame);
+        }
+        if self.virtual_state.flags & TRAP != 0 {
+            return Self::leave_at(hw, rip, Exit::Exception(Exception::Debug));
+        }
+        self.look_at_clock(hw, rip)
+    }
+
+    /// An instruction that is done in Rust.
+    fn emulate_at(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
+        let was_traced = self.virtual_state.flags & TRAP != 0;
+        self.store(regs, hw);
+        regs.fpu.clear_pointers();
+        let result = self.emulate(regs, hw);
+        self.load(regs, hw);
+        match result {
+            Ok(()) if was_traced => Self::leave_at(hw, regs.rip, Exit::Exception(Exception::Debug)),
+            Ok(()) => self.emulated(hw, regs.rip),
+            Err(exit) => {
+                if let Some(counting) = self.counting.as_mut() {
+                    counting.take_back(1);
+                }
+                debug_assert!(regs.rip == rip || exit == Exit::Budget, "a fault keeps rip");
+                Next::Leave(exit)
+            }
+        }
+    }
+
+    fn emulated(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
+            hw.drain_clock();
+        }
+        self.virtual_state.emulated += 1;
+        if self.virtual_state.emulated < 1024 {
+            return Next::At(rip);
+        }
+        self.virtual_state.emulated = 0;
+        self.end_slice(hw, rip)
+    }
+}

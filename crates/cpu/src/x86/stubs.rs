@@ -1,0 +1,226 @@
+//! The fixed pieces of emitted code: enter, leave, and the way to the slow path.
+//!
+//! They stand at the start of the code cache. While emitted code runs, rsp is the guest's stack
+//! pointer, so nothing here pushes before it has switched to the host's stack.
+//!
+//! Invariants
+//! 1. `leave` stores every guest register in its home before Rust runs.
+//! 2. The slow path brings back every register but r13 to r15, all vector registers, and, through
+//!    its second door, the arithmetic flags.
+
+use super::emit::{Assembler, CLK, Mem, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
+use super::words;
+use machine::layout;
+
+/// Why emitted code left. The number is the low byte of the word [`words::REASON`]; what goes with
+/// it is in the bits above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Reason {
+    /// A direct jump without a target yet. With: number of the link.
+    Link = 0,
+    /// The clock wants to be drained.
+    Drain = 1,
+    /// An indirect jump to an address that the jump cache does not hold, or a drain.
+    Indirect = 2,
+    /// `syscall`; `rip` is behind it.
+    Syscall = 3,
+    /// An instruction that Rust does.
+    Emulate = 4,
+    /// An exception by decree. With: its number in [`super::translate::exception_number`].
+    Trap = 5,
+    /// A signal handler redirected the code here.
+    Signal = 6,
+    /// The slow path stopped the instruction.
+    Stopped = 7,
+    /// Too many back edges without an access.
+    Spin = 8,
+    /// A block of a single instruction is done.
+    Done = 9,
+}
+
+impl Reason {
+    /// The reason in a word, and what goes with it.
+    pub(super) fn decode(word: u64) -> (Self, u64) {
+        let reason = match word as u8 {
+            0 => Self::Link,
+            1 => Self::Drain,
+            2 => Self::Indirect,
+            3 => Self::Syscall,
+            4 => Self::Emulate,
+            5 => Self::Trap,
+            6 => Self::Signal,
+            7 => Self::Stopped,
+            8 => Self::Spin,
+            _ => Self::Done,
+        };
+        (reason, word >> 8)
+    }
+
+    /// The word for a reason with nothing to go with it.
+    pub(super) const fn alone(self) -> u32 {
+        self as u32
+    }
+
+    /// The word for a reason with a number.
+    pub(super) const fn with(self, number: u32) -> u32 {
+        self as u32 | number << 8
+    }
+}
+
+/// Host addresses of the stubs.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Stubs {
+    /// `extern "C" fn(target)`: loads the guest's state and jumps to `target`.
+    pub enter: u64,
+    /// Leaves; r14 = rip, r13 = reason.
+    pub leave: u64,
+    /// Leaves with the words as they are.
+    pub leave_as_is: u64,
+    /// Slow path, flags need not survive; r14 = address, r13 = site.
+    pub slow: u64,
+    /// Slow path, flags survive.
+    pub slow_with_flags: u64,
+    /// Leaves because of a signal.
+    pub signal: u64,
+}
+
+/// Guest registers that a call of Rust may change, and that live in host registers.
+const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
+/// Host registers that the caller of `enter` keeps, in the order they are pushed.
+const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
+
+impl Stubs {
+    /// Emits all stubs.
+    pub(super) fn emit(asm: &mut Assembler) -> Self {
+        let enter = enter(asm);
+        let leave = asm.here();
+        asm.store(Mem::word(words::RIP), S0);
+        asm.store(Mem::word(words::REASON), S1);
+        let leave_as_is = asm.here();
+        leave_common(asm);
+        let signal = asm.here();
+        asm.store_imm(Mem::word(words::REASON), Reason::Signal as i32);
+        asm.jump_to(leave_as_is);
+        let slow = asm.here();
+        slow_path(asm, leave_as_is, Keeping::Nothing);
+        let slow_with_flags = asm.here();
+        slow_path(asm, leave_as_is, Keeping::Flags);
+        Self { enter, leave, leave_as_is, slow, slow_with_flags, signal }
+    }
+}
+
+/// push or pop of a host register.
+fn push(asm: &mut Assembler, opcode: u8, register: u8) {
+    if register >= 8 {
+        asm.bytes(&[0x41]);
+    }
+    asm.bytes(&[opcode | (register & 7)]);
+}
+
+/// An instruction whose only operand is a word: `prefix opcode /digit gs:[word]`.
+fn on_word(asm: &mut Assembler, opcode: &[u8], digit: u8, word: usize) {
+    asm.bytes(&[0x65]);
+    asm.bytes(opcode);
+    asm.bytes(&[digit << 3 | 4, 0x25]);
+    asm.bytes(&words::gs(word).to_le_bytes());
+}
+
+fn enter(asm: &mut Assembler) -> u64 {
+    let start = asm.here();
+    for register in CALLEE_SAVED {
+        push(asm, 0x50, register);
+    }
+    asm.lea(RSP, Mem::at(RSP, -8));
+    asm.store(Mem::word(words::HOST_RSP), RSP);
+    asm.store(Mem::word(words::ENTRY), RDI);
+    on_word(asm, &[0x0f, 0xae], 3, words::HOST_MXCSR); // stmxcsr
+    asm.load(S0, Mem::word(words::XSAVE_POINTER));
+    asm.constant(RAX, crate::XCR0);
+    asm.constant(RDX, 0);
+    asm.bytes(&[0x49, 0x0f, 0xae, 0x2e]); // xrstor64 [r14]
+    on_word(asm, &[0xff], 6, words::FLAGS); // push
+    asm.bytes(&[0x9d]); // popfq
+    for register in (0..13).filter(|r| *r != RSP) {
+        asm.load(register, Mem::word(words::home(register)));
+    }
+    asm.load(CLK, Mem::word(layout::CLOCK));
+    asm.load(RSP, Mem::word(words::home(RSP)));
+    asm.jump_through(Mem::word(words::ENTRY));
+    start
+}
+
+fn leave_common(asm: &mut Assembler) {
+    for register in 0..13 {
+        asm.store(Mem::word(words::home(register)), register);
+    }
+    asm.store(Mem::word(layout::CLOCK), CLK);
+    asm.load(RSP, Mem::word(words::HOST_RSP));
+    asm.bytes(&[0x9c]); // pushfq
+    on_word(asm, &[0x8f], 0, words::FLAGS); // pop
+    asm.load(S0, Mem::word(words::XSAVE_POINTER));
+    asm.constant(RAX, crate::XCR0);
+    asm.constant(RDX, 0);
+    asm.bytes(&[0x49, 0x0f, 0xae, 0x26]); // xsave64 [r14]
+    on_word(asm, &[0x0f, 0xae], 2, words::HOST_MXCSR); // ldmxcsr
+    asm.bytes(&[0xc5, 0xf8, 0x77]); // vzeroupper
+    asm.lea(RSP, Mem::at(RSP, 8));
+    for register in CALLEE_SAVED.into_iter().rev() {
+        push(asm, 0x58, register);
+    }
+    asm.bytes(&[0xc3]);
+}
+
+/// Whether the slow path keeps the arithmetic flags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Nothing,
+    Flags,
+}
+
+fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping) {
+    for register in CALLER_SAVED {
+        asm.store(Mem::word(words::home(register)), register);
+    }
+    if keeping == Keeping::Flags {
+        asm.bytes(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
+        asm.store(Mem::word(words::FLAGS_SAVE), RAX);
+    }
+    asm.store(Mem::word(words::home(RSP)), RSP);
+    asm.store(Mem::word(layout::CLOCK), CLK);
+    asm.load(RSP, Mem::word(words::HOST_RSP));
+    vectors(asm, 0x11);
+    asm.load(RDI, Mem::word(words::CONTEXT));
+    asm.copy(RSI, S0);
+    asm.copy(RDX, S1);
+    asm.call_through(Mem::word(words::SLOW_ACCESS));
+    vectors(asm, 0x10);
+    asm.copy(S0, RAX);
+    asm.copy(RCX, RAX);
+    if keeping == Keeping::Flags {
+        asm.load(RAX, Mem::word(words::FLAGS_SAVE));
+        asm.bytes(&[0x04, 0x7f, 0x9e]); // add al, 127; sahf
+    }
+    asm.load(CLK, Mem::word(layout::CLOCK));
+    asm.load(RSP, Mem::word(words::home(RSP)));
+    let stopped = asm.short(0xe3); // jrcxz
+    for register in CALLER_SAVED {
+        asm.load(register, Mem::word(words::home(register)));
+    }
+    asm.constant(S1, 0);
+    asm.jump_through(Mem::word(words::RESUME));
+    asm.land(stopped);
+    for register in CALLER_SAVED {
+        asm.load(register, Mem::word(words::home(register)));
+    }
+    asm.jump_to(leave_as_is);
+}
+
+/// Stores (0x11) or loads (0x10) all vector registers.
+fn vectors(asm: &mut Assembler, opcode: u8) {
+    for register in 0..16u8 {
+        let vex = if register < 8 { 0xfc } else { 0x7c };
+        let word = words::VECTORS + 4 * usize::from(register);
+        on_word(asm, &[0xc5, vex, opcode], register & 7, word);
+    }
+}

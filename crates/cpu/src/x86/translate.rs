@@ -1,0 +1,354 @@
+//! From one guest block to host code.
+//!
+//! ```text
+//! [point: hot code of each instruction ...][exit][cold: slow ways of probes, links, leaves]
+//! ```
+//! Every instruction is emitted as it is, with its memory operand on `[r14+r13]` behind a probe
+//! (`probe.rs`), stolen registers replaced (`operand.rs`), and the stack (`stack.rs`) and control
+//! transfers (`branch.rs`) rewritten.
+//!
+//! Invariants
+//! 1. At each point, every guest register is in its home and no scratch register holds anything.
+//! 2. No guest register changes before the last access of its instruction.
+//! 3. The words RCX_SAVE, SPILL and PARK hold nothing across points.
+
+use super::block::{Extent, Scan, Step};
+use super::classify::Class;
+use super::emit::{Assembler, Mem, Patch, S0, S1};
+use super::stubs::{Reason, Stubs};
+use super::words;
+use crate::Exception;
+use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
+use machine::{Access, PAGE_BYTES};
+
+/// Index of a block.
+pub(super) type BlockId = u32;
+
+/// One place where emitted code may enter the slow path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// The guest instruction.
+    pub rip: u64,
+    /// Where emitted code goes on.
+    pub resume: u64,
+    pub block: BlockId,
+    pub kind: SiteKind,
+}
+
+/// What a site wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SiteKind {
+    /// A data access.
+    Access {
+        access: Access,
+        bytes: u16,
+        /// How many probes of the same instruction come before it.
+        ordinal: u8,
+        /// Whether a non-canonical address is #SS and not #GP.
+        is_stack: bool,
+        /// Whether the arithmetic flags were given up before the probe.
+        is_flags_dead: bool,
+    },
+    /// The fetch of a page that is entered; `rip` is the address.
+    Fetch { slot: u32, is_second: bool },
+}
+
+/// One direct jump from emitted code to a guest address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub target: u64,
+    /// Host address of the displacement of the branch.
+    pub field: u64,
+    /// Where the branch goes while it has no target.
+    pub stub: u64,
+    pub source: BlockId,
+    /// Whether the target is on another page than the end of the source.
+    pub is_crossing: bool,
+    /// The block it is patched to.
+    pub linked: Option<BlockId>,
+}
+
+/// The start of one instruction in emitted code.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    /// Bytes from the start of the body.
+    pub host: u32,
+    /// Bytes from the first instruction of the block.
+    pub guest: u16,
+    /// Registers lent as temporaries, restored from the spill words; 0xff for none.
+    pub spilled: [u8; 2],
+    /// Accesses that the clock holds although they were not made yet.
+    pub pending: u8,
+    /// Writes among them.
+    pub pending_writes: u8,
+    pub is_flags_dead: bool,
+}
+
+/// What has to be emitted behind the hot code.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cold {
+    /// A probe failed.
+    Probe { branch: Patch, site: u32, access: Access, is_flags_live: bool },
+    /// A direct jump without a target.
+    Link { link: u32 },
+    /// Leave with an address and a reason.
+    Leave { branch: Patch, rip: u64, reason: u32 },
+    /// A page is entered that is not in the fetch shadow.
+    Fetch { branch: Patch, site: u32, is_flags_live: bool },
+}
+
+/// What is the same for all instructions of the block being emitted.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Current {
+    pub block: BlockId,
+    pub is_single: bool,
+    /// Start of the page in which the block ends.
+    pub exit_page: u64,
+    /// Whether an access was emitted in the block.
+    pub has_access: bool,
+    /// The instruction being emitted.
+    pub rip: u64,
+    pub next_rip: u64,
+    pub is_flags_live: bool,
+    /// Whether flags may be read behind the block.
+    pub is_flags_live_behind: bool,
+    /// Probes of the instruction so far.
+    pub ordinal: u8,
+}
+
+/// Emits blocks.
+pub(super) struct Emitter {
+    pub asm: Assembler,
+    pub stubs: Stubs,
+    pub sites: Vec<Site>,
+    pub links: Vec<Link>,
+    pub points: Vec<Point>,
+    pub(super) now: Current,
+    pub(super) cold: Vec<Cold>,
+    pub(super) encoder: Encoder,
+    pub(super) factory: InstructionInfoFactory,
+}
+
+impl core::fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Emitter").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// A page entry that a block makes before its only instruction: the slot of the second page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecondPage {
+    pub slot: u32,
+}
+
+impl Emitter {
+    pub(super) fn new() -> Self {
+        Self {
+            asm: Assembler::default(),
+            stubs: Stubs::default(),
+            sites: Vec::new(),
+            links: Vec::new(),
+            points: Vec::new(),
+            now: Current::default(),
+            cold: Vec::new(),
+            encoder: Encoder::new(64),
+            factory: InstructionInfoFactory::new(),
+        }
+    }
+
+    /// Forgets all sites, links and points: the code cache is being emptied.
+    pub(super) fn forget(&mut self) {
+        self.sites.clear();
+        self.links.clear();
+        self.points.clear();
+    }
+
+    /// Emits the block of `scan` as it will stand at host address `base`.
+    pub(super) fn block(
+        &mut self,
+        scan: &Scan,
+        base: u64,
+        block: BlockId,
+        extent: Extent,
+        second: Option<SecondPage>,
+        counter: Option<u64>,
+    ) {
+        let first = scan.steps.first().expect("a block has an instruction").instruction.ip();
+        let page = first & !(PAGE_BYTES - 1);
+        let exit_page = if second.is_some() { page.wrapping_add(PAGE_BYTES) } else { page };
+        self.asm.restart(base);
+        self.cold.clear();
+        self.now = Current {
+            block,
+            is_single: extent == Extent::Single,
+            exit_page,
+            is_flags_live_behind: scan.is_flags_live_behind,
+            ..Current::default()
+        };
+        if let Some(counter) = counter {
+            self.count(counter);
+        }
+        if let Some(second) = second {
+            self.now.rip = first;
+            self.page_entry(exit_page, second.slot, true, IsSecond::Yes);
+        }
+        for step in &scan.steps {
+            self.step(step, first);
+        }
+        let last = scan.steps.last().expect("a block has an instruction");
+        if !last.class.ends_block() {
+            self.go(scan.next_rip, scan.is_flags_live_behind);
+        }
+        self.finish();
+    }
+
+    /// Adds one to an execution counter at a host address.
+    fn count(&mut self, counter: u64) {
+        self.asm.constant(S1, counter);
+        self.asm.load(S0, Mem::at(S1, 0));
+        self.asm.lea(S0, Mem::at(S0, 1));
+        self.asm.store(Mem::at(S1, 0), S0);
+    }
+
+    fn step(&mut self, step: &Step, first: u64) {
+        let instruction = &step.instruction;
+        self.now.rip = instruction.ip();
+        self.now.next_rip = instruction.next_ip();
+        self.now.is_flags_live = step.is_flags_live;
+        self.now.ordinal = 0;
+        self.points.push(Point {
+            host: self.asm.len() as u32,
+            guest: instruction.ip().wrapping_sub(first) as u16,
+            spilled: [0xff; 2],
+            pending: 0,
+            pending_writes: 0,
+            is_flags_dead: !step.is_flags_live,
+        });
+        match step.class {
+            Class::Plain => self.plain(instruction),
+            Class::Memory(access) => self.memory(instruction, access),
+            Class::Lea => self.lea(instruction),
+            Class::Nop => {}
+            Class::Push => self.push(instruction),
+            Class::PushMemory => self.push_memory(instruction),
+            Class::Pop => self.pop(instruction),
+            Class::PopMemory => self.pop_memory(instruction),
+            Class::Leave => self.leave_frame(),
+            Class::Translate => self.translate(instruction),
+            Class::Direction => self.direction(instruction),
+            _ => self.transfer(step),
+        }
+    }
+
+    /// Instructions behind which the block ends.
+    fn transfer(&mut self, step: &Step) {
+        let instruction = &step.instruction;
+        match step.class {
+            Class::Call => self.call(instruction),
+            Class::CallIndirect => self.call_indirect(instruction),
+            Class::Return => self.ret(instruction),
+            Class::Jump => self.go(instruction.near_branch_target(), self.now.is_flags_live_behind),
+            Class::Branch => self.branch(instruction),
+            Class::Count => self.count_branch(instruction),
+            Class::JumpIndirect => self.jump_indirect(instruction),
+            Class::Syscall => self.leave_with(self.now.next_rip, Reason::Syscall.alone()),
+            Class::Trap(exception) => self.trap(exception),
+            _ => self.leave_with(self.now.rip, Reason::Emulate.alone()),
+        }
+    }
+
+    fn trap(&mut self, exception: Exception) {
+        let is_behind = matches!(exception, Exception::Breakpoint | Exception::Debug);
+        let rip = if is_behind { self.now.next_rip } else { self.now.rip };
+        self.leave_with(rip, Reason::Trap.with(exception_number(exception)));
+    }
+
+    /// `cld` or `std`: the flag is virtual.
+    fn direction(&mut self, instruction: &Instruction) {
+        let value = if instruction.code() == iced_x86::Code::Std { 0x400 } else { 0 };
+        self.asm.store_imm(Mem::word(words::DIRECTION), value);
+    }
+
+    /// Leaves emitted code here.
+    pub(super) fn leave_with(&mut self, rip: u64, reason: u32) {
+        self.asm.constant(S0, rip);
+        self.asm.constant(S1, u64::from(reason));
+        self.asm.jump_to(self.stubs.leave);
+    }
+
+    /// Emits what stands behind the hot code.
+    pub(super) fn finish(&mut self) {
+        let mut index = 0;
+        while let Some(cold) = self.cold.get(index).copied() {
+            index += 1;
+            match cold {
+                Cold::Probe { branch, site, access, is_flags_live } => {
+                    self.asm.resolve(branch);
+                    self.cold_probe(site, access, is_flags_live);
+                }
+                Cold::Link { link } => {
+                    let record = &mut self.links[link as usize];
+                    record.stub = self.asm.here();
+                    let field = record.field;
+                    self.asm.resolve_at(field);
+                    self.asm.constant(S1, u64::from(Reason::Link.with(link)));
+                    self.asm.jump_to(self.stubs.leave);
+                }
+                Cold::Leave { branch, rip, reason } => {
+                    self.asm.resolve(branch);
+                    self.leave_with(rip, reason);
+                }
+                Cold::Fetch { branch, site, is_flags_live } => {
+                    self.asm.resolve(branch);
+                    self.asm.constant(S1, u64::from(site));
+                    let stub =
+                        if is_flags_live { self.stubs.slow_with_flags } else { self.stubs.slow };
+                    self.asm.jump_to(stub);
+                }
+            }
+        }
+    }
+
+    /// Encodes a guest instruction as it is now.
+    pub(super) fn encode(&mut self, instruction: &Instruction) {
+        self.encoder.set_buffer(core::mem::take(&mut self.asm.buffer));
+        let result = self.encoder.encode(instruction, instruction.ip());
+        self.asm.buffer = self.encoder.take_buffer();
+        if result.is_err() {
+            debug_assert!(false, "cannot encode {:?}", instruction.code());
+            self.trap(Exception::InvalidOpcode);
+        }
+    }
+}
+
+/// Whether a page entry is the one in the middle of an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum IsSecond {
+    No,
+    Yes,
+}
+
+const EXCEPTIONS: [Exception; 11] = [
+    Exception::DivideError,
+    Exception::Debug,
+    Exception::Breakpoint,
+    Exception::Overflow,
+    Exception::Bound,
+    Exception::InvalidOpcode,
+    Exception::GeneralProtection,
+    Exception::StackFault,
+    Exception::FloatingPoint,
+    Exception::SimdFloatingPoint,
+    Exception::AlignmentCheck,
+];
+
+/// The number of an exception in a reason word.
+pub(super) fn exception_number(exception: Exception) -> u32 {
+    EXCEPTIONS.iter().position(|other| *other == exception).unwrap_or(0) as u32
+}
+
+/// The exception with this number.
+pub(super) fn exception_of(number: u64) -> Exception {
+    let index = usize::try_from(number).unwrap_or(0);
+    EXCEPTIONS.get(index).copied().unwrap_or(Exception::GeneralProtection)
+}

@@ -1,0 +1,77 @@
+//! Where the engine's own state lives in the words that GS points to.
+//!
+//! The machine reserves [`machine::layout::ENGINE`] onwards for the engine: homes of the guest's
+//! registers, scratch words of emitted code, pointers to stubs, and the cache of indirect jumps.
+//! All constants here are word indexes; [`gs`] turns one into the displacement of an operand.
+
+use machine::layout;
+
+const fn word(index: usize) -> usize {
+    layout::ENGINE + index
+}
+
+/// Homes of the sixteen general registers. Those of r13 to r15 are always current.
+pub(super) const GPR: usize = word(0);
+/// The guest's instruction pointer at an exit.
+pub(super) const RIP: usize = word(16);
+/// The arithmetic flags at an exit and at an entry.
+pub(super) const FLAGS: usize = word(17);
+/// Bases of the segments.
+pub(super) const FS_BASE: usize = word(18);
+pub(super) const GS_BASE: usize = word(19);
+/// The host's stack pointer while emitted code runs.
+pub(super) const HOST_RSP: usize = word(20);
+/// Why emitted code left: a number of [`super::stubs::Reason`].
+pub(super) const REASON: usize = word(21);
+/// What goes with the reason: number of a link or of a site.
+pub(super) const ARGUMENT: usize = word(22);
+/// Where the slow path goes on.
+pub(super) const RESUME: usize = word(23);
+/// The guest's rcx while `jrcxz` needs it.
+pub(super) const RCX_SAVE: usize = word(24);
+/// Guest registers lent to an instruction as temporaries.
+pub(super) const SPILL: usize = word(25);
+/// A value between the two accesses of one instruction.
+pub(super) const PARK: usize = word(30);
+/// The constant [`machine::CLOCK_DRAIN_BIT`], as a mask for `pext`.
+pub(super) const DRAIN_MASK: usize = word(31);
+/// The direction flag, 0 or 0x400.
+pub(super) const DIRECTION: usize = word(32);
+/// Host address of the area of `xsave`.
+pub(super) const XSAVE_POINTER: usize = word(33);
+/// Host address of the context of the slow path.
+pub(super) const CONTEXT: usize = word(34);
+/// Back edges without an access that may still be taken before an exit.
+pub(super) const SPIN: usize = word(35);
+/// All address bits above the page offset, as a mask for `pext`.
+pub(super) const PAGE_MASK: usize = word(36);
+/// What a signal handler saw: the host's instruction pointer, and the number of the trap.
+pub(super) const SIGNAL_RIP: usize = word(37);
+pub(super) const SIGNAL_TRAP: usize = word(38);
+/// Arithmetic flags while the slow path runs.
+pub(super) const FLAGS_SAVE: usize = word(39);
+/// MXCSR of the host.
+pub(super) const HOST_MXCSR: usize = word(40);
+/// Where emitted code is entered.
+pub(super) const ENTRY: usize = word(41);
+/// Host addresses of the functions of the slow path.
+pub(super) const SLOW_ACCESS: usize = word(42);
+pub(super) const SLOW_FETCH: usize = word(43);
+/// Vector registers while the slow path runs: 16 of 32 bytes.
+pub(super) const VECTORS: usize = word(64);
+/// Room for operands that cross frames, with a margin to align it to 64 bytes.
+pub(super) const BOUNCE: usize = word(128);
+/// The cache of indirect jumps: [`JUMP_SLOTS`] pairs of negated target and host address.
+pub(super) const JUMP_CACHE: usize = word(1024);
+/// Pairs in the cache of indirect jumps, indexed by the low bits of the target.
+pub(super) const JUMP_SLOTS: usize = 65536;
+
+/// The displacement of a word from the base of GS.
+pub(super) const fn gs(index: usize) -> i32 {
+    (index * 8) as i32
+}
+
+/// The word that is the home of general register `number`.
+pub(super) const fn home(number: u8) -> usize {
+    GPR + number as usize
+}

@@ -69,7 +69,7 @@ fn walks(geometry: Geometry, pages: u64) -> f64 {
     let root = map(&mut hw, base, pages).start();
     let controls = WalkControls::default();
     measure(2_000_000, |step| {
-        let addr = VirtAddr::new(base + step.wrapping_mul(7) % pages * PAGE_BYTES);
+        let addr = VirtAddr::new(base + (step.wrapping_mul(7) & (pages - 1)) * PAGE_BYTES);
         let walked =
             walk(geometry, controls, &mut hw.ram, root, addr, Access::Read, Privilege::User);
         black_box(walked.map_or(PhysAddr::new(0), |walked| walked.physical(addr)));
@@ -84,7 +84,7 @@ fn accesses(tlb: TlbMode, reference: FastPath, pages: u64, access: Access) -> (f
     let mut place = 1u64;
     let count = 2_000_000;
     let ns = measure(count, |_| {
-        place = place.wrapping_mul(5).wrapping_add(3) % pages;
+        place = place.wrapping_mul(5).wrapping_add(3) & (pages - 1);
         let addr = VirtAddr::new(BASE + place * PAGE_BYTES);
         black_box(hw.access(addr, access).unwrap_or(PhysAddr::new(0)));
     });

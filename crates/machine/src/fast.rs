@@ -1,8 +1,8 @@
 //! What emitted code probes: the shadow of the modelled first-level TLB, in one array of words.
 //!
 //! The engine points a segment register at the words and reads and writes them directly; the
-//! [`layout`] is the contract. The machine itself keeps the stamps of TLB entries in the same
-//! array, behind the part that emitted code knows.
+//! [`layout`] is the contract. The machine keeps the stamps of TLB entries that have no slot in
+//! the same array, so that the effective stamp of an entry is always one word of it.
 //!
 //! ```text
 //! slot of addr = pext(addr, words[MASK_INDEX])
@@ -52,15 +52,22 @@ pub mod layout {
     pub const HOST: usize = WRITE_TAG + SLOTS + PAD;
     /// Per slot: clock of the last hit.
     pub const STAMP: usize = HOST + SLOTS + PAD;
+    /// Per entry of the L1D: clock of the last use that went through no slot. The machine's own.
+    pub const ENTRY_STAMP: usize = STAMP + SLOTS;
+    /// Entries of a first level, padding included, at most.
+    pub const ENTRIES: usize = 3 * 4096;
 
     /// Slots of the fetch shadow: code pages numbered by the engine from 1.
     pub const FETCH_SLOTS: usize = 16384;
     /// Per code page: non-zero if it is in the modelled L1I with execute right.
-    pub const FETCH_RESIDENT: usize = STAMP + SLOTS + PAD;
+    pub const FETCH_RESIDENT: usize = ENTRY_STAMP + ENTRIES + PAD;
     /// Per code page: fetch clock of the last hit.
     pub const FETCH_STAMP: usize = FETCH_RESIDENT + FETCH_SLOTS + PAD;
-    /// First word that is private to the machine.
-    pub const END: usize = FETCH_STAMP + FETCH_SLOTS + PAD;
+    /// Per entry of the L1I: fetch clock of the last use that went through no slot. The machine's
+    /// own.
+    pub const FETCH_ENTRY_STAMP: usize = FETCH_STAMP + FETCH_SLOTS;
+    /// Number of words.
+    pub const END: usize = FETCH_ENTRY_STAMP + ENTRIES;
 }
 
 /// The shadow's bits of the page number before any conflict: address bits 12 to 20.
@@ -97,10 +104,10 @@ pub(crate) struct FastTlb {
 }
 
 impl FastTlb {
-    /// An empty shadow with `private_words` words behind the layout.
-    pub(crate) fn new(private_words: usize) -> Self {
+    /// An empty shadow.
+    pub(crate) fn new() -> Self {
         let mut fast = Self {
-            words: vec![0; layout::END + private_words],
+            words: vec![0; layout::END],
             poison: vec![0; layout::SLOTS],
             extra_shifts: [0; EXTRA_BITS],
             extra_masks: [0; EXTRA_BITS],
@@ -260,7 +267,7 @@ mod tests {
 
     /// Every mask that can grow by these bits.
     fn grown(bits: &[u32]) -> FastTlb {
-        let mut fast = FastTlb::new(0);
+        let mut fast = FastTlb::new();
         for bit in bits {
             let page = FastPage { base: 1 << bit, host: 0, is_writable: true };
             let slot = fast.index(VirtAddr::new(1 << bit));
@@ -312,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_filled_slot_is_hit_by_its_page_alone() {
-        let mut fast = FastTlb::new(0);
+        let mut fast = FastTlb::new();
         let base = 0x7fff_f000;
         let slot = fast.index(VirtAddr::new(base));
         fast.fill(slot, FastPage { base, host: 0x1000, is_writable: false }, 5);

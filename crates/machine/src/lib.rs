@@ -42,5 +42,8 @@ pub use machine::{FLUSH_CEILING_PAGES, FastPath, Machine, MachineConfig};
 pub use pte::Pte;
 pub use ram::{Ram, RamError};
 pub use stale::StaleCode;
-pub use tlb::{Array, Large, LevelSpec, TlbMode, TlbSpec, tlb_default, tlb_preset, tlb_presets};
+pub use tlb::{
+    Array, FIRST_LEVEL_ENTRIES_MAX, Large, LevelSpec, TlbMode, TlbSpec, tlb_default, tlb_preset,
+    tlb_presets,
+};
 pub use walk::{NoExecute, WalkControls, Walked, WriteProtect, find, walk};

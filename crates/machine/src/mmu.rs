@@ -78,18 +78,13 @@ impl Mmu {
             TlbMode::Model(spec) => (spec.l1d, spec.l1i, spec.l2, spec.l2i),
             TlbMode::Off => (none, none, none, None),
         };
-        let l1d = Banks::new(&l1d.with_some_entry(), shifts);
-        let l1i = Banks::new(&l1i.with_some_entry(), shifts);
-        let mut fast = FastTlb::new(l1d.len() + l1i.len());
+        let l1d = Banks::new(&l1d.for_first_level(), shifts);
+        let l1i = Banks::new(&l1i.for_first_level(), shifts);
+        let mut fast = FastTlb::new();
         fast.words[layout::CLOCK] = CLOCK_START;
         fast.words[layout::FETCH_CLOCK] = 1;
-        let data_words =
-            StampWords { slots: layout::STAMP, slot_count: layout::SLOTS, entries: layout::END };
-        let fetch_words = StampWords {
-            slots: layout::FETCH_STAMP,
-            slot_count: layout::FETCH_SLOTS,
-            entries: layout::END + l1d.len(),
-        };
+        let data_words = StampWords { base: layout::STAMP, slot_count: layout::SLOTS };
+        let fetch_words = StampWords { base: layout::FETCH_STAMP, slot_count: layout::FETCH_SLOTS };
         Self {
             l1d: FirstLevel::new(l1d, data_words, &mut fast.words),
             l1i: FirstLevel::new(l1i, fetch_words, &mut fast.words),
@@ -147,14 +142,14 @@ impl Mmu {
     }
 
     /// Brings the page of `addr` into L1D from below.
-    #[inline]
+    #[inline(always)]
     fn data_miss(
         &mut self,
         ram: &mut Ram,
         addr: VirtAddr,
         access: Access,
     ) -> Result<usize, PageFault> {
-        let known = self.l2.banks.look(addr, self.asid);
+        let known = self.l2.look(addr, self.asid);
         let page = match known {
             Some(entry) if self.l2.banks.translation(entry).allows(access) => {
                 self.l2.touch(entry);
@@ -232,7 +227,7 @@ impl Mmu {
         let asid = self.asid;
         let second = second_for(&mut self.l2, &mut self.l2i, access);
         if old.class() == page.class() {
-            if let Some(entry) = second.banks.look(addr, asid) {
+            if let Some(entry) = second.look(addr, asid) {
                 second.banks.update(entry, page);
             }
             return true;
@@ -246,17 +241,21 @@ impl Mmu {
     }
 
     /// Puts a page, or the piece of it at `addr`, into L1D; returns its entry.
-    #[inline]
+    #[inline(always)]
     fn insert_data(&mut self, addr: VirtAddr, page: Translation) -> usize {
         let class = self.l1d.class_for(page);
         let entry = self.l1d.victim(&self.fast.words, class, addr);
-        self.release_data(entry);
+        if self.l1d.has_many(entry) {
+            self.release_data(entry);
+        } else if let Some(slot) = self.l1d.take_only(entry) {
+            self.fast.poison(slot);
+        }
         self.l1d.banks.put(entry, class, addr, self.asid, page);
         entry
     }
 
     /// Takes all slots of an L1D entry and poisons them.
-    #[inline]
+    #[inline(never)]
     fn release_data(&mut self, entry: usize) {
         while let Some(slot) = self.l1d.detach_one(&mut self.fast.words, entry) {
             self.fast.poison(slot);
@@ -264,7 +263,7 @@ impl Mmu {
     }
 
     /// The use itself: stamp, shadow, clock.
-    #[inline]
+    #[inline(always)]
     fn use_data(&mut self, ram: &Ram, addr: VirtAddr, access: Access, entry: usize) -> PhysAddr {
         let clock = self.fast.words[layout::CLOCK];
         let physical = self.l1d.banks.physical(entry, addr);
@@ -280,7 +279,7 @@ impl Mmu {
         physical
     }
 
-    #[inline]
+    #[inline(always)]
     fn fast_page(
         &self,
         ram: &Ram,
@@ -297,13 +296,18 @@ impl Mmu {
     }
 
     /// The shadow slot of the page at `base`, owned by `entry`.
-    #[inline]
+    #[inline(always)]
     fn own_slot(&mut self, addr: VirtAddr, base: u64, entry: usize) -> usize {
-        let mut slot = self.fast.index(addr);
-        if self.fast.is_taken_by_other(slot, base) {
-            slot = self.resolve_conflict(addr, base, slot);
+        let slot = self.fast.index(addr);
+        if !self.l1d.is_owned(slot) {
+            self.l1d.attach(slot, entry);
+            return slot;
         }
-        if self.l1d.owner(slot) != Some(entry) {
+        if self.l1d.owns(entry, slot) && self.fast.is_readable(slot, base) {
+            return slot;
+        }
+        let slot = self.resolve_conflict(addr, base, slot);
+        if !self.l1d.owns(entry, slot) {
             self.l1d.detach(&mut self.fast.words, slot);
             self.l1d.attach(slot, entry);
         }
@@ -370,7 +374,7 @@ impl Mmu {
 
     fn fetch_miss(&mut self, ram: &mut Ram, addr: VirtAddr) -> Result<usize, PageFault> {
         let second = second_for(&mut self.l2, &mut self.l2i, Access::Fetch);
-        let known = second.banks.look(addr, self.asid);
+        let known = second.look(addr, self.asid);
         let page = match known {
             Some(entry) if second.banks.translation(entry).allows(Access::Fetch) => {
                 second.touch(entry);
@@ -418,7 +422,7 @@ impl Mmu {
         let clock = words[layout::FETCH_CLOCK];
         match fetch_slot(slot) {
             Some(slot) if self.fast_path == FastPath::Filled => {
-                if self.l1i.owner(slot) != Some(entry) {
+                if !self.l1i.owns(entry, slot) {
                     self.l1i.detach(words, slot);
                     self.l1i.attach(slot, entry);
                 }

@@ -13,4 +13,4 @@ pub(crate) use banks::{Banks, Shifts, TAG_ADDRESS_BITS, Translation};
 pub(crate) use first::{FirstLevel, StampWords};
 pub use presets::{tlb_default, tlb_preset, tlb_presets};
 pub(crate) use second::SecondLevel;
-pub use spec::{Array, Large, LevelSpec, TlbMode, TlbSpec};
+pub use spec::{Array, FIRST_LEVEL_ENTRIES_MAX, Large, LevelSpec, TlbMode, TlbSpec};

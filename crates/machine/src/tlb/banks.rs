@@ -29,6 +29,10 @@ pub(crate) const INVALID: u64 = 0;
 pub(crate) const TAG_ADDRESS_BITS: u32 = 57;
 /// The ASID field of translations that belong to all address spaces.
 pub(crate) const GLOBAL_ASID: u16 = u16::MAX;
+/// Nothing was inserted.
+const NO_ASID: u16 = u16::MAX - 1;
+/// Pages of several address spaces were inserted.
+const MANY_ASIDS: u16 = u16::MAX - 2;
 
 /// A class of page sizes: what TLBs treat alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -146,23 +150,27 @@ struct Bank {
     base: usize,
     set_mask: usize,
     ways: usize,
-    /// Entries per set with padding.
-    stride: usize,
+    /// log2 of the entries per set with padding.
+    stride_log2: u32,
 }
 
 impl Bank {
-    const NONE: Self = Self { base: 0, set_mask: 0, ways: 0, stride: 4 };
+    const NONE: Self = Self { base: 0, set_mask: 0, ways: 0, stride_log2: 2 };
 
     fn new(array: Array, base: usize) -> Self {
         if array.entries() == 0 {
             return Self::NONE;
         }
-        let stride = array.ways().next_power_of_two().max(4);
-        Self { base, set_mask: array.sets() - 1, ways: array.ways(), stride }
+        let stride_log2 = array.stride().trailing_zeros();
+        Self { base, set_mask: array.sets() - 1, ways: array.ways(), stride_log2 }
     }
 
     const fn end(self) -> usize {
-        if self.ways == 0 { self.base } else { self.base + (self.set_mask + 1) * self.stride }
+        if self.ways == 0 {
+            self.base
+        } else {
+            self.base + ((self.set_mask + 1) << self.stride_log2)
+        }
     }
 }
 
@@ -186,9 +194,8 @@ pub(crate) struct Banks {
     is_plain: bool,
     /// Whether pieces of larger pages were inserted since the last clear.
     has_pieces: bool,
-    /// The only ASID inserted since the last clear, if so.
-    only_asid: Option<u16>,
-    is_empty: bool,
+    /// The only ASID inserted since the last clear, or [`NO_ASID`] or [`MANY_ASIDS`].
+    only_asid: u16,
 }
 
 impl Banks {
@@ -209,8 +216,7 @@ impl Banks {
             translations: vec![Translation::default(); entries],
             is_plain: true,
             has_pieces: false,
-            only_asid: None,
-            is_empty: true,
+            only_asid: NO_ASID,
         }
     }
 
@@ -235,16 +241,16 @@ impl Banks {
     pub(crate) fn is_padding(&self, entry: usize) -> bool {
         self.banks.iter().any(|bank| {
             (bank.base..bank.end()).contains(&entry)
-                && (entry - bank.base) % bank.stride >= bank.ways
+                && (entry - bank.base) & ((1 << bank.stride_log2) - 1) >= bank.ways
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&self, class: Class, addr: VirtAddr) -> u64 {
         (addr.as_u64() & ((1 << TAG_ADDRESS_BITS) - 1)) >> self.shifts.get(class)
     }
 
-    #[inline]
+    #[inline(always)]
     fn tag(&self, class: Class, addr: VirtAddr, asid: u16) -> u64 {
         self.number(class, addr) << TAG_SHIFT
             | u64::from(asid) << ASID_SHIFT
@@ -253,30 +259,35 @@ impl Banks {
     }
 
     /// The set in which a page of `class` at `addr` belongs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set(&self, class: Class, addr: VirtAddr) -> Set {
         let bank = &self.banks[class as usize];
         let set = self.number(class, addr) as usize & bank.set_mask;
-        Set { first: bank.base + set * bank.stride, stride: bank.stride }
+        Set { first: bank.base + (set << bank.stride_log2), stride: 1 << bank.stride_log2 }
     }
 
     /// The entry of `class` for `addr` in this address space alone.
-    #[inline]
+    #[inline(always)]
     fn find(&self, class: Class, addr: VirtAddr, asid: u16) -> Option<usize> {
         let set = self.set(class, addr);
         let key = self.tag(class, addr, asid);
         let tags = self.tags.get(set.first..)?;
         let way = match set.stride {
-            4 => find_way::<4>(tags.first_chunk()?, key),
             8 => find_way::<8>(tags.first_chunk()?, key),
-            16 => find_way::<16>(tags.first_chunk()?, key),
+            4 => find_way::<4>(tags.first_chunk()?, key),
             stride => tags.get(..stride)?.iter().position(|tag| *tag == key),
         };
         Some(set.first + way?)
     }
 
+    /// Whether `entry` is the 4 KiB page of `addr` in address space `asid`.
+    #[inline(always)]
+    pub(crate) fn is_small_page(&self, entry: usize, addr: VirtAddr, asid: u16) -> bool {
+        self.tags.get(entry) == Some(&self.tag(Class::K4, addr, asid))
+    }
+
     /// The entry that translates `addr` in address space `asid`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, addr: VirtAddr, asid: u16) -> Option<usize> {
         let found = self.find(Class::K4, addr, asid);
         if found.is_some() || self.is_plain { found } else { self.look_everywhere(addr, asid) }
@@ -302,7 +313,7 @@ impl Banks {
     }
 
     /// Makes `entry` hold the page, or the piece of it of size `class`, that holds `addr`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(
         &mut self,
         entry: usize,
@@ -312,26 +323,25 @@ impl Banks {
         page: Translation,
     ) {
         let asid = if page.is_global() { GLOBAL_ASID } else { asid };
-        if class != Class::K4 || asid == GLOBAL_ASID || self.only_asid != Some(asid) {
-            self.note_uncommon(class, asid);
+        if page.class() != Class::K4 || self.only_asid != asid {
+            self.note_uncommon(class, asid, page);
+        }
+        self.tags[entry] = self.tag(class, addr, asid);
+        self.translations[entry] = page;
+    }
+
+    #[cold]
+    fn note_uncommon(&mut self, class: Class, asid: u16, page: Translation) {
+        if class != Class::K4 || asid == GLOBAL_ASID {
+            self.is_plain = false;
         }
         if class != page.class() {
             self.has_pieces = true;
         }
-        self.tags[entry] = self.tag(class, addr, asid);
-        self.translations[entry] = page;
-        self.is_empty = false;
-    }
-
-    #[cold]
-    fn note_uncommon(&mut self, class: Class, asid: u16) {
-        if class != Class::K4 || asid == GLOBAL_ASID {
-            self.is_plain = false;
-        }
-        if self.is_empty {
-            self.only_asid = Some(asid);
-        } else if self.only_asid != Some(asid) {
-            self.only_asid = None;
+        if self.only_asid == NO_ASID {
+            self.only_asid = asid;
+        } else if self.only_asid != asid {
+            self.only_asid = MANY_ASIDS;
         }
     }
 
@@ -353,18 +363,17 @@ impl Banks {
         self.tags.fill(INVALID);
         self.is_plain = true;
         self.has_pieces = false;
-        self.only_asid = None;
-        self.is_empty = true;
+        self.only_asid = NO_ASID;
     }
 
     /// Whether nothing was inserted since the last clear.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.is_empty
+    pub(crate) fn is_empty(&self) -> bool {
+        self.only_asid == NO_ASID
     }
 
     /// Whether nothing but `asid` was inserted since the last clear.
     pub(crate) fn holds_only(&self, asid: u16) -> bool {
-        self.is_empty || self.only_asid == Some(asid)
+        self.is_empty() || self.only_asid == asid
     }
 
     /// Whether the entry holds a page of `asid`.
@@ -404,7 +413,7 @@ impl Banks {
 }
 
 /// The way whose tag is `key`. Branch-free over all ways.
-#[inline]
+#[inline(always)]
 fn find_way<const N: usize>(tags: &[u64; N], key: u64) -> Option<usize> {
     let mut matches = 0u32;
     for (way, tag) in tags.iter().enumerate() {
@@ -413,21 +422,17 @@ fn find_way<const N: usize>(tags: &[u64; N], key: u64) -> Option<usize> {
     (matches != 0).then(|| matches.trailing_zeros() as usize)
 }
 
-/// The index of the smallest of `N` (a power of two) stamps.
-#[inline]
-pub(crate) fn smallest<const N: usize>(mut stamps: [u64; N]) -> usize {
-    let mut index = [0; N];
-    for (way, slot) in index.iter_mut().enumerate() {
-        *slot = way;
+/// The way with the smallest of `N` (4, 8 or 16) stamps, which are below 2^59 or the largest
+/// number. Branch-free, in two chains of comparisons.
+#[inline(always)]
+pub(crate) fn oldest<const N: usize>(stamp: impl Fn(usize) -> u64) -> usize {
+    // The way in the low bits makes one comparison decide both.
+    let packed = |way: usize| stamp(way) << 4 | way as u64;
+    let mut even = packed(0);
+    let mut odd = packed(1);
+    for pair in 1..N / 2 {
+        even = even.min(packed(2 * pair));
+        odd = odd.min(packed(2 * pair + 1));
     }
-    let mut half = N / 2;
-    while half > 0 {
-        for way in 0..half {
-            let is_smaller = stamps[way + half] < stamps[way];
-            stamps[way] = if is_smaller { stamps[way + half] } else { stamps[way] };
-            index[way] = if is_smaller { index[way + half] } else { index[way] };
-        }
-        half /= 2;
-    }
-    index[0]
+    (even.min(odd) & 15) as usize & (N - 1)
 }

@@ -4,12 +4,17 @@
 //! 1. Among the ways of a set, the valid ones are ordered by stamp as they were last used; an
 //!    invalidated way has stamp 0, or one below all valid ways of its set.
 //! 2. Padding has the largest stamp and is never the victim.
+//! 3. `hints` only save time: a page is looked for there first, and believed on an equal tag.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use super::banks::{Banks, Shifts, Translation, smallest};
+use super::banks::{Banks, Shifts, Translation, oldest};
 use super::spec::LevelSpec;
-use crate::addr::VirtAddr;
+use crate::addr::{PAGE_SHIFT, VirtAddr};
+
+/// Number of hints, a power of two.
+const HINTS: usize = 4096;
 
 /// A second-level TLB, possibly one without entries.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct SecondLevel {
     pub(crate) banks: Banks,
     stamps: Vec<u64>,
     clock: u64,
+    /// By low page-number bits: the entry where such a page was last.
+    hints: Vec<u32>,
 }
 
 impl SecondLevel {
@@ -24,11 +31,35 @@ impl SecondLevel {
         let banks = Banks::new(spec, shifts);
         let stamp = |entry| if banks.is_padding(entry) { u64::MAX } else { 0 };
         let stamps = (0..banks.len()).map(stamp).collect();
-        Self { banks, stamps, clock: 0 }
+        Self { banks, stamps, clock: 0, hints: vec![0; HINTS] }
+    }
+
+    #[inline(always)]
+    fn hint_index(addr: VirtAddr) -> usize {
+        (addr.as_u64() >> PAGE_SHIFT) as usize & (HINTS - 1)
+    }
+
+    /// The entry that translates `addr` in address space `asid`.
+    #[inline(always)]
+    pub(crate) fn look(&mut self, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let hint = self.hints[Self::hint_index(addr)] as usize;
+        if self.banks.is_small_page(hint, addr, asid) {
+            return Some(hint);
+        }
+        self.search(addr, asid)
+    }
+
+    #[inline(never)]
+    fn search(&mut self, addr: VirtAddr, asid: u16) -> Option<usize> {
+        let found = self.banks.look(addr, asid);
+        if let Some(entry) = found {
+            self.hints[Self::hint_index(addr)] = entry as u32;
+        }
+        found
     }
 
     /// Makes the entry the most recently used.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn touch(&mut self, entry: usize) {
         self.clock += 1;
         self.stamps[entry] = self.clock;
@@ -45,19 +76,20 @@ impl SecondLevel {
         let set = self.banks.set(class, addr);
         let stamps = &self.stamps[set.first..set.first + set.stride];
         let way = match stamps.len() {
-            4 => stamps.first_chunk::<4>().map(|stamps| smallest(*stamps)),
-            8 => stamps.first_chunk::<8>().map(|stamps| smallest(*stamps)),
-            16 => stamps.first_chunk::<16>().map(|stamps| smallest(*stamps)),
+            4 => stamps.first_chunk::<4>().map(|stamps| oldest::<4>(|way| stamps[way])),
+            8 => stamps.first_chunk::<8>().map(|stamps| oldest::<8>(|way| stamps[way])),
+            16 => stamps.first_chunk::<16>().map(|stamps| oldest::<16>(|way| stamps[way])),
             _ => (0..stamps.len()).min_by_key(|way| stamps[*way]),
         };
         let entry = set.first + way.expect("a set has at least one way");
         self.banks.put(entry, class, addr, asid, page);
+        self.hints[Self::hint_index(addr)] = entry as u32;
         self.touch(entry);
     }
 
     /// Forgets what translates `addr` in `asid`, global pages included.
     pub(crate) fn drop_page(&mut self, addr: VirtAddr, asid: u16) {
-        while let Some(entry) = self.banks.look(addr, asid) {
+        while let Some(entry) = self.look(addr, asid) {
             self.drop_entry(entry);
         }
     }
@@ -76,7 +108,7 @@ impl SecondLevel {
     }
 
     /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         if !self.banks.is_empty() {
             self.banks.clear();
         }

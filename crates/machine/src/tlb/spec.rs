@@ -1,5 +1,9 @@
 //! How big the TLBs are: plain data.
 
+/// The most entries that one array of a first level may have, where its ways are padded to a power
+/// of two. A larger one is cut to that many.
+pub const FIRST_LEVEL_ENTRIES_MAX: usize = 4096;
+
 /// One set-associative array of entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Array {
@@ -44,6 +48,21 @@ impl Array {
         self.ways as usize
     }
 
+    /// Ways padded to a power of two, 4 at least: what a set takes in the model's arrays.
+    pub(crate) const fn stride(self) -> usize {
+        let ways = self.ways().next_power_of_two();
+        if ways < 4 { 4 } else { ways }
+    }
+
+    /// The array, or the part of it that [`FIRST_LEVEL_ENTRIES_MAX`] allows.
+    fn for_first_level(self) -> Self {
+        let mut sets = self.sets;
+        while usize::from(sets) * self.stride() > FIRST_LEVEL_ENTRIES_MAX {
+            sets /= 2;
+        }
+        Self { sets, ..self }
+    }
+
     /// Number of entries.
     pub const fn entries(self) -> usize {
         self.sets() * self.ways()
@@ -77,9 +96,14 @@ impl LevelSpec {
     /// A level that does not exist.
     pub const NONE: Self = Self { k4: Array::NONE, m2: Large::Absent, g1: Large::Absent };
 
-    /// The level with one 4 KiB entry if it has none.
-    pub(crate) fn with_some_entry(self) -> Self {
-        if self.k4 == Array::NONE { Self { k4: Array::of(1, 1), ..self } } else { self }
+    /// The level within the limits of a first level: one 4 KiB entry at least.
+    pub(crate) fn for_first_level(self) -> Self {
+        let k4 = if self.k4 == Array::NONE { Array::of(1, 1) } else { self.k4 };
+        let large = |large: Large| match large {
+            Large::Own(array) => Large::Own(array.for_first_level()),
+            Large::Shared | Large::Absent => large,
+        };
+        Self { k4: k4.for_first_level(), m2: large(self.m2), g1: large(self.g1) }
     }
 }
 
@@ -90,9 +114,11 @@ pub struct TlbSpec {
     pub name: &'static str,
     /// Where the numbers come from, and where the model is simpler than the core.
     pub source: &'static str,
-    /// First level for data. One 4 KiB entry is the least.
+    /// First level for data. One 4 KiB entry is the least, and
+    /// [`FIRST_LEVEL_ENTRIES_MAX`] per array the most.
     pub l1d: LevelSpec,
-    /// First level for instructions. One 4 KiB entry is the least.
+    /// First level for instructions. One 4 KiB entry is the least, and
+    /// [`FIRST_LEVEL_ENTRIES_MAX`] per array the most.
     pub l1i: LevelSpec,
     /// Second level: for data, and for instructions unless `l2i` says otherwise.
     pub l2: LevelSpec,

@@ -1,0 +1,134 @@
+//! Plain counts: faults, resident pages, frames.
+
+use machine::FaultLabel;
+
+/// Faults of one address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FaultCounters {
+    /// Resolved without I/O.
+    pub minor: u64,
+    /// Resolved with I/O.
+    pub major: u64,
+    by_label: [u64; LABELS.len()],
+}
+
+const LABELS: [FaultLabel; 9] = [
+    FaultLabel::Zero,
+    FaultLabel::File,
+    FaultLabel::Cow,
+    FaultLabel::Reuse,
+    FaultLabel::SwapIn,
+    FaultLabel::MkWrite,
+    FaultLabel::Stack,
+    FaultLabel::Spurious,
+    FaultLabel::Denied,
+];
+
+impl FaultCounters {
+    /// Faults that ended with `label`.
+    pub const fn of(&self, label: FaultLabel) -> u64 {
+        self.by_label[label as usize]
+    }
+
+    /// Every label with its name in reports and its count.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        LABELS.iter().map(|&label| (name(label), self.of(label)))
+    }
+
+    /// Resolved faults.
+    pub const fn total(&self) -> u64 {
+        self.minor + self.major
+    }
+
+    pub(crate) const fn count(&mut self, label: FaultLabel) {
+        self.by_label[label as usize] += 1;
+    }
+}
+
+/// The name of a label in reports.
+const fn name(label: FaultLabel) -> &'static str {
+    match label {
+        FaultLabel::Zero => "zero",
+        FaultLabel::File => "file",
+        FaultLabel::Cow => "cow",
+        FaultLabel::Reuse => "reuse",
+        FaultLabel::SwapIn => "swap_in",
+        FaultLabel::MkWrite => "mk_write",
+        FaultLabel::Stack => "stack",
+        FaultLabel::Spurious => "spurious",
+        FaultLabel::Denied => "denied",
+    }
+}
+
+/// Resident pages of one address space, by what they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rss {
+    /// Private pages without a file behind them.
+    pub anon_pages: u64,
+    /// Pages of files.
+    pub file_pages: u64,
+    /// Pages of shared memory.
+    pub shmem_pages: u64,
+}
+
+impl Rss {
+    /// All resident pages (`VmRSS`).
+    pub const fn total_pages(&self) -> u64 {
+        self.anon_pages + self.file_pages + self.shmem_pages
+    }
+}
+
+/// Where the frames of the machine are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryUsage {
+    /// All frames.
+    pub frames_total: u64,
+    /// Frames nobody uses.
+    pub frames_free: u64,
+    /// Frames of private pages.
+    pub anon: u64,
+    /// Frames of the page cache of files.
+    pub file: u64,
+    /// Frames of shared memory.
+    pub shmem: u64,
+    /// Frames that are page tables, roots included.
+    pub page_table: u64,
+    /// Frames of the memory manager itself: the zero frame.
+    pub kernel: u64,
+    /// Pages promised to programs (`Committed_AS`).
+    pub committed_pages: u64,
+    /// The most frames in use at one time.
+    pub frames_used_peak: u64,
+}
+
+/// The pages of a range, as `/proc/PID/smaps` counts them.
+///
+/// # Units
+/// Pages, but for `pss_sub_pages`: 1/4096 of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PageCounts {
+    /// Present pages with a frame of their own accounting (`Rss`).
+    pub resident: u64,
+    /// Each page divided by how often it is mapped (`Pss`), in 1/4096 pages.
+    pub pss_sub_pages: u64,
+    /// The dirty part of it (`Pss_Dirty`), in 1/4096 pages.
+    pub pss_dirty_sub_pages: u64,
+    /// Mapped more than once and not written.
+    pub shared_clean: u64,
+    /// Mapped more than once and written.
+    pub shared_dirty: u64,
+    /// Mapped once and not written.
+    pub private_clean: u64,
+    /// Mapped once and written.
+    pub private_dirty: u64,
+    /// With the accessed bit.
+    pub referenced: u64,
+    /// Private pages without a file behind them.
+    pub anonymous: u64,
+    /// Of `resident`, those of shared memory.
+    pub shmem: u64,
+    /// Pages in swap.
+    pub swap: u64,
+    /// Present entries that name the shared zero frame (not in `resident`).
+    pub zero: u64,
+}

@@ -1,0 +1,42 @@
+//! Stores to present, write-protected private pages.
+
+use machine::Frame;
+
+use super::anon::private_frame;
+use super::{Failure, Fault, FaultKind, Resolved};
+use crate::folio::FrameState;
+use crate::memory::Content;
+use crate::page_table::SPECIAL;
+
+/// Reuses the frame if the faulting entry is its only user, else copies it (FLT-9).
+pub(super) fn write(fault: &mut Fault<'_>) -> Result<Resolved, Failure> {
+    let frame = fault.old.frame();
+    if fault.old.contains(SPECIAL) && frame == fault.memory.zero {
+        let copy = private_frame(fault, Content::Zeroed)?;
+        return Ok(Resolved::minor(fault.written(copy), FaultKind::Cow));
+    }
+    if !fault.old.contains(SPECIAL) && is_last_owner(fault, frame) {
+        fault.memory.frames.set_exclusive(frame);
+        return Ok(Resolved::minor(fault.written(frame), FaultKind::Reuse));
+    }
+    let copy = copy(fault, frame)?;
+    Ok(Resolved::minor(fault.written(copy), FaultKind::Cow))
+}
+
+/// Whether nobody but the faulting entry can see the private page. Decided by all users, never by
+/// entries alone.
+fn is_last_owner(fault: &Fault<'_>, frame: Frame) -> bool {
+    let frames = &fault.memory.frames;
+    frames.state(frame) == FrameState::Anon
+        && (frames.is_exclusive(frame) || frames.has_one_user(frame))
+}
+
+/// A private frame with the bytes of `from`, which is held meanwhile.
+pub(super) fn copy(fault: &mut Fault<'_>, from: Frame) -> Result<Frame, Failure> {
+    fault.memory.frames.hold(from);
+    let copy = private_frame(fault, Content::Any);
+    fault.memory.frames.unhold(from);
+    let copy = copy?;
+    fault.hw.ram.copy_frame(from, copy);
+    Ok(copy)
+}

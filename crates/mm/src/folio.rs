@@ -1,0 +1,262 @@
+//! The frame table: one word of state and one owner for every frame of RAM.
+//!
+//! It says what a frame is, how often it is mapped, who else holds it, and to whom it belongs, so
+//! that mappings of a single-owner frame can be found without a list. It allocates nothing and
+//! knows no content.
+//!
+//! ```text
+//!  word:  |63 .. 56|  55  | 54  |    53   |  52   | 51 .. 48 | 47 .. 32 | 31 .. 0 |
+//!         |  zero  |      |used |exclusive| dirty |  state   |   holds  | mapcount|
+//! ```
+//!
+//! Invariants
+//! 1. `mapcount` is the number of leaf entries that name the frame, those marked special excepted.
+//! 2. `holds` is the number of other users: 1 for the page cache, 1 for each pin.
+//! 3. An exclusive frame is anonymous and has mapcount 1 (or 0 just before it is mapped).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use machine::Frame;
+
+use crate::backing::ObjectId;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FrameState {
+    /// Nobody uses it.
+    Free,
+    /// A page table.
+    PageTable,
+    /// A private page.
+    Anon,
+    /// A page of a file in the page cache.
+    File,
+    /// A page of shared memory in the page cache.
+    Shmem,
+    /// The memory manager's own: the zero frame.
+    Kernel,
+}
+
+impl FrameState {
+    /// Every state, in the order of its number.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Free, Self::PageTable, Self::Anon, Self::File, Self::Shmem, Self::Kernel];
+}
+
+/// To whom a frame belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// The address space that made the private page, and the page number there.
+    Anon {
+        /// Slot of the address space.
+        space: usize,
+        /// Page number.
+        page: u64,
+    },
+    /// The object and index of a page in the page cache.
+    Cached {
+        /// The object.
+        object: ObjectId,
+        /// Index of the page.
+        index: u64,
+    },
+}
+
+const HOLD: u64 = 1 << 32;
+const HOLDS_MASK: u64 = 0xffff << 32;
+const STATE_SHIFT: u32 = 48;
+const STATE_MASK: u64 = 0xf << STATE_SHIFT;
+const DIRTY: u64 = 1 << 52;
+const EXCLUSIVE: u64 = 1 << 53;
+const USED: u64 = 1 << 54;
+
+/// Whether a frame ever held bytes since the machine started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Past {
+    /// Its bytes are still zero.
+    Fresh,
+    /// Its bytes are anything.
+    Recycled,
+}
+
+/// The state of all frames.
+#[derive(Debug)]
+pub(crate) struct FrameTable {
+    words: Vec<u64>,
+    owners: Vec<[u64; 2]>,
+}
+
+impl FrameTable {
+    /// A table of `frame_count` free frames.
+    pub(crate) fn new(frame_count: usize) -> Self {
+        Self { words: vec![0; frame_count], owners: vec![[0; 2]; frame_count] }
+    }
+
+    /// How many frames there are.
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    #[inline]
+    fn word(&self, frame: Frame) -> u64 {
+        self.words[frame.number() as usize]
+    }
+
+    #[inline]
+    fn word_mut(&mut self, frame: Frame) -> &mut u64 {
+        &mut self.words[frame.number() as usize]
+    }
+
+    /// What the frame is.
+    #[inline]
+    pub(crate) fn state(&self, frame: Frame) -> FrameState {
+        FrameState::ALL[((self.word(frame) & STATE_MASK) >> STATE_SHIFT) as usize]
+    }
+
+    /// Marks a free frame as used for `state`, not mapped and not held.
+    #[inline]
+    pub(crate) fn claim(&mut self, frame: Frame, state: FrameState) -> Past {
+        let word = self.word_mut(frame);
+        debug_assert!(*word & !USED == 0, "frame {:#x} is in use", frame.number());
+        let past = if *word & USED == 0 { Past::Fresh } else { Past::Recycled };
+        *word = USED | (state as u64) << STATE_SHIFT;
+        past
+    }
+
+    /// Marks a frame as free.
+    #[inline]
+    pub(crate) fn release(&mut self, frame: Frame) {
+        *self.word_mut(frame) = USED;
+    }
+
+    /// How many leaf entries name the frame.
+    #[inline]
+    pub(crate) fn map_count(&self, frame: Frame) -> u32 {
+        self.word(frame) as u32
+    }
+
+    /// How many users besides leaf entries the frame has.
+    pub(crate) fn hold_count(&self, frame: Frame) -> u32 {
+        ((self.word(frame) & HOLDS_MASK) >> 32) as u32
+    }
+
+    /// Whether nothing uses the frame any more.
+    #[inline]
+    pub(crate) fn is_unused(&self, frame: Frame) -> bool {
+        self.word(frame) & (HOLDS_MASK | 0xffff_ffff) == 0
+    }
+
+    /// Whether one leaf entry and nothing else uses the frame.
+    #[inline]
+    pub(crate) fn has_one_user(&self, frame: Frame) -> bool {
+        self.word(frame) & (HOLDS_MASK | 0xffff_ffff) == 1
+    }
+
+    /// Counts one more leaf entry.
+    #[inline]
+    pub(crate) fn map(&mut self, frame: Frame) {
+        debug_assert!(self.map_count(frame) != u32::MAX, "more entries than RAM can hold");
+        *self.word_mut(frame) += 1;
+    }
+
+    /// Counts one leaf entry less.
+    #[inline]
+    pub(crate) fn unmap(&mut self, frame: Frame) {
+        debug_assert!(self.map_count(frame) != 0, "frame {:#x} is not mapped", frame.number());
+        *self.word_mut(frame) -= 1;
+    }
+
+    /// Counts one more other user.
+    #[inline]
+    pub(crate) fn hold(&mut self, frame: Frame) {
+        debug_assert!(self.hold_count(frame) != 0xffff, "too many users of one frame");
+        *self.word_mut(frame) += HOLD;
+    }
+
+    /// Counts one other user less.
+    #[inline]
+    pub(crate) fn unhold(&mut self, frame: Frame) {
+        debug_assert!(self.hold_count(frame) != 0, "frame {:#x} is not held", frame.number());
+        *self.word_mut(frame) -= HOLD;
+    }
+
+    /// Whether a private page may be written in place by its only user.
+    #[inline]
+    pub(crate) fn is_exclusive(&self, frame: Frame) -> bool {
+        self.word(frame) & EXCLUSIVE != 0
+    }
+
+    /// Marks a private page as belonging to one entry alone.
+    #[inline]
+    pub(crate) fn set_exclusive(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= EXCLUSIVE;
+    }
+
+    /// Marks a private page as possibly shared.
+    pub(crate) fn clear_exclusive(&mut self, frame: Frame) {
+        *self.word_mut(frame) &= !EXCLUSIVE;
+    }
+
+    /// Whether a cached page differs from what its pager has.
+    pub(crate) fn is_dirty(&self, frame: Frame) -> bool {
+        self.word(frame) & DIRTY != 0
+    }
+
+    /// Marks a cached page as changed.
+    pub(crate) fn set_dirty(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= DIRTY;
+    }
+
+    /// Marks a cached page as stored.
+    pub(crate) fn clear_dirty(&mut self, frame: Frame) {
+        *self.word_mut(frame) &= !DIRTY;
+    }
+
+    /// Notes to whom the frame belongs.
+    #[inline]
+    pub(crate) fn set_owner(&mut self, frame: Frame, owner: Owner) {
+        self.owners[frame.number() as usize] = match owner {
+            Owner::Anon { space, page } => [space as u64, page],
+            Owner::Cached { object, index } => [u64::from(object.0), index],
+        };
+    }
+
+    /// To whom the frame belongs: `None` for page tables and free frames.
+    pub(crate) fn owner(&self, frame: Frame) -> Option<Owner> {
+        let [number, index] = self.owners[frame.number() as usize];
+        match self.state(frame) {
+            FrameState::Anon => Some(Owner::Anon { space: number as usize, page: index }),
+            FrameState::File | FrameState::Shmem => {
+                Some(Owner::Cached { object: ObjectId(number as u32), index })
+            }
+            FrameState::Free | FrameState::PageTable | FrameState::Kernel => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_flags_do_not_touch_each_other() {
+        let mut table = FrameTable::new(4);
+        let frame = Frame::new(2);
+        assert_eq!(table.claim(frame, FrameState::Anon), Past::Fresh);
+        table.map(frame);
+        table.hold(frame);
+        table.set_exclusive(frame);
+        table.set_owner(frame, Owner::Anon { space: 3, page: 1 << 40 });
+        assert_eq!((table.map_count(frame), table.hold_count(frame)), (1, 1));
+        assert_eq!(table.state(frame), FrameState::Anon);
+        assert_eq!(table.owner(frame), Some(Owner::Anon { space: 3, page: 1 << 40 }));
+        table.unhold(frame);
+        assert!(table.has_one_user(frame) && table.is_exclusive(frame));
+        table.unmap(frame);
+        assert!(table.is_unused(frame));
+        table.release(frame);
+        assert_eq!(table.claim(frame, FrameState::PageTable), Past::Recycled);
+        assert!(!table.is_exclusive(frame));
+    }
+}

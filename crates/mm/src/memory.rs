@@ -1,0 +1,348 @@
+//! All frames of the machine: who has them, and the only door to get one.
+//!
+//! Keeps what belongs to frames or is asked for by number of an address space: the buddy allocator,
+//! the frame table, the page cache, resident set sizes. It never looks into a VMA.
+//!
+//! Invariants
+//! 1. Every frame is in exactly one state; the counts by state add up to the RAM.
+//! 2. A frame that was used before is zeroed on allocation when zeros are wanted; a fresh one is
+//!    zero because RAM starts so.
+//! 3. Resident counts of a space change only with its leaf entries.
+
+use alloc::vec::Vec;
+
+use machine::{Frame, Machine, PAGE_BYTES, Pte};
+
+use crate::backing::{Backing, MmId};
+use crate::buddy::Buddy;
+use crate::counters::{MemoryUsage, Rss};
+use crate::error::MmError;
+use crate::folio::{FrameState, FrameTable, Past};
+use crate::page_cache::PageCache;
+use crate::page_table::SPECIAL;
+
+/// How much memory may be promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overcommit {
+    /// Mode 0: refuse only a single request larger than RAM.
+    #[default]
+    Heuristic,
+    /// Mode 1: refuse nothing.
+    Always,
+    /// Mode 2: refuse beyond a share of RAM.
+    Never {
+        /// `vm.overcommit_ratio`.
+        ratio_percent: u64,
+    },
+}
+
+/// What the bytes of a new frame shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// All zero.
+    Zeroed,
+    /// Anything: the caller overwrites all of it.
+    Any,
+}
+
+/// What is kept about one address space by number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    /// Its number, or `None` when the slot is free.
+    pub(crate) id: Option<MmId>,
+    pub(crate) rss: Rss,
+    pub(crate) rss_peak_pages: u64,
+    pub(crate) rss_at_peak: Rss,
+    pub(crate) table_frames: u64,
+    pub(crate) table_frames_peak: u64,
+}
+
+impl Space {
+    const NONE: Self = Self {
+        id: None,
+        rss: Rss { anon_pages: 0, file_pages: 0, shmem_pages: 0 },
+        rss_peak_pages: 0,
+        rss_at_peak: Rss { anon_pages: 0, file_pages: 0, shmem_pages: 0 },
+        table_frames: 0,
+        table_frames_peak: 0,
+    };
+
+    fn resident_mut(&mut self, state: FrameState) -> &mut u64 {
+        match state {
+            FrameState::File => &mut self.rss.file_pages,
+            FrameState::Shmem => &mut self.rss.shmem_pages,
+            _ => &mut self.rss.anon_pages,
+        }
+    }
+}
+
+/// All frames of one machine.
+#[derive(Debug)]
+pub struct Memory {
+    /// How much memory may be promised.
+    pub overcommit: Overcommit,
+    pub(crate) frames: FrameTable,
+    pub(crate) buddy: Buddy,
+    pub(crate) cache: PageCache,
+    pub(crate) spaces: Vec<Space>,
+    /// The frame of zeros that reads of untouched anonymous memory see.
+    pub(crate) zero: Frame,
+    /// Frames taken out of page tables, to be freed after the flush; kept for its capacity.
+    pub(crate) gathered: Vec<Frame>,
+    by_state: [u64; FrameState::ALL.len()],
+    committed_pages: u64,
+    free_min: u64,
+}
+
+impl Memory {
+    /// Takes over all frames of the machine.
+    ///
+    /// # Errors
+    /// - [`MmError::RamTooLarge`]: more than 2^32 - 2 frames.
+    /// - [`MmError::NoMemory`]: no frame for the zero frame.
+    pub fn new(hw: &mut Machine) -> Result<Self, MmError> {
+        let frame_count = hw.ram.frame_count();
+        let too_large = MmError::RamTooLarge { frame_count };
+        let count = u32::try_from(frame_count).map_err(|_| too_large)?;
+        if count == u32::MAX {
+            return Err(too_large);
+        }
+        let mut memory = Self {
+            overcommit: Overcommit::default(),
+            frames: FrameTable::new(count as usize),
+            buddy: Buddy::new(count),
+            cache: PageCache::default(),
+            spaces: Vec::new(),
+            zero: Frame::new(0),
+            gathered: Vec::new(),
+            by_state: [0; FrameState::ALL.len()],
+            committed_pages: 0,
+            free_min: frame_count,
+        };
+        memory.by_state[FrameState::Free as usize] = frame_count;
+        memory.zero = memory
+            .alloc(hw, FrameState::Kernel, Content::Zeroed)
+            .ok_or(MmError::NoMemory("no frame for the zero page"))?;
+        debug_assert!(memory.zero.number() == 0, "frame 0 stands for none in the page cache");
+        Ok(memory)
+    }
+
+    /// Takes one frame for `state`: the only place where frames come from.
+    #[inline]
+    pub(crate) fn alloc(
+        &mut self,
+        hw: &mut Machine,
+        state: FrameState,
+        content: Content,
+    ) -> Option<Frame> {
+        let frame = Frame::new(self.buddy.alloc_frame()?.into());
+        let past = self.frames.claim(frame, state);
+        if content == Content::Zeroed && past == Past::Recycled {
+            hw.ram.zero_frame(frame);
+        }
+        self.by_state[state as usize] += 1;
+        self.by_state[FrameState::Free as usize] -= 1;
+        self.free_min = self.free_min.min(self.by_state[FrameState::Free as usize]);
+        Some(frame)
+    }
+
+    /// Takes a frame for the kernel itself; its bytes are anything. `None` if none is free.
+    pub fn take_kernel_frame(&mut self, hw: &mut Machine) -> Option<Frame> {
+        self.alloc(hw, FrameState::Kernel, Content::Any)
+    }
+
+    /// Gives a frame of the kernel back.
+    ///
+    /// # Panics
+    /// If the frame was not taken with [`Memory::take_kernel_frame`].
+    pub fn give_kernel_frame(&mut self, hw: &mut Machine, frame: Frame) {
+        assert!(self.frames.state(frame) == FrameState::Kernel, "not a frame of the kernel");
+        self.free(hw, frame);
+    }
+
+    /// Gives one unused frame back: the only place where frames go.
+    #[inline]
+    pub(crate) fn free(&mut self, hw: &mut Machine, frame: Frame) {
+        debug_assert!(self.frames.is_unused(frame), "frame {:#x} is used", frame.number());
+        hw.frame_changed(frame);
+        if cfg!(debug_assertions) {
+            hw.ram.slice_mut(frame.start(), PAGE_BYTES).fill(0xa5);
+        }
+        self.by_state[self.frames.state(frame) as usize] -= 1;
+        self.by_state[FrameState::Free as usize] += 1;
+        self.frames.release(frame);
+        self.buddy.free_frame(frame.number() as u32);
+    }
+
+    /// Frees the gathered frames, the last one first, so that taking them again ascends.
+    pub(crate) fn free_gathered(&mut self, hw: &mut Machine) {
+        let mut gathered = core::mem::take(&mut self.gathered);
+        while let Some(frame) = gathered.pop() {
+            self.free(hw, frame);
+        }
+        self.gathered = gathered;
+    }
+
+    /// Counts the leaf `pte` as an entry of the space in `slot`.
+    #[inline]
+    pub(crate) fn map_leaf(&mut self, slot: usize, pte: Pte) {
+        if pte.contains(SPECIAL) {
+            return;
+        }
+        let frame = pte.frame();
+        self.frames.map(frame);
+        let space = &mut self.spaces[slot];
+        *space.resident_mut(self.frames.state(frame)) += 1;
+        let resident = space.rss.total_pages();
+        if resident > space.rss_peak_pages {
+            space.rss_peak_pages = resident;
+            space.rss_at_peak = space.rss;
+        }
+    }
+
+    /// Counts the leaf `pte` as gone from the space in `slot`, and takes its dirty bit to the
+    /// frame. Returns the frame if nobody uses it any more: free it after the flush.
+    #[inline]
+    #[must_use = "an unused frame must be freed"]
+    pub(crate) fn unmap_leaf(&mut self, slot: usize, pte: Pte) -> Option<Frame> {
+        if pte.contains(SPECIAL) {
+            return None;
+        }
+        let frame = pte.frame();
+        let state = self.frames.state(frame);
+        *self.spaces[slot].resident_mut(state) -= 1;
+        if pte.is_dirty() && state != FrameState::Anon {
+            self.frames.set_dirty(frame);
+        }
+        self.frames.unmap(frame);
+        self.frames.is_unused(frame).then_some(frame)
+    }
+
+    /// Takes a slot for a new address space.
+    pub(crate) fn add_space(&mut self, id: MmId) -> usize {
+        let space = Space { id: Some(id), ..Space::NONE };
+        if let Some(slot) = self.spaces.iter().position(|space| space.id.is_none()) {
+            self.spaces[slot] = space;
+            return slot;
+        }
+        self.spaces.push(space);
+        self.spaces.len() - 1
+    }
+
+    /// Gives the slot of an ended address space back.
+    pub(crate) fn remove_space(&mut self, slot: usize) {
+        self.spaces[slot].id = None;
+    }
+
+    /// Takes a frame for a page table and counts it for the space in `slot`.
+    pub(crate) fn alloc_table(&mut self, hw: &mut Machine, slot: usize) -> Option<Frame> {
+        let frame = self.alloc(hw, FrameState::PageTable, Content::Zeroed)?;
+        let space = &mut self.spaces[slot];
+        space.table_frames += 1;
+        space.table_frames_peak = space.table_frames_peak.max(space.table_frames);
+        Some(frame)
+    }
+
+    /// Gives the frame of a page table of the space in `slot` back.
+    pub(crate) fn free_table(&mut self, hw: &mut Machine, slot: usize, frame: Frame) {
+        self.spaces[slot].table_frames -= 1;
+        self.free(hw, frame);
+    }
+
+    /// Lets go of the backing of a VMA that is no more. Whoever removes a VMA calls it.
+    pub(crate) fn release_backing(&mut self, hw: &mut Machine, backing: Backing) {
+        let Backing::File(file) = backing else { return };
+        if let Some(file) = alloc::sync::Arc::into_inner(file) {
+            self.drop_unmapped_object(hw, file.object);
+        }
+    }
+
+    /// Promises `pages` to a program.
+    ///
+    /// # Errors
+    /// - [`MmError::NoMemory`]: the policy refuses; nothing was promised.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/util.c:__vm_enough_memory`; semantics COMMIT-2.
+    pub fn charge_commit(&mut self, pages: u64) -> Result<(), MmError> {
+        let frames_total = self.frames.len() as u64;
+        let promised = self.committed_pages.saturating_add(pages);
+        let is_allowed = match self.overcommit {
+            Overcommit::Always => true,
+            Overcommit::Heuristic => pages <= frames_total,
+            Overcommit::Never { .. } => promised < self.commit_limit_pages(),
+        };
+        if !is_allowed {
+            return Err(MmError::NoMemory("commit limit"));
+        }
+        self.committed_pages = promised;
+        Ok(())
+    }
+
+    /// Takes back a promise of `pages`.
+    pub fn uncharge_commit(&mut self, pages: u64) {
+        debug_assert!(pages <= self.committed_pages, "more uncharged than charged");
+        self.committed_pages = self.committed_pages.saturating_sub(pages);
+    }
+
+    /// `CommitLimit`, in pages.
+    pub fn commit_limit_pages(&self) -> u64 {
+        let ratio_percent = match self.overcommit {
+            Overcommit::Never { ratio_percent } => ratio_percent,
+            Overcommit::Heuristic | Overcommit::Always => 50,
+        };
+        (self.frames.len() as u64).saturating_mul(ratio_percent) / 100
+    }
+
+    /// How many frames have a state.
+    pub(crate) const fn count_of(&self, state: FrameState) -> u64 {
+        self.by_state[state as usize]
+    }
+
+    /// Where the frames are.
+    pub fn usage(&self) -> MemoryUsage {
+        let of = |state| self.count_of(state);
+        MemoryUsage {
+            frames_total: self.frames.len() as u64,
+            frames_free: of(FrameState::Free),
+            anon: of(FrameState::Anon),
+            file: of(FrameState::File),
+            shmem: of(FrameState::Shmem),
+            page_table: of(FrameState::PageTable),
+            kernel: of(FrameState::Kernel),
+            committed_pages: self.committed_pages,
+            frames_used_peak: self.frames.len() as u64 - self.free_min,
+        }
+    }
+
+    /// Free blocks of each order (`/proc/buddyinfo`).
+    pub fn free_blocks_by_order(&self) -> [u32; 11] {
+        self.buddy.block_counts()
+    }
+
+    /// What a frame is used for.
+    ///
+    /// # Panics
+    /// If the frame is outside RAM.
+    pub fn frame_state(&self, frame: Frame) -> FrameState {
+        self.frames.state(frame)
+    }
+
+    /// How many leaf entries name a frame.
+    ///
+    /// # Panics
+    /// If the frame is outside RAM.
+    pub fn map_count(&self, frame: Frame) -> u32 {
+        self.frames.map_count(frame)
+    }
+
+    /// Drops the page cache and the zero frame, after the last address space ended. Returns how
+    /// many frames nobody gave back: 0 unless there is a bug.
+    pub fn shutdown(&mut self, hw: &mut Machine) -> u64 {
+        self.drop_all_objects(hw);
+        if self.frames.state(self.zero) == FrameState::Kernel {
+            self.free(hw, self.zero);
+        }
+        self.frames.len() as u64 - u64::from(self.buddy.free_count())
+    }
+}

@@ -1,0 +1,441 @@
+//! The page cache: which frame holds which page of which object.
+//!
+//! An object is the content of one inode or shared memory segment. Reads, writes and all mappings
+//! see the same frames (FILE-1). The cache is *warm*: a page that is not in RAM yet but exists in
+//! the object is brought at once and counts as if it had been there, like a file that the host has
+//! cached.
+//!
+//! It finds frames and calls pagers; page tables and rights are not its business.
+//!
+//! Invariants
+//! 1. A frame in the cache has state `File` or `Shmem`, one hold for the cache, and the owner
+//!    `Cached` with its object and index.
+//! 2. Bytes of a cached page beyond the size of the object were zero when it was brought.
+//!
+//! # Source
+//! Linux 6.12 `mm/filemap.c`, `mm/truncate.c`; semantics FILE-1 to FILE-3.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::RangeInclusive;
+
+use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT};
+
+use crate::backing::ObjectId;
+use crate::error::PagerError;
+use crate::folio::{FrameState, Owner};
+use crate::memory::{Content, Memory};
+use crate::page_table::{Zap, zap_object};
+use crate::pager::Pager;
+use crate::space::Mm;
+
+/// Who ends the life of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// Its maker, with [`Memory::drop_object`].
+    Kept,
+    /// The last mapping of it.
+    WithMappings,
+}
+
+/// Why a page can not be brought into the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PageInError {
+    /// The page is beyond the end of the object, or the object is gone.
+    BeyondEnd,
+    /// The pager failed.
+    Pager,
+    /// There is no free frame.
+    NoFrame,
+}
+
+/// log2 of the pages in one chunk of a [`PageMap`].
+const CHUNK_SHIFT: u32 = 6;
+const CHUNK_PAGES: usize = 1 << CHUNK_SHIFT;
+
+/// Index to frame, in chunks of 64 pages; frame 0 (the zero frame) is never cached and means none.
+#[derive(Debug, Default)]
+struct PageMap {
+    chunks: BTreeMap<u64, Box<[u32; CHUNK_PAGES]>>,
+}
+
+const fn place(index: u64) -> (u64, usize) {
+    (index >> CHUNK_SHIFT, index as usize & (CHUNK_PAGES - 1))
+}
+
+impl PageMap {
+    fn get(&self, index: u64) -> Option<Frame> {
+        let (chunk, at) = place(index);
+        let number = self.chunks.get(&chunk)?[at];
+        (number != 0).then(|| Frame::new(number.into()))
+    }
+
+    fn insert(&mut self, index: u64, frame: Frame) {
+        debug_assert!(frame.number() != 0, "the zero frame is not cached");
+        let (chunk, at) = place(index);
+        let slots = self.chunks.entry(chunk).or_insert_with(|| Box::new([0; CHUNK_PAGES]));
+        slots[at] = frame.number() as u32;
+    }
+
+    /// Takes out every page whose index is in `range`.
+    fn take(&mut self, range: RangeInclusive<u64>) -> Vec<(u64, Frame)> {
+        let mut taken = Vec::new();
+        let chunks = (range.start() >> CHUNK_SHIFT)..=(range.end() >> CHUNK_SHIFT);
+        for (&chunk, slots) in self.chunks.range_mut(chunks.clone()) {
+            for (at, number) in slots.iter_mut().enumerate() {
+                let index = chunk << CHUNK_SHIFT | at as u64;
+                if *number != 0 && range.contains(&index) {
+                    taken.push((index, Frame::new((*number).into())));
+                    *number = 0;
+                }
+            }
+        }
+        let empty = |slots: &[u32; CHUNK_PAGES]| slots.iter().all(|&number| number == 0);
+        let unused: Vec<u64> =
+            self.chunks.range(chunks).filter(|(_, slots)| empty(slots)).map(|(&i, _)| i).collect();
+        for chunk in unused {
+            self.chunks.remove(&chunk);
+        }
+        taken
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u64, Frame)> + '_ {
+        self.chunks.iter().flat_map(|(&chunk, slots)| {
+            slots.iter().enumerate().filter(|(_, number)| **number != 0).map(
+                move |(at, &number)| (chunk << CHUNK_SHIFT | at as u64, Frame::new(number.into())),
+            )
+        })
+    }
+}
+
+/// One object: its pager and the pages of it that are in RAM.
+struct Object {
+    pager: Box<dyn Pager>,
+    pages: PageMap,
+    /// The size when the cache last heard of it: bytes beyond are zero in cached pages.
+    seen_bytes: u64,
+    life: Life,
+}
+
+/// All objects. Numbers are never used again.
+#[derive(Default)]
+pub(crate) struct PageCache {
+    objects: Vec<Option<Box<Object>>>,
+}
+
+impl fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageCache").field("objects", &self.objects.len()).finish()
+    }
+}
+
+impl PageCache {
+    /// Adds an object.
+    pub(crate) fn add(&mut self, pager: Box<dyn Pager>, life: Life) -> ObjectId {
+        let seen_bytes = pager.size_bytes();
+        let id = ObjectId(self.objects.len() as u32);
+        self.objects.push(Some(Box::new(Object {
+            pager,
+            pages: PageMap::default(),
+            seen_bytes,
+            life,
+        })));
+        id
+    }
+
+    fn object(&self, id: ObjectId) -> Option<&Object> {
+        self.objects.get(id.0 as usize)?.as_deref()
+    }
+
+    fn object_mut(&mut self, id: ObjectId) -> Option<&mut Object> {
+        self.objects.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// The frame that holds page `index`.
+    pub(crate) fn get(&self, id: ObjectId, index: u64) -> Option<Frame> {
+        self.object(id)?.pages.get(index)
+    }
+
+    /// Every page in RAM with its object and index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ObjectId, u64, Frame)> + '_ {
+        self.objects.iter().enumerate().flat_map(|(i, object)| {
+            let id = ObjectId(i as u32);
+            object
+                .iter()
+                .flat_map(move |object| object.pages.iter().map(move |(at, f)| (id, at, f)))
+        })
+    }
+
+    /// How many pages the object has: one beyond its last index.
+    pub(crate) fn page_count(&self, id: ObjectId) -> u64 {
+        self.object(id).map_or(0, |object| object.pager.size_bytes().div_ceil(PAGE_BYTES))
+    }
+
+    /// Whether a fault near page `index` may map it: it is in RAM, or its pager has it.
+    pub(crate) fn is_uptodate(&self, id: ObjectId, index: u64) -> bool {
+        self.object(id)
+            .is_some_and(|object| object.pages.get(index).is_some() || object.pager.has(index))
+    }
+
+    /// Numbers of all objects that exist.
+    fn ids(&self) -> Vec<ObjectId> {
+        let objects = self.objects.iter().enumerate();
+        objects.filter_map(|(i, object)| object.as_ref().map(|_| ObjectId(i as u32))).collect()
+    }
+}
+
+/// The objects of the machine.
+impl Memory {
+    /// Adds an object whose content `pager` has; it lives until [`Memory::drop_object`].
+    pub fn add_object(&mut self, pager: Box<dyn Pager>) -> ObjectId {
+        self.cache.add(pager, Life::Kept)
+    }
+
+    /// Adds an object of zeros for `MAP_SHARED | MAP_ANONYMOUS`; it ends with its last mapping.
+    pub fn add_shared_zeros(&mut self, size_bytes: u64) -> ObjectId {
+        self.cache.add(Box::new(crate::pager::ZeroPager::new(size_bytes)), Life::WithMappings)
+    }
+
+    /// Forgets an object and its cached pages, without storing dirty ones.
+    ///
+    /// Pages that are still mapped stay mapped and are freed with the last entry; new faults on the
+    /// object find nothing (SIGBUS).
+    pub fn drop_object(&mut self, hw: &mut Machine, id: ObjectId) {
+        let Some(object) = self.cache.objects.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        for (_, frame) in object.pages.iter() {
+            self.uncache(hw, frame);
+        }
+    }
+
+    /// Ends the object if it lives only as long as it is mapped.
+    pub(crate) fn drop_unmapped_object(&mut self, hw: &mut Machine, id: ObjectId) {
+        if self.cache.object(id).is_some_and(|object| object.life == Life::WithMappings) {
+            self.drop_object(hw, id);
+        }
+    }
+
+    /// Forgets every object: the end of the machine.
+    pub(crate) fn drop_all_objects(&mut self, hw: &mut Machine) {
+        for id in self.cache.ids() {
+            self.drop_object(hw, id);
+        }
+    }
+
+    /// The frame that holds page `index` of the object, if it is in RAM.
+    pub fn cached_page(&self, id: ObjectId, index: u64) -> Option<Frame> {
+        self.cache.get(id, index)
+    }
+
+    /// The size of the object in bytes, as its pager says; 0 if it was dropped.
+    pub fn object_bytes(&self, id: ObjectId) -> u64 {
+        self.cache.object(id).map_or(0, |object| object.pager.size_bytes())
+    }
+
+    /// The frame of page `index`, brought from the pager if it is not in RAM.
+    ///
+    /// # Errors
+    /// On error nothing has changed.
+    pub(crate) fn page_in(
+        &mut self,
+        hw: &mut Machine,
+        id: ObjectId,
+        index: u64,
+        state: FrameState,
+    ) -> Result<Frame, PageInError> {
+        let object = self.cache.object(id).ok_or(PageInError::BeyondEnd)?;
+        let size_bytes = object.pager.size_bytes();
+        if index >= size_bytes.div_ceil(PAGE_BYTES) {
+            return Err(PageInError::BeyondEnd);
+        }
+        if let Some(frame) = object.pages.get(index) {
+            return Ok(frame);
+        }
+        let frame = self.alloc(hw, state, Content::Zeroed).ok_or(PageInError::NoFrame)?;
+        let object = self.cache.object_mut(id).ok_or(PageInError::BeyondEnd)?;
+        let page = hw.ram.slice_mut(frame.start(), PAGE_BYTES);
+        if object.pager.fill(index, page).is_err() {
+            self.free(hw, frame);
+            return Err(PageInError::Pager);
+        }
+        let inside = size_bytes - (index << PAGE_SHIFT);
+        if inside < PAGE_BYTES {
+            page[inside as usize..].fill(0);
+        }
+        object.pages.insert(index, frame);
+        self.frames.set_owner(frame, Owner::Cached { object: id, index });
+        self.frames.hold(frame);
+        Ok(frame)
+    }
+
+    /// Reads from the object as `read` does: pages in RAM first, else the pager, which leaves no
+    /// page behind. Returns how many bytes were read, less than asked for at the end of the object.
+    ///
+    /// # Errors
+    /// The pager's error if not even one byte was read.
+    pub fn read_cached(
+        &mut self,
+        hw: &mut Machine,
+        id: ObjectId,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<usize, PagerError> {
+        let rest = self.object_bytes(id).saturating_sub(offset);
+        let wanted = bytes.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        let mut done = 0;
+        while done < wanted {
+            let at = offset + done as u64;
+            let skip = (at & (PAGE_BYTES - 1)) as usize;
+            let count = (PAGE_BYTES as usize - skip).min(wanted - done);
+            let part = &mut bytes[done..done + count];
+            if let Err(error) = self.read_page(hw, id, at, part) {
+                return if done == 0 { Err(error) } else { Ok(done) };
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    /// Reads `bytes` from one page.
+    fn read_page(
+        &mut self,
+        hw: &mut Machine,
+        id: ObjectId,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), PagerError> {
+        let index = offset >> PAGE_SHIFT;
+        let skip = offset & (PAGE_BYTES - 1);
+        let object = self.cache.object_mut(id).ok_or(PagerError::NoPage { index })?;
+        if let Some(frame) = object.pages.get(index) {
+            hw.load(frame.start().wrapping_add(skip), bytes);
+            return Ok(());
+        }
+        let mut page = [0; PAGE_BYTES as usize];
+        object.pager.fill(index, &mut page)?;
+        bytes.copy_from_slice(&page[skip as usize..skip as usize + bytes.len()]);
+        Ok(())
+    }
+
+    /// Tells the cache that `bytes` were written at `offset` of the object, so that mappings see
+    /// them. To be called after the pager's own content and size changed.
+    pub fn object_written(&mut self, hw: &mut Machine, id: ObjectId, offset: u64, bytes: &[u8]) {
+        self.object_grown(hw, id);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset.wrapping_add(done as u64);
+            let skip = at & (PAGE_BYTES - 1);
+            let count = ((PAGE_BYTES - skip) as usize).min(bytes.len() - done);
+            if let Some(frame) = self.cache.get(id, at >> PAGE_SHIFT) {
+                hw.store(frame.start().wrapping_add(skip), &bytes[done..done + count]);
+            }
+            done += count;
+        }
+    }
+
+    /// Zeroes what programs stored beyond the old end of an object that grew (FILE-2).
+    fn object_grown(&mut self, hw: &mut Machine, id: ObjectId) {
+        let Some(object) = self.cache.object_mut(id) else { return };
+        let (old_bytes, new_bytes) = (object.seen_bytes, object.pager.size_bytes());
+        object.seen_bytes = new_bytes;
+        if new_bytes > old_bytes {
+            self.zero_tail(hw, id, old_bytes);
+        }
+    }
+
+    /// Zeroes the cached bytes from `size_bytes` to the end of its page.
+    fn zero_tail(&mut self, hw: &mut Machine, id: ObjectId, size_bytes: u64) {
+        let skip = size_bytes & (PAGE_BYTES - 1);
+        if let (1.., Some(frame)) = (skip, self.cache.get(id, size_bytes >> PAGE_SHIFT)) {
+            let zeros = [0; PAGE_BYTES as usize];
+            hw.store(frame.start().wrapping_add(skip), &zeros[skip as usize..]);
+        }
+    }
+
+    /// Tells the cache that the object now has `size_bytes`; its pager must know it already.
+    ///
+    /// Pages beyond the end are unmapped from `spaces`, private copies included, and dropped; bytes
+    /// behind the end in the last page become zero (FILE-3).
+    pub fn truncate_object(
+        &mut self,
+        spaces: &mut [&mut Mm],
+        hw: &mut Machine,
+        id: ObjectId,
+        size_bytes: u64,
+    ) {
+        self.object_grown(hw, id);
+        let Some(object) = self.cache.object_mut(id) else { return };
+        object.seen_bytes = size_bytes;
+        self.zero_tail(hw, id, size_bytes);
+        let beyond = size_bytes.div_ceil(PAGE_BYTES)..=u64::MAX >> PAGE_SHIFT;
+        self.drop_pages(spaces, hw, id, beyond, Zap::All);
+    }
+
+    /// Punches a hole: pages wholly inside `first..=last` (indexes) are unmapped from `spaces`,
+    /// private copies excepted, and dropped; the pager must have forgotten them already.
+    pub fn punch_object(
+        &mut self,
+        spaces: &mut [&mut Mm],
+        hw: &mut Machine,
+        id: ObjectId,
+        pages: RangeInclusive<u64>,
+    ) {
+        self.drop_pages(spaces, hw, id, pages, Zap::Shared);
+    }
+
+    fn drop_pages(
+        &mut self,
+        spaces: &mut [&mut Mm],
+        hw: &mut Machine,
+        id: ObjectId,
+        pages: RangeInclusive<u64>,
+        which: Zap,
+    ) {
+        for mm in spaces {
+            zap_object(mm, self, hw, id, pages.clone(), which);
+        }
+        let Some(object) = self.cache.object_mut(id) else { return };
+        for (_, frame) in object.pages.take(pages) {
+            self.uncache(hw, frame);
+        }
+    }
+
+    /// Stores every dirty page of `pages` (indexes) with the pager and write-protects it in
+    /// `spaces`, so that the next store is noticed again (FILE-8, msync).
+    ///
+    /// # Errors
+    /// The first error of the pager; that page and all later ones stay dirty.
+    pub fn write_back(
+        &mut self,
+        spaces: &mut [&mut Mm],
+        hw: &mut Machine,
+        id: ObjectId,
+        pages: RangeInclusive<u64>,
+    ) -> Result<(), PagerError> {
+        for mm in spaces {
+            crate::page_table::protect_object(mm, self, hw, id, pages.clone());
+        }
+        let Some(object) = self.cache.object_mut(id) else { return Ok(()) };
+        let size_bytes = object.pager.size_bytes();
+        for (index, frame) in object.pages.iter() {
+            if !pages.contains(&index) || !self.frames.is_dirty(frame) {
+                continue;
+            }
+            let length = size_bytes.saturating_sub(index << PAGE_SHIFT).min(PAGE_BYTES);
+            object.pager.store(index, hw.ram.slice(frame.start(), length))?;
+            self.frames.clear_dirty(frame);
+        }
+        Ok(())
+    }
+
+    /// Takes a frame out of the cache; frees it unless it is still mapped.
+    fn uncache(&mut self, hw: &mut Machine, frame: Frame) {
+        self.frames.unhold(frame);
+        if self.frames.is_unused(frame) {
+            self.free(hw, frame);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Work on all leaf entries of a range: zap, protect, move, copy, count.
+
+use core::ops::{Range, RangeInclusive};
+
+use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
+
+use super::{PageTables, PteState, SPECIAL, Slot, Stale};
+use crate::backing::{FileKind, ObjectId};
+use crate::counters::PageCounts;
+use crate::error::MmError;
+use crate::folio::FrameState;
+use crate::memory::Memory;
+use crate::rights::{Rights, Sharing};
+use crate::space::Mm;
+use crate::vma::Vma;
+
+/// Which entries to take away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Zap {
+    /// All.
+    All,
+    /// Those of pages of the object; private copies stay.
+    Shared,
+}
+
+/// The entries of one table of level 1 inside a range.
+struct Run {
+    table: Frame,
+    indexes: Range<u64>,
+    /// Address of the page of the first index.
+    addr: VirtAddr,
+}
+
+impl Run {
+    /// Every slot with the address of its page.
+    fn slots(&self) -> impl Iterator<Item = (Slot, VirtAddr)> + use<> {
+        let (table, first, addr) = (self.table, self.indexes.start, self.addr);
+        self.indexes.clone().map(move |index| {
+            (Slot { table, index }, addr.wrapping_add((index - first) << PAGE_SHIFT))
+        })
+    }
+}
+
+/// Walks over the tables of level 1 that exist inside a range.
+struct Runs {
+    rest: VirtRange,
+}
+
+impl Runs {
+    fn new(range: VirtRange) -> Self {
+        debug_assert!(range.start.page_offset() == 0 && range.end.page_offset() == 0);
+        Self { rest: range }
+    }
+
+    fn next(&mut self, tables: &PageTables, hw: &Machine) -> Option<Run> {
+        while !self.rest.is_empty() {
+            let addr = self.rest.start;
+            let found = tables.leaf_table(hw, addr);
+            let level = found.err().unwrap_or(2);
+            let span = tables.geometry.span_bytes(level);
+            let next = (addr.as_u64() & !(span - 1)).checked_add(span);
+            let end = next.map_or(self.rest.end, VirtAddr::new).min(self.rest.end);
+            self.rest.start = end;
+            if let Ok(table) = found {
+                let first = tables.geometry.index(1, addr);
+                let count = VirtRange::new(addr, end).pages();
+                return Some(Run { table, indexes: first..first + count, addr });
+            }
+        }
+        None
+    }
+}
+
+/// Takes away the entries of `range`, flushes, and frees the frames that lost their last user, in
+/// this order (UNMAP-3). Tables stay.
+pub(crate) fn zap(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: VirtRange, how: Zap) {
+    let mut stale = Stale::NONE;
+    let tables = &mm.tables;
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(tables, hw) {
+        for (slot, addr) in run.slots() {
+            let old = tables.read(hw, slot);
+            match PteState::of(old) {
+                PteState::Empty => continue,
+                PteState::Swapped => {}
+                PteState::Present if how == Zap::Shared && is_private(memory, old) => continue,
+                PteState::Present => {
+                    let unused = memory.unmap_leaf(tables.space, old);
+                    memory.gathered.extend(unused);
+                }
+            }
+            tables.write(hw, slot, Pte::EMPTY);
+            if old.is_present() {
+                stale.add_page(addr);
+            }
+        }
+    }
+    stale.flush(hw);
+    memory.free_gathered(hw);
+}
+
+/// Whether the entry names a page that does not belong to an object.
+fn is_private(memory: &Memory, pte: Pte) -> bool {
+    pte.contains(SPECIAL) || is_anon(memory, pte)
+}
+
+/// Whether the entry names a frame of a private page.
+fn is_anon(memory: &Memory, pte: Pte) -> bool {
+    !pte.contains(SPECIAL) && memory.frames.state(pte.frame()) == FrameState::Anon
+}
+
+/// Zaps every mapping in `mm` of the pages of an object with an index in `pages`.
+pub(crate) fn zap_object(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    id: ObjectId,
+    pages: RangeInclusive<u64>,
+    how: Zap,
+) {
+    let mut from = VirtAddr::new(0);
+    while let Some((range, next)) = next_mapping(mm, id, &pages, from) {
+        zap(mm, memory, hw, range, how);
+        from = next;
+    }
+}
+
+/// Takes the dirty bits of every shared mapping in `mm` of the pages of an object with an index in
+/// `pages` to the frames; where stores are to be noticed, write-protects the pages too.
+pub(crate) fn protect_object(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    id: ObjectId,
+    pages: RangeInclusive<u64>,
+) {
+    let mut from = VirtAddr::new(0);
+    while let Some((range, next)) = next_mapping(mm, id, &pages, from) {
+        let vma = mm.vmas.find(range.start).filter(|vma| vma.sharing == Sharing::Shared);
+        if let Some(vma) = vma {
+            let is_noticed = is_written_back(vma);
+            let bits = if is_noticed { Pte::WRITE.with(Pte::DIRTY) } else { Pte::DIRTY };
+            clear_bits(mm, memory, hw, range, bits).flush(hw);
+        }
+        from = next;
+    }
+}
+
+/// Whether stores to the VMA are to be noticed: a shared mapping of a file that is written back.
+pub(crate) fn is_written_back(vma: &Vma) -> bool {
+    vma.sharing == Sharing::Shared
+        && vma.backing.file().is_some_and(|file| file.kind == FileKind::Regular)
+}
+
+/// The addresses of the first VMA at or above `from` that maps some page of `pages`, and where to
+/// look for the next.
+fn next_mapping(
+    mm: &Mm,
+    id: ObjectId,
+    pages: &RangeInclusive<u64>,
+    from: VirtAddr,
+) -> Option<(VirtRange, VirtAddr)> {
+    let mut from = from;
+    loop {
+        let vma = mm.vmas.first_ending_above(from)?;
+        from = vma.range.end;
+        if vma.backing.file().is_none_or(|file| file.object != id) {
+            continue;
+        }
+        let first = vma.page_offset.max(*pages.start());
+        let end_offset = vma.page_offset.saturating_add(vma.range.pages());
+        let end = end_offset.min(pages.end().saturating_add(1));
+        if first < end {
+            let address =
+                |index| vma.range.start.wrapping_add((index - vma.page_offset) << PAGE_SHIFT);
+            return Some((VirtRange::new(address(first), address(end)), vma.range.end));
+        }
+    }
+}
+
+/// Clears `bits` in every present entry of `range`. A cleared dirty bit goes to the frame.
+fn clear_bits(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+    bits: Pte,
+) -> Stale {
+    let mut stale = Stale::NONE;
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        for (slot, addr) in run.slots() {
+            let old = mm.tables.read(hw, slot);
+            if !old.is_present() || !old.intersects(bits) {
+                continue;
+            }
+            if old.is_dirty() && bits.is_dirty() && !is_private(memory, old) {
+                memory.frames.set_dirty(old.frame());
+            }
+            mm.tables.write(hw, slot, old.without(bits));
+            stale.add_page(addr);
+        }
+    }
+    stale
+}
+
+/// Gives the entries of `range`, which lies inside one VMA, the rights that this VMA has now.
+///
+/// # Source
+/// Linux 6.12 `mm/mprotect.c:change_pte_range`, `can_change_pte_writable`; semantics PROT-5, 6.
+pub(crate) fn protect(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+) -> Stale {
+    let mut stale = Stale::NONE;
+    let Some(vma) = mm.vmas.find(range.start) else { return stale };
+    debug_assert!(range.end <= vma.range.end, "the range lies inside one VMA");
+    let tables = &mm.tables;
+    let bits = tables.leaf_bits(vma.rights);
+    let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL);
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(tables, hw) {
+        for (slot, addr) in run.slots() {
+            let old = tables.read(hw, slot);
+            if PteState::of(old) != PteState::Present {
+                continue;
+            }
+            let keep = Pte::from_raw(old.raw() & kept.raw());
+            let mut new = Pte::new(old.frame(), bits.with(keep));
+            if vma.rights.contains(Rights::WRITE) && may_write_at_once(memory, vma, old) {
+                new = new.with(Pte::WRITE);
+            }
+            if new == old {
+                continue;
+            }
+            tables.write(hw, slot, new);
+            if old.is_present() {
+                stale.add_page(addr);
+            }
+        }
+    }
+    stale
+}
+
+/// Whether a writable VMA may have the entry writable without a fault that asks first.
+fn may_write_at_once(memory: &Memory, vma: &Vma, pte: Pte) -> bool {
+    if pte.contains(SPECIAL) {
+        return false;
+    }
+    match vma.sharing {
+        Sharing::Private => is_anon(memory, pte) && memory.frames.is_exclusive(pte.frame()),
+        Sharing::Shared => pte.is_dirty() || !is_written_back(vma),
+    }
+}
+
+/// Moves the entries of `from` to the range of the same length at `to`, whose entries must be
+/// empty. No page is touched; counts do not change (REMAP-6).
+///
+/// # Errors
+/// - [`MmError::NoMemory`]: no frame for a page table; no entry was moved, tables made so far stay.
+pub(crate) fn move_entries(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    from: VirtRange,
+    to: VirtAddr,
+) -> Result<Stale, MmError> {
+    let target = |addr: VirtAddr| to.wrapping_add(addr.offset_from(from.start));
+    let is_in_use = |tables: &PageTables, hw: &Machine, slot| !tables.read(hw, slot).is_empty();
+    let mut runs = Runs::new(from);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        for (slot, addr) in run.slots() {
+            if is_in_use(&mm.tables, hw, slot) {
+                let made = mm.tables.slot_for(memory, hw, target(addr));
+                made.ok_or(MmError::NoMemory("no frame for a page table"))?;
+            }
+        }
+    }
+    let mut stale = Stale::NONE;
+    let mut runs = Runs::new(from);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        for (slot, addr) in run.slots() {
+            let old = mm.tables.read(hw, slot);
+            if old.is_empty() {
+                continue;
+            }
+            let Some(new_slot) = mm.tables.slot_for(memory, hw, target(addr)) else {
+                unreachable!("the tables were made above");
+            };
+            mm.tables.write(hw, slot, Pte::EMPTY);
+            mm.tables.write(hw, new_slot, old);
+            note_move(memory, mm.tables.space, old, target(addr));
+            if old.is_present() {
+                stale.add_page(addr);
+            }
+        }
+    }
+    Ok(stale)
+}
+
+/// Notes the new page of a private frame that moved with its only entry.
+fn note_move(memory: &mut Memory, space: usize, pte: Pte, addr: VirtAddr) {
+    let is_own = PteState::of(pte) == PteState::Present
+        && is_anon(memory, pte)
+        && memory.frames.is_exclusive(pte.frame());
+    if is_own {
+        let owner = crate::folio::Owner::Anon { space, page: addr.page().number() };
+        memory.frames.set_owner(pte.frame(), owner);
+    }
+}
+
+/// Copies the entries of `range`, which lies inside one VMA of `parent`, to `child`, as fork does:
+/// private pages become shared and write-protected in both (FORK-3).
+///
+/// # Errors
+/// - [`MmError::NoMemory`]: no frame for a page table of the child; what was copied stays.
+pub(crate) fn copy_entries(
+    parent: &mut Mm,
+    child: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+) -> Result<Stale, MmError> {
+    let mut stale = Stale::NONE;
+    let Some(vma) = parent.vmas.find(range.start) else { return Ok(stale) };
+    let sharing = vma.sharing;
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(&parent.tables, hw) {
+        for (slot, addr) in run.slots() {
+            let old = parent.tables.read(hw, slot);
+            if PteState::of(old) != PteState::Present {
+                continue;
+            }
+            let Some(child_slot) = child.tables.slot_for(memory, hw, addr) else {
+                stale.flush(hw);
+                return Err(MmError::NoMemory("no frame for a page table"));
+            };
+            let mut copy = old.without(Pte::ACCESSED);
+            match sharing {
+                Sharing::Private => {
+                    copy = copy.without(Pte::WRITE);
+                    if is_anon(memory, old) {
+                        memory.frames.clear_exclusive(old.frame());
+                    }
+                    if old.is_writable() {
+                        parent.tables.write(hw, slot, old.without(Pte::WRITE));
+                        stale.add_page(addr);
+                    }
+                }
+                Sharing::Shared => copy = copy.without(Pte::DIRTY),
+            }
+            child.tables.write(hw, child_slot, copy);
+            memory.map_leaf(child.tables.space, copy);
+        }
+    }
+    Ok(stale)
+}
+
+/// Counts the pages of `range` for smaps (semantics RSS-2, 3).
+pub(crate) fn count_pages(mm: &Mm, hw: &Machine, memory: &Memory, range: VirtRange) -> PageCounts {
+    let mut counts = PageCounts::default();
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        for (slot, _) in run.slots() {
+            let pte = mm.tables.read(hw, slot);
+            match PteState::of(pte) {
+                PteState::Empty => {}
+                PteState::Swapped => counts.swap += 1,
+                PteState::Present if pte.contains(SPECIAL) => counts.zero += 1,
+                PteState::Present => count_page(&mut counts, memory, pte),
+            }
+        }
+    }
+    counts
+}
+
+fn count_page(counts: &mut PageCounts, memory: &Memory, pte: Pte) {
+    let frame = pte.frame();
+    let map_count = memory.frames.map_count(frame);
+    let is_dirty = pte.is_dirty() || memory.frames.is_dirty(frame);
+    let share = PAGE_BYTES / u64::from(map_count.max(1));
+    counts.resident += 1;
+    counts.pss_sub_pages += share;
+    if is_dirty {
+        counts.pss_dirty_sub_pages += share;
+    }
+    match (map_count > 1, is_dirty) {
+        (false, false) => counts.private_clean += 1,
+        (false, true) => counts.private_dirty += 1,
+        (true, false) => counts.shared_clean += 1,
+        (true, true) => counts.shared_dirty += 1,
+    }
+    counts.referenced += u64::from(pte.is_accessed());
+    match memory.frames.state(frame) {
+        FrameState::Anon => counts.anonymous += 1,
+        FrameState::Shmem => counts.shmem += 1,
+        _ => {}
+    }
+}

@@ -1,0 +1,322 @@
+//! A small machine with one or two address spaces, checked after every step.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use machine::{
+    Access, FastPath, FaultLabel, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES,
+    PageFault, Privilege, TlbMode, VirtAddr, VirtRange, tlb_default,
+};
+
+use crate::backing::{Backing, FileKind, MappedFile, MmId, ObjectId};
+use crate::check::check;
+use crate::error::{FaultError, PagerError};
+use crate::fault::{FaultKind, handle_fault};
+use crate::memory::Memory;
+use crate::page_table::{Zap, copy_entries, zap};
+use crate::pager::Pager;
+use crate::rights::{Rights, Sharing, VmaFlags};
+use crate::space::{Layout, Limits, Mm};
+use crate::vma::Vma;
+
+/// Reading and writing.
+pub(crate) const RW: Rights = Rights::READ.union(Rights::WRITE);
+
+/// An object of bytes in host memory. Byte `i` of page `p` of a new one is `p + i`, never 0.
+#[derive(Debug)]
+pub(crate) struct BytePager(pub(crate) Vec<u8>);
+
+impl BytePager {
+    pub(crate) fn new(size_bytes: usize) -> Self {
+        Self((0..size_bytes).map(|i| file_byte(i as u64)).collect())
+    }
+}
+
+/// The byte of a new [`BytePager`] at `offset`.
+pub(crate) fn file_byte(offset: u64) -> u8 {
+    ((offset / PAGE_BYTES + offset) % 255 + 1) as u8
+}
+
+impl Pager for BytePager {
+    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
+        let start = (index * PAGE_BYTES) as usize;
+        let rest = self.0.get(start..).ok_or(PagerError::NoPage { index })?;
+        let count = rest.len().min(page.len());
+        page[..count].copy_from_slice(&rest[..count]);
+        page[count..].fill(0xee);
+        Ok(())
+    }
+
+    fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
+        let start = (index * PAGE_BYTES) as usize;
+        self.0[start..start + page.len()].copy_from_slice(page);
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+/// A machine, its memory and its address spaces.
+pub(crate) struct World {
+    pub(crate) hw: Machine,
+    pub(crate) memory: Memory,
+    pub(crate) spaces: Vec<Mm>,
+}
+
+/// An address by number of its page.
+pub(crate) fn at(page: u64) -> VirtAddr {
+    VirtAddr::new(page * PAGE_BYTES)
+}
+
+/// A range by number of its first page and its length.
+pub(crate) fn pages(first: u64, count: u64) -> VirtRange {
+    VirtRange::new(at(first), at(first + count))
+}
+
+impl World {
+    pub(crate) fn new(frame_count: u64) -> Self {
+        Self::with_geometry(frame_count, Geometry::X86_64)
+    }
+
+    pub(crate) fn with_geometry(frame_count: u64, geometry: Geometry) -> Self {
+        let config = MachineConfig {
+            ram_bytes: frame_count * PAGE_BYTES,
+            geometry,
+            tlb: TlbMode::Model(*tlb_default()),
+            reference: FastPath::Empty,
+            keep: Keep::Events,
+            boot_seconds: 0,
+        };
+        let mut hw = Machine::new(config).expect("the test machine is small");
+        let memory = Memory::new(&mut hw).expect("there are frames");
+        let mut world = Self { hw, memory, spaces: Vec::new() };
+        world.add_space();
+        world.activate(0);
+        world
+    }
+
+    fn add_space(&mut self) {
+        let layout = Layout {
+            min_address: VirtAddr::new(0x1_0000),
+            task_end: VirtAddr::new(1 << 31),
+            ..Layout::default()
+        };
+        let id = MmId(self.spaces.len() as u32 + 1);
+        let mm = Mm::new(id, layout, Limits::default(), &mut self.memory, &mut self.hw);
+        self.spaces.push(mm.expect("there are frames"));
+    }
+
+    pub(crate) fn activate(&mut self, space: usize) {
+        self.hw.activate(self.spaces[space].root(), space as u16);
+    }
+
+    pub(crate) fn check(&self) {
+        let spaces: Vec<&Mm> = self.spaces.iter().collect();
+        assert_eq!(check(&spaces, &self.memory, &self.hw), Ok(()));
+    }
+
+    pub(crate) fn map(&mut self, range: VirtRange, rights: Rights) {
+        self.map_vma(range, rights, Sharing::Private, VmaFlags::empty(), None);
+    }
+
+    pub(crate) fn map_file(
+        &mut self,
+        range: VirtRange,
+        rights: Rights,
+        sharing: Sharing,
+        file: &Arc<MappedFile>,
+        page_offset: u64,
+    ) {
+        let file = Some((Arc::clone(file), page_offset));
+        self.map_vma(range, rights, sharing, VmaFlags::empty(), file);
+    }
+
+    pub(crate) fn map_vma(
+        &mut self,
+        range: VirtRange,
+        rights: Rights,
+        sharing: Sharing,
+        flags: VmaFlags,
+        file: Option<(Arc<MappedFile>, u64)>,
+    ) {
+        let (backing, page_offset) = match file {
+            None => (Backing::Anon, range.start.page().number()),
+            Some((file, page_offset)) => (Backing::File(file), page_offset),
+        };
+        let may = Rights::all();
+        let vma = Vma {
+            range,
+            rights,
+            may,
+            sharing,
+            flags,
+            backing,
+            page_offset,
+            anon: None,
+            fault_count: 0,
+        };
+        let mm = &mut self.spaces[0];
+        mm.totals.add(&vma, range.pages());
+        mm.vmas.insert(vma);
+        self.check();
+    }
+
+    pub(crate) fn add_file(&mut self, size_bytes: usize, kind: FileKind) -> Arc<MappedFile> {
+        let object = self.memory.add_object(Box::new(BytePager::new(size_bytes)));
+        self.mapped(object, kind)
+    }
+
+    pub(crate) fn mapped(&self, object: ObjectId, kind: FileKind) -> Arc<MappedFile> {
+        let (path, may) = (Box::from(*b"/f"), Rights::all());
+        Arc::new(MappedFile { object, path, device: (0, 1), inode: 2, kind, may })
+    }
+
+    /// Removes the whole VMAs inside `range` from the first space.
+    pub(crate) fn unmap(&mut self, range: VirtRange) {
+        let mm = &mut self.spaces[0];
+        let starts: Vec<VirtAddr> =
+            mm.vmas().map(|v| v.range.start).filter(|&start| range.contains(start)).collect();
+        let mut backings = Vec::new();
+        for start in starts {
+            let vma = mm.vmas.remove(start).expect("it was just seen");
+            mm.totals.remove(&vma, vma.range.pages());
+            backings.push(vma.backing);
+        }
+        zap(mm, &mut self.memory, &mut self.hw, range, Zap::All);
+        let below = mm.vmas.last_starting_below(range.start).map(|vma| vma.range.end);
+        let above = mm.vmas.first_ending_above(range.end).map(|vma| vma.range.start);
+        let all = mm.tables.user_range();
+        let bounds = VirtRange::new(below.unwrap_or(all.start), above.unwrap_or(all.end));
+        mm.tables.free_tables(&mut self.memory, &mut self.hw, range, bounds);
+        for backing in backings {
+            self.memory.release_backing(&mut self.hw, backing);
+        }
+        self.check();
+    }
+
+    /// A second space with copies of the private pages of the first, as fork makes it.
+    pub(crate) fn fork(&mut self) {
+        self.add_space();
+        let (parents, children) = self.spaces.split_at_mut(1);
+        let (parent, child) = (&mut parents[0], &mut children[0]);
+        let vmas: Vec<Vma> = parent.vmas().cloned().collect();
+        for vma in vmas {
+            child.totals.add(&vma, vma.range.pages());
+            child.vmas.insert(vma.clone());
+            let copied = copy_entries(parent, child, &mut self.memory, &mut self.hw, vma.range);
+            copied.expect("there are frames").flush(&mut self.hw);
+        }
+        self.check();
+    }
+
+    /// Ends the last space.
+    pub(crate) fn exit(&mut self) {
+        let mut mm = self.spaces.pop().expect("there is a space");
+        mm.exit(&mut self.memory, &mut self.hw);
+        self.check();
+    }
+
+    /// Makes an access in `space` and handles its faults; the kinds in order.
+    pub(crate) fn touch(
+        &mut self,
+        space: usize,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Result<Vec<FaultKind>, FaultError> {
+        self.activate(space);
+        let mut kinds = Vec::new();
+        loop {
+            let tried = match access {
+                Access::Fetch => self.hw.fetch(addr, 0),
+                _ => self.hw.access(addr, access),
+            };
+            match tried {
+                Ok(_) => return Ok(kinds),
+                Err(fault) => {
+                    let mm = &mut self.spaces[space];
+                    let kind = handle_fault(mm, &mut self.memory, &mut self.hw, fault);
+                    self.check();
+                    kinds.push(kind?);
+                }
+            }
+            assert!(kinds.len() < 4, "the same fault again and again: {kinds:?}");
+        }
+    }
+
+    pub(crate) fn read(&mut self, addr: VirtAddr) -> Result<Vec<FaultKind>, FaultError> {
+        self.touch(0, addr, Access::Read)
+    }
+
+    pub(crate) fn write(&mut self, addr: VirtAddr) -> Result<Vec<FaultKind>, FaultError> {
+        self.touch(0, addr, Access::Write)
+    }
+
+    /// The byte that `space` sees at `addr`.
+    pub(crate) fn peek(&mut self, space: usize, addr: VirtAddr) -> Result<u8, FaultError> {
+        self.touch(space, addr, Access::Read)?;
+        let mut byte = [0];
+        let (physical, _) =
+            self.hw.peek(self.spaces[space].root(), addr).expect("it was just read");
+        self.hw.load(physical, &mut byte);
+        Ok(byte[0])
+    }
+
+    /// Stores a byte of `space`.
+    pub(crate) fn poke(
+        &mut self,
+        space: usize,
+        addr: VirtAddr,
+        byte: u8,
+    ) -> Result<(), FaultError> {
+        self.touch(space, addr, Access::Write)?;
+        let (physical, _) =
+            self.hw.peek(self.spaces[space].root(), addr).expect("it was just written");
+        self.hw.store(physical, &[byte]);
+        Ok(())
+    }
+
+    /// What the pages of `range` in the first space name.
+    pub(crate) fn frames(&self, range: VirtRange) -> Vec<Option<Frame>> {
+        let frame = |page| {
+            let (physical, _) = self.hw.peek(self.spaces[0].root(), at(page))?;
+            Some(physical.frame())
+        };
+        (range.start.page().number()..range.end.page().number()).map(frame).collect()
+    }
+
+    /// Anonymous, file and shmem pages of the first space.
+    pub(crate) fn rss(&self) -> (u64, u64, u64) {
+        let rss = self.spaces[0].rss(&self.memory);
+        (rss.anon_pages, rss.file_pages, rss.shmem_pages)
+    }
+
+    pub(crate) fn count(&self, label: FaultLabel) -> u64 {
+        self.spaces[0].faults().of(label)
+    }
+
+    /// Ends all spaces and the memory; no frame may be missing.
+    pub(crate) fn finish(mut self) {
+        while !self.spaces.is_empty() {
+            self.exit();
+        }
+        assert_eq!(self.memory.usage().page_table, 0);
+        assert_eq!(self.memory.usage().anon, 0);
+        assert_eq!(self.memory.shutdown(&mut self.hw), 0);
+    }
+
+    /// A fault as the hardware would report it, for what no test program does.
+    pub(crate) fn fault(
+        &mut self,
+        addr: VirtAddr,
+        access: Access,
+        refusal: machine::Refusal,
+    ) -> Result<FaultKind, FaultError> {
+        let fault = PageFault { addr, access, privilege: Privilege::User, refusal };
+        let kind = handle_fault(&mut self.spaces[0], &mut self.memory, &mut self.hw, fault);
+        self.check();
+        kind
+    }
+}

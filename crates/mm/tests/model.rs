@@ -1,0 +1,485 @@
+//! Random memory calls and accesses against a naive model: pages in a map, bytes in vectors, no
+//! trees, no laziness. Every invariant is checked after each step.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use machine::{
+    Access, FastPath, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, TlbMode, VirtAddr,
+    tlb_default,
+};
+use mm::check::check;
+use mm::ops::{
+    Advice, MapFlags, MapRequest, MapSource, ProtectFlags, RemapFlags, madvise, mmap, mprotect,
+    mremap, munmap,
+};
+use mm::{
+    Backing, FaultError, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, ObjectId, Pager,
+    PagerError, Rights, Sharing, handle_fault,
+};
+
+/// The pages that are played with: across the border of two tables in every geometry.
+const FIRST: u64 = 0x400 - 96;
+const COUNT: u64 = 192;
+const PAGE: usize = PAGE_BYTES as usize;
+
+/// A file: what the pager has, with its size.
+#[derive(Clone)]
+struct Bytes(Rc<RefCell<Vec<u8>>>);
+
+impl Pager for Bytes {
+    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
+        let bytes = self.0.borrow();
+        let rest = bytes.get(index as usize * PAGE..).ok_or(PagerError::NoPage { index })?;
+        let count = rest.len().min(PAGE);
+        page[..count].copy_from_slice(&rest[..count]);
+        Ok(())
+    }
+
+    fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
+        let start = index as usize * PAGE;
+        self.0.borrow_mut()[start..start + page.len()].copy_from_slice(page);
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+}
+
+/// A file as the model sees it: whole pages, and where the file ends.
+struct ModelFile {
+    bytes: Vec<u8>,
+    size: usize,
+    /// The real one; `None` for shared anonymous memory.
+    real: Option<(Bytes, Arc<MappedFile>)>,
+}
+
+#[derive(Clone)]
+struct ModelPage {
+    rights: Rights,
+    sharing: Sharing,
+    /// File and page in it; `None` for private zeros.
+    file: Option<(usize, usize)>,
+    copy: Option<Vec<u8>>,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % bound
+    }
+}
+
+struct World {
+    hw: Machine,
+    memory: Memory,
+    mm: Mm,
+    files: Vec<ModelFile>,
+    pages: BTreeMap<u64, ModelPage>,
+    random: Random,
+    refused: u64,
+    /// Frames taken away from the program.
+    hogged: Vec<Frame>,
+}
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr::new(page * PAGE_BYTES)
+}
+
+impl World {
+    fn new(geometry: Geometry, frame_count: u64, seed: u64) -> Self {
+        let mut hw = Machine::new(MachineConfig {
+            ram_bytes: frame_count * PAGE_BYTES,
+            geometry,
+            tlb: TlbMode::Model(*tlb_default()),
+            reference: FastPath::Filled,
+            keep: Keep::HashOnly,
+            boot_seconds: 0,
+        })
+        .unwrap();
+        let mut memory = Memory::new(&mut hw).unwrap();
+        let layout = Layout {
+            mmap_base: VirtAddr::new(0x4000_0000),
+            mmap_legacy_base: VirtAddr::new(0x2000_0000),
+            task_end: VirtAddr::new(0x8000_0000),
+            min_address: VirtAddr::new(0x1000),
+            ..Layout::default()
+        };
+        let limits = Limits { locked_bytes: u64::MAX, ..Limits::default() };
+        let mm = Mm::new(MmId(1), layout, limits, &mut memory, &mut hw).unwrap();
+        hw.activate(mm.root(), 1);
+        let (files, pages, random) = (Vec::new(), BTreeMap::new(), Random(seed));
+        let mut world =
+            Self { hw, memory, mm, files, pages, random, refused: 0, hogged: Vec::new() };
+        world.add_file(FileKind::Regular);
+        world.add_file(FileKind::Shmem);
+        world
+    }
+
+    fn add_file(&mut self, kind: FileKind) {
+        let size = 20 * PAGE + 123;
+        let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / PAGE) as u8).collect();
+        let pager = Bytes(Rc::new(RefCell::new(bytes.clone())));
+        let object = self.memory.add_object(Box::new(pager.clone()));
+        let file = MappedFile {
+            object,
+            path: Box::from(*b"/f"),
+            device: (0, 1),
+            inode: u64::from(object.0),
+            kind,
+            may: Rights::all(),
+        };
+        let mut file = ModelFile { bytes, size, real: Some((pager, Arc::new(file))) };
+        file.bytes.resize(size.next_multiple_of(PAGE), 0);
+        self.files.push(file);
+    }
+
+    fn range(&mut self) -> (u64, u64) {
+        let first = self.random.below(COUNT);
+        let count = 1 + self.random.below(40);
+        (FIRST + first, count.min(COUNT - first))
+    }
+
+    fn rights(&mut self) -> Rights {
+        Rights::from_bits_truncate(self.random.below(12).min(7) as u8)
+    }
+
+    fn object(&self, file: usize) -> (Bytes, ObjectId) {
+        let (pager, mapped) = self.files[file].real.as_ref().unwrap();
+        (pager.clone(), mapped.object)
+    }
+
+    fn step(&mut self) {
+        match self.random.below(40) {
+            0..3 => self.step_mmap(),
+            3 => self.step_munmap(),
+            4..6 => self.step_mprotect(),
+            6 => self.step_mremap(),
+            7 => self.step_dont_need(),
+            8 => self.step_truncate(),
+            9 => self.step_write_file(),
+            10 => self.step_read_file(),
+            11 => self.step_write_back(),
+            _ => self.step_access(),
+        }
+        assert_eq!(check(&[&self.mm], &self.memory, &self.hw), Ok(()));
+        for page in FIRST..FIRST + COUNT {
+            let is_mapped = self.mm.vma_at(at(page)).is_some();
+            assert_eq!(is_mapped, self.pages.contains_key(&page), "page {page:#x}");
+        }
+    }
+
+    fn unmap_model(&mut self, first: u64, count: u64) {
+        for page in first..first + count {
+            self.pages.remove(&page);
+        }
+    }
+
+    fn step_mmap(&mut self) {
+        let ((first, count), rights) = (self.range(), self.rights());
+        let sharing = [Sharing::Private, Sharing::Shared][self.random.below(2) as usize];
+        let which = self.random.below(3) as usize;
+        let skip = self.random.below(10) as usize;
+        let source = match which {
+            2 => MapSource::Anonymous,
+            _ => {
+                let file = Arc::clone(&self.files[which].real.as_ref().unwrap().1);
+                MapSource::File { file, offset: skip as u64 * PAGE_BYTES }
+            }
+        };
+        let file = match (which, sharing) {
+            (2, Sharing::Private) => None,
+            (2, Sharing::Shared) => {
+                let bytes = vec![0; count as usize * PAGE];
+                self.files.push(ModelFile { size: bytes.len(), bytes, real: None });
+                Some((self.files.len() - 1, 0))
+            }
+            _ => Some((which, skip)),
+        };
+        let request = MapRequest {
+            addr: at(first).as_u64(),
+            bytes: count * PAGE_BYTES,
+            rights,
+            sharing,
+            flags: MapFlags::FIXED,
+            source,
+        };
+        mmap(&mut self.mm, &mut self.memory, &mut self.hw, request).unwrap();
+        for i in 0..count {
+            let file = file.map(|(file, skip)| (file, skip + i as usize));
+            self.pages.insert(first + i, ModelPage { rights, sharing, file, copy: None });
+        }
+    }
+
+    fn step_munmap(&mut self) {
+        let (first, count) = self.range();
+        let bytes = count * PAGE_BYTES;
+        munmap(&mut self.mm, &mut self.memory, &mut self.hw, at(first), bytes).unwrap();
+        self.unmap_model(first, count);
+    }
+
+    fn step_mprotect(&mut self) {
+        let ((first, count), rights) = (self.range(), self.rights());
+        let (memory, hw) = (&mut self.memory, &mut self.hw);
+        let how = (rights, ProtectFlags::empty());
+        let done = mprotect(&mut self.mm, memory, hw, at(first), count * PAGE_BYTES, how);
+        for page in first..first + count {
+            let Some(model) = self.pages.get_mut(&page) else {
+                assert!(done.is_err());
+                return;
+            };
+            model.rights = rights;
+        }
+        assert_eq!(done, Ok(()));
+    }
+
+    fn step_mremap(&mut self) {
+        let (first, count) = self.range();
+        let count = count.min(16);
+        let target = FIRST + self.random.below(COUNT - count);
+        let is_mapped = (first..first + count).all(|page| self.pages.contains_key(&page));
+        if !is_mapped || first < target + count && target < first + count {
+            return;
+        }
+        let bytes = count * PAGE_BYTES;
+        let flags = RemapFlags::MAY_MOVE | RemapFlags::FIXED;
+        let (memory, hw) = (&mut self.memory, &mut self.hw);
+        let lengths = (at(first), bytes, bytes);
+        let moved = mremap(&mut self.mm, memory, hw, lengths, flags, at(target));
+        self.unmap_model(target, count);
+        if moved.is_err() {
+            return;
+        }
+        for i in 0..count {
+            let model = self.pages.remove(&(first + i)).unwrap();
+            self.pages.insert(target + i, model);
+        }
+    }
+
+    fn step_dont_need(&mut self) {
+        let (first, count) = self.range();
+        let (memory, hw) = (&mut self.memory, &mut self.hw);
+        let range = (at(first), count * PAGE_BYTES);
+        let _has_holes = madvise(&mut self.mm, memory, hw, range, Advice::DontNeed);
+        for page in first..first + count {
+            if let Some(model) = self.pages.get_mut(&page) {
+                model.copy = None;
+            }
+        }
+    }
+
+    fn resize_model(&mut self, file: usize, size: usize) {
+        let model = &mut self.files[file];
+        let (old, padded) = (model.size, size.next_multiple_of(PAGE));
+        let low = old.min(size);
+        let end = model.bytes.len().min(low.next_multiple_of(PAGE));
+        model.bytes[low..end].fill(0);
+        model.bytes.truncate(low.next_multiple_of(PAGE));
+        model.bytes.resize(padded, 0);
+        model.size = size;
+    }
+
+    fn step_truncate(&mut self) {
+        let file = self.random.below(2) as usize;
+        let size = self.random.below(30 * PAGE_BYTES) as usize;
+        let is_lower = size < self.files[file].size;
+        let (pager, object) = self.object(file);
+        pager.0.borrow_mut().resize(size, 0);
+        let spaces = &mut [&mut self.mm];
+        self.memory.truncate_object(spaces, &mut self.hw, object, size as u64);
+        self.resize_model(file, size);
+        if !is_lower {
+            return;
+        }
+        for model in self.pages.values_mut() {
+            if model.file.is_some_and(|(id, page)| id == file && page >= size.div_ceil(PAGE)) {
+                model.copy = None;
+            }
+        }
+    }
+
+    fn step_write_file(&mut self) {
+        let file = self.random.below(2) as usize;
+        let start = self.random.below(24 * PAGE_BYTES) as usize;
+        let length = 1 + self.random.below(2 * PAGE_BYTES) as usize;
+        let byte = self.random.below(256) as u8;
+        let (pager, object) = self.object(file);
+        let end = start + length;
+        if end > self.files[file].size {
+            self.resize_model(file, end);
+        }
+        self.files[file].bytes[start..end].fill(byte);
+        {
+            let mut bytes = pager.0.borrow_mut();
+            let size = bytes.len().max(end);
+            bytes.resize(size, 0);
+            bytes[start..end].fill(byte);
+        }
+        let written = vec![byte; length];
+        self.memory.object_written(&mut self.hw, object, start as u64, &written);
+    }
+
+    fn step_read_file(&mut self) {
+        let file = self.random.below(2) as usize;
+        let start = self.random.below(24 * PAGE_BYTES) as usize;
+        let mut bytes = vec![0; 1 + self.random.below(2 * PAGE_BYTES) as usize];
+        let (_, object) = self.object(file);
+        let read = self.memory.read_cached(&mut self.hw, object, start as u64, &mut bytes);
+        let model = &self.files[file];
+        let start = start.min(model.size);
+        let expected = &model.bytes[start..(start + bytes.len()).min(model.size)];
+        assert_eq!(read, Ok(expected.len()));
+        assert_eq!(&bytes[..expected.len()], expected);
+    }
+
+    fn step_write_back(&mut self) {
+        let file = self.random.below(2) as usize;
+        let (pager, object) = self.object(file);
+        let spaces = &mut [&mut self.mm];
+        self.memory.write_back(spaces, &mut self.hw, object, 0..=u64::MAX).unwrap();
+        let model = &self.files[file];
+        assert!(pager.0.borrow()[..] == model.bytes[..model.size], "all is stored");
+    }
+
+    /// What the model says to an access, and the bytes of the page.
+    fn expected(&self, page: u64, access: Access) -> Result<&[u8], FaultError> {
+        static ZEROS: [u8; PAGE] = [0; PAGE];
+        let addr = at(page);
+        let model = self.pages.get(&page).ok_or(FaultError::NoVma { addr })?;
+        let is_allowed = match access {
+            Access::Write => model.rights.contains(Rights::WRITE),
+            _ => !model.rights.is_empty(),
+        };
+        if !is_allowed {
+            return Err(FaultError::Denied { addr });
+        }
+        match (&model.copy, model.file) {
+            (Some(copy), _) => Ok(copy),
+            (None, None) => Ok(&ZEROS),
+            (None, Some((file, page))) => {
+                let bytes = &self.files[file].bytes;
+                bytes.get(page * PAGE..(page + 1) * PAGE).ok_or(FaultError::BusError { addr })
+            }
+        }
+    }
+
+    fn step_access(&mut self) {
+        let page = FIRST + self.random.below(COUNT);
+        let access = [Access::Read, Access::Write][self.random.below(2) as usize];
+        let found = self.access(at(page), access);
+        let expected = self.expected(page, access);
+        if matches!(found, Err(FaultError::OutOfMemory { .. })) {
+            assert!(expected.is_ok());
+            self.refused += 1;
+            return;
+        }
+        match (found, expected) {
+            (Ok(()), Ok(expected)) => {
+                let (physical, _) = self.hw.peek(self.mm.root(), at(page)).unwrap();
+                let bytes = self.hw.ram.slice(physical, PAGE_BYTES);
+                assert!(bytes == expected, "bytes of page {page:#x}");
+                if access == Access::Write {
+                    self.store(page);
+                }
+            }
+            (found, expected) => assert_eq!(found, expected.map(|_| ())),
+        }
+    }
+
+    fn store(&mut self, page: u64) {
+        let (offset, byte) = (self.random.below(PAGE_BYTES) as usize, self.random.below(256) as u8);
+        let (physical, _) = self.hw.peek(self.mm.root(), at(page)).unwrap();
+        self.hw.store(physical.wrapping_add(offset as u64), &[byte]);
+        let mut bytes = self.expected(page, Access::Write).unwrap().to_vec();
+        bytes[offset] = byte;
+        let model = self.pages.get_mut(&page).unwrap();
+        match (model.sharing, model.file) {
+            (Sharing::Shared, Some((file, page))) => {
+                self.files[file].bytes[page * PAGE..(page + 1) * PAGE].copy_from_slice(&bytes);
+            }
+            _ => model.copy = Some(bytes),
+        }
+    }
+
+    fn access(&mut self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
+        for _ in 0..3 {
+            match self.hw.access(addr, access) {
+                Ok(_) => return Ok(()),
+                Err(fault) => {
+                    handle_fault(&mut self.mm, &mut self.memory, &mut self.hw, fault)?;
+                }
+            }
+        }
+        panic!("the same fault again and again at {addr}");
+    }
+
+    fn finish(mut self) {
+        self.files.clear();
+        for frame in self.hogged {
+            self.memory.give_kernel_frame(&mut self.hw, frame);
+        }
+        self.mm.exit(&mut self.memory, &mut self.hw);
+        assert_eq!(check(&[], &self.memory, &self.hw), Ok(()));
+        assert_eq!(self.memory.usage().anon, 0);
+        assert_eq!(self.memory.shutdown(&mut self.hw), 0);
+    }
+}
+
+/// Plays 800 steps for each seed, with `free_count` frames. Returns how many accesses found none.
+fn run(geometry: Geometry, free_count: u64, seeds: std::ops::Range<u64>) -> u64 {
+    let mut refused = 0;
+    for seed in seeds {
+        let mut world = World::new(geometry, 1024, seed * 0x9e37_79b9 + 1);
+        while world.memory.usage().frames_free > free_count {
+            world.hogged.extend(world.memory.take_kernel_frame(&mut world.hw));
+        }
+        for _ in 0..800 {
+            world.step();
+        }
+        refused += world.refused;
+        world.finish();
+    }
+    refused
+}
+
+#[test]
+fn memory_calls_agree_with_the_model_in_every_geometry() {
+    for geometry in Geometry::ALL {
+        assert_eq!(run(geometry, 1000, 0..8), 0);
+    }
+}
+
+#[test]
+fn memory_calls_agree_with_the_model_when_frames_run_out() {
+    assert!(run(Geometry::X86_64, 60, 100..116) > 0, "some access found no frame");
+}
+
+#[test]
+fn an_object_outlives_its_file_while_it_is_mapped() {
+    let mut world = World::new(Geometry::X86_64, 512, 1);
+    let (file, rights) = (world.files[0].real.take().unwrap().1, Rights::READ);
+    let object = file.object;
+    let request = MapRequest {
+        addr: at(FIRST).as_u64(),
+        bytes: PAGE_BYTES,
+        rights,
+        sharing: Sharing::Shared,
+        flags: MapFlags::FIXED,
+        source: MapSource::File { file, offset: 0 },
+    };
+    mmap(&mut world.mm, &mut world.memory, &mut world.hw, request).unwrap();
+    assert_eq!(world.access(at(FIRST), Access::Read), Ok(()));
+    world.memory.drop_object(&mut world.hw, object);
+    assert_eq!(check(&[&world.mm], &world.memory, &world.hw), Ok(()));
+    assert_eq!(world.access(at(FIRST), Access::Read), Ok(()));
+    let backing = world.mm.vma_at(at(FIRST)).map(|vma| matches!(vma.backing, Backing::File(_)));
+    assert_eq!(backing, Some(true));
+    world.finish();
+}

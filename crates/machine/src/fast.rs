@@ -19,8 +19,8 @@
 //!    always in the mask and is not the top bit of it.
 //! 3. The mask depends on the accesses made, on nothing else, and only grows.
 
+use alloc::boxed::Box;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use crate::addr::{PAGE_SHIFT, VirtAddr};
 
@@ -78,6 +78,14 @@ const _: () = assert!(1 << (FIRST_BITS + EXTRA_BITS as u32) == layout::SLOTS);
 /// Conflicts after which the mask grows.
 const CONFLICTS_MAX: u32 = 256;
 
+/// All words. Their number is a constant, so that masked indexes need no bounds check.
+pub(crate) type Words = [u64; layout::END];
+
+/// A lazily touched array of zeros.
+fn zeroed<const N: usize>() -> Box<[u64; N]> {
+    vec![0; N].into_boxed_slice().try_into().expect("the vector has N elements")
+}
+
 /// Where a 4 KiB page is, for [`FastTlb::fill`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FastPage {
@@ -92,8 +100,8 @@ pub(crate) struct FastPage {
 /// The words and how their data slots are indexed.
 #[derive(Debug)]
 pub(crate) struct FastTlb {
-    pub(crate) words: Vec<u64>,
-    poison: Vec<u64>,
+    pub(crate) words: Box<Words>,
+    poison: Box<[u64; layout::SLOTS]>,
     /// Address bits in the mask above the first nine, ascending; the rest unused.
     extra_shifts: [u32; EXTRA_BITS],
     extra_masks: [u64; EXTRA_BITS],
@@ -107,8 +115,8 @@ impl FastTlb {
     /// An empty shadow.
     pub(crate) fn new() -> Self {
         let mut fast = Self {
-            words: vec![0; layout::END],
-            poison: vec![0; layout::SLOTS],
+            words: zeroed(),
+            poison: zeroed(),
             extra_shifts: [0; EXTRA_BITS],
             extra_masks: [0; EXTRA_BITS],
             extra_count: 0,
@@ -121,15 +129,20 @@ impl FastTlb {
     }
 
     /// The slot of an address: `pext(addr, mask)`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn index(&self, addr: VirtAddr) -> usize {
-        let addr = addr.as_u64();
-        let mut index = addr >> PAGE_SHIFT & ((1 << FIRST_BITS) - 1);
-        for (position, (shift, mask)) in self.extra_shifts.iter().zip(&self.extra_masks).enumerate()
-        {
-            index |= (addr >> shift & mask) << (FIRST_BITS as usize + position);
+        let first = (addr.as_u64() >> PAGE_SHIFT) as usize & ((1 << FIRST_BITS) - 1);
+        if self.extra_count == 0 { first } else { first | self.extra_index(addr) }
+    }
+
+    #[inline]
+    fn extra_index(&self, addr: VirtAddr) -> usize {
+        let mut index = 0;
+        for position in 0..EXTRA_BITS {
+            let bit = addr.as_u64() >> self.extra_shifts[position] & self.extra_masks[position];
+            index |= (bit as usize) << (FIRST_BITS as usize + position);
         }
-        index as usize
+        index & (layout::SLOTS - 1)
     }
 
     /// Slots in use with the present mask.
@@ -147,17 +160,16 @@ impl FastTlb {
     /// Whether loads of the page at `base` take the fast path.
     #[inline]
     pub(crate) fn is_readable(&self, slot: usize, base: u64) -> bool {
-        self.words[layout::READ_TAG + slot] == base.wrapping_neg()
+        self.words[layout::READ_TAG + (slot & (layout::SLOTS - 1))] == base.wrapping_neg()
     }
 
     /// Lets emitted code hit the page, last used at `stamp`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, slot: usize, page: FastPage, stamp: u64) {
-        let tag = page.base.wrapping_neg();
-        let poison = self.poison[slot & (layout::SLOTS - 1)];
         let slot = slot & (layout::SLOTS - 1);
-        let words = self.words.first_chunk_mut::<{ layout::END }>();
-        let words = words.expect("the words cover the layout");
+        let tag = page.base.wrapping_neg();
+        let poison = self.poison[slot];
+        let words = &mut self.words;
         words[layout::READ_TAG + slot] = tag;
         words[layout::WRITE_TAG + slot] = if page.is_writable { tag } else { poison };
         words[layout::HOST + slot] = page.host;
@@ -168,6 +180,7 @@ impl FastTlb {
     /// Lets nothing hit the slot any more.
     #[inline]
     pub(crate) fn poison(&mut self, slot: usize) {
+        let slot = slot & (layout::SLOTS - 1);
         let poison = self.poison[slot];
         self.words[layout::READ_TAG + slot] = poison;
         self.words[layout::WRITE_TAG + slot] = poison;

@@ -320,7 +320,7 @@ impl Machine {
     /// The words that emitted code shares with the machine, see [`crate::layout`].
     #[inline]
     pub fn fast(&mut self) -> &mut [u64] {
-        &mut self.mmu.fast.words
+        self.mmu.fast.words.as_mut_slice()
     }
 
     /// The MMU, for tests that compare states.

@@ -36,7 +36,7 @@ use crate::geometry::Geometry;
 use crate::machine::{FastPath, MachineConfig};
 use crate::ram::Ram;
 use crate::tlb::{
-    Banks, FirstLevel, LevelSpec, SecondLevel, Shifts, StampWords, TAG_ADDRESS_BITS, TlbMode,
+    Banks, Class, DataLevel, FetchLevel, LevelSpec, SecondLevel, Shifts, TAG_ADDRESS_BITS, TlbMode,
     Translation,
 };
 use crate::walk::{self, Refused, Request, WalkControls, Walked};
@@ -59,8 +59,8 @@ pub(crate) struct Mmu {
     roots: BTreeMap<u16, Frame>,
     fast_path: FastPath,
     is_modelled: bool,
-    l1d: FirstLevel,
-    l1i: FirstLevel,
+    l1d: DataLevel,
+    l1i: FetchLevel,
     l2: SecondLevel,
     /// A separate second level for instructions.
     l2i: Option<SecondLevel>,
@@ -86,11 +86,9 @@ impl Mmu {
         let mut fast = FastTlb::new();
         fast.words[layout::CLOCK] = CLOCK_START;
         fast.words[layout::FETCH_CLOCK] = 1;
-        let data_words = StampWords { base: layout::STAMP, slot_count: layout::SLOTS };
-        let fetch_words = StampWords { base: layout::FETCH_STAMP, slot_count: layout::FETCH_SLOTS };
         Self {
-            l1d: FirstLevel::new(l1d, data_words, &mut fast.words),
-            l1i: FirstLevel::new(l1i, fetch_words, &mut fast.words),
+            l1d: DataLevel::new(l1d, &mut fast.words),
+            l1i: FetchLevel::new(l1i, &mut fast.words),
             l2: SecondLevel::new(&l2, shifts),
             l2i: l2i.map(|spec| SecondLevel::new(&spec, shifts)),
             fast,
@@ -248,7 +246,20 @@ impl Mmu {
     /// Puts a page, or the piece of it at `addr`, into L1D; returns its entry.
     #[inline(always)]
     fn insert_data(&mut self, addr: VirtAddr, page: Translation) -> usize {
-        let class = self.l1d.class_for(page);
+        if page.class() == Class::K4 {
+            self.insert_data_as(Class::K4, addr, page)
+        } else {
+            self.insert_large_data(addr, page)
+        }
+    }
+
+    #[inline(never)]
+    fn insert_large_data(&mut self, addr: VirtAddr, page: Translation) -> usize {
+        self.insert_data_as(self.l1d.class_for(page), addr, page)
+    }
+
+    #[inline(always)]
+    fn insert_data_as(&mut self, class: Class, addr: VirtAddr, page: Translation) -> usize {
         let entry = self.l1d.victim(&self.fast.words, class, addr);
         if self.l1d.has_many(entry) {
             self.release_data(entry);
@@ -271,10 +282,10 @@ impl Mmu {
     #[inline(always)]
     fn use_data(&mut self, ram: &Ram, addr: VirtAddr, access: Access, entry: usize) -> PhysAddr {
         let clock = self.fast.words[layout::CLOCK];
-        let physical = self.l1d.banks.physical(entry, addr);
+        let page = self.l1d.banks.translation(entry);
+        let physical = self.l1d.banks.physical(page, addr);
         if self.fast_path == FastPath::Filled {
-            let is_writable = self.l1d.banks.translation(entry).allows(Access::Write);
-            let page = self.fast_page(ram, addr, physical, is_writable);
+            let page = self.fast_page(ram, addr, physical, page.allows(Access::Write));
             let slot = self.own_slot(addr, page.base, entry);
             self.fast.fill(slot, page, clock);
         } else {
@@ -366,7 +377,7 @@ impl Mmu {
             None => self.fetch_miss(ram, addr)?,
         };
         self.use_fetch(entry, slot);
-        Ok(self.l1i.banks.physical(entry, addr))
+        Ok(self.l1i.banks.physical(self.l1i.banks.translation(entry), addr))
     }
 
     /// Takes a slot from the page that has it: the engine gave it to another.
@@ -646,21 +657,8 @@ impl Mmu {
     }
 
     fn drop_first_levels(&mut self, asid: u16) {
-        let words = &mut self.fast.words;
-        for level in [&mut self.l1d, &mut self.l1i] {
-            if level.banks.is_empty() {
-                continue;
-            }
-            if level.banks.holds_only(asid) {
-                level.banks.clear();
-                continue;
-            }
-            for entry in 0..level.banks.len() {
-                if level.banks.belongs_to(entry, asid) {
-                    level.invalidate(words, entry);
-                }
-            }
-        }
+        self.l1d.drop_asid(&mut self.fast.words, asid);
+        self.l1i.drop_asid(&mut self.fast.words, asid);
     }
 
     /// Takes all shadow slots from their owners: the next access to any page goes through the

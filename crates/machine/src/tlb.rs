@@ -9,8 +9,10 @@ mod presets;
 mod second;
 mod spec;
 
-pub(crate) use banks::{Banks, Shifts, TAG_ADDRESS_BITS, Translation};
-pub(crate) use first::{FirstLevel, StampWords};
+pub(crate) use banks::{Banks, Class, Shifts, TAG_ADDRESS_BITS, Translation};
+#[cfg(test)]
+pub(crate) use first::FirstLevel;
+pub(crate) use first::{DataLevel, FetchLevel};
 pub use presets::{tlb_default, tlb_preset, tlb_presets};
 pub(crate) use second::SecondLevel;
 pub use spec::{Array, FIRST_LEVEL_ENTRIES_MAX, Large, LevelSpec, TlbMode, TlbSpec};

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use super::*;
 use crate::addr::{PAGE_BYTES, VirtRange};
 use crate::event::Keep;
+use crate::fast::Words;
 use crate::machine::Machine;
 use crate::pte::Pte;
-use crate::tlb::{Array, Large, TlbSpec, tlb_preset, tlb_presets};
+use crate::tlb::{Array, FirstLevel, Large, TlbSpec, tlb_preset, tlb_presets};
 
 const RAM_BYTES: u64 = 4 << 30;
 
@@ -129,19 +130,26 @@ fn emitted_fetch(hw: &mut Machine, addr: VirtAddr, slot: u32) -> Option<PageFaul
     None
 }
 
+/// The tags of a first level in LRU order.
+fn lru_order<const STAMPS: usize, const SLOTS: usize>(
+    level: &FirstLevel<STAMPS, SLOTS>,
+    words: &Words,
+) -> Vec<(u64, u64)> {
+    let entries = (0..level.banks.len()).filter(|entry| level.banks.tag_of(*entry) != 0);
+    let mut order: Vec<_> =
+        entries.map(|entry| (level.stamp(words, entry), level.banks.tag_of(entry))).collect();
+    order.sort_unstable();
+    assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "stamps are distinct");
+    order.iter().enumerate().map(|(rank, (_, tag))| (rank as u64, *tag)).collect()
+}
+
 /// Every entry of the TLBs with its place in the LRU order.
 fn state(hw: &mut Machine) -> Vec<(u64, u64)> {
     let mmu = hw.mmu_for_tests();
     let words = &mmu.fast.words;
     let mut state = Vec::new();
-    for level in [&mmu.l1d, &mmu.l1i] {
-        let entries = (0..level.banks.len()).filter(|entry| level.banks.tag_of(*entry) != 0);
-        let mut order: Vec<_> =
-            entries.map(|entry| (level.stamp(words, entry), level.banks.tag_of(entry))).collect();
-        order.sort_unstable();
-        assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "stamps are distinct");
-        state.extend(order.iter().enumerate().map(|(rank, (_, tag))| (rank as u64, *tag)));
-    }
+    state.extend(lru_order(&mmu.l1d, words));
+    state.extend(lru_order(&mmu.l1i, words));
     for level in [Some(&mmu.l2), mmu.l2i.as_ref()].into_iter().flatten() {
         state.extend((0..level.banks.len()).map(|entry| {
             let tag = level.banks.tag_of(entry);

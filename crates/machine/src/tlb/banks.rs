@@ -69,22 +69,28 @@ impl Class {
 
 /// log2 of the page size of each class.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shifts([u32; 3]);
+pub(crate) struct Shifts {
+    m2: u32,
+}
 
 impl Shifts {
     /// The shifts of a page-table format.
     pub(crate) fn of(geometry: Geometry) -> Self {
-        Self([PageSize::K4.log2(), geometry.large_size().log2(), PageSize::G1.log2()])
+        Self { m2: geometry.large_size().log2() }
     }
 
     /// log2 of the page size of `class`.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn get(self, class: Class) -> u32 {
-        self.0[class as usize]
+        match class {
+            Class::K4 => PageSize::K4.log2(),
+            Class::M2 => self.m2,
+            Class::G1 => PageSize::G1.log2(),
+        }
     }
 
     /// The address bits inside a page of `class`.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn offset_mask(self, class: Class) -> u64 {
         (1 << self.get(class)) - 1
     }
@@ -117,7 +123,7 @@ impl Translation {
     }
 
     /// Whether the access needs no walk: the right is there, and dirty is set for a write.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn allows(self, access: Access) -> bool {
         let needed = match access {
             Access::Read => 0,
@@ -128,7 +134,7 @@ impl Translation {
     }
 
     /// The size class of the page in the page tables.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn class(self) -> Class {
         Class::from_bits(self.0 >> Self::CLASS_SHIFT)
     }
@@ -302,7 +308,7 @@ impl Banks {
     }
 
     /// What the entry says.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn translation(&self, entry: usize) -> Translation {
         self.translations[entry]
     }
@@ -345,12 +351,15 @@ impl Banks {
         }
     }
 
-    /// The physical address of `addr`, which `entry` translates.
-    #[inline]
-    pub(crate) fn physical(&self, entry: usize, addr: VirtAddr) -> PhysAddr {
-        let page = self.translations[entry];
-        let offset = addr.as_u64() & self.shifts.offset_mask(page.class());
-        PhysAddr::new(page.base() | offset)
+    /// The physical address of `addr`, which `page` translates.
+    #[inline(always)]
+    pub(crate) fn physical(&self, page: Translation, addr: VirtAddr) -> PhysAddr {
+        let offset_mask = if page.class() == Class::K4 {
+            self.shifts.offset_mask(Class::K4)
+        } else {
+            self.shifts.offset_mask(page.class())
+        };
+        PhysAddr::new(page.base() | addr.as_u64() & offset_mask)
     }
 
     /// Marks the entry as holding nothing.
@@ -412,14 +421,15 @@ impl Banks {
     }
 }
 
-/// The way whose tag is `key`. Branch-free over all ways.
+/// The way whose tag is `key`. Whoever comes here mostly misses, so the branches are foreseen.
 #[inline(always)]
 fn find_way<const N: usize>(tags: &[u64; N], key: u64) -> Option<usize> {
-    let mut matches = 0u32;
     for (way, tag) in tags.iter().enumerate() {
-        matches |= u32::from(*tag == key) << way;
+        if *tag == key {
+            return Some(way);
+        }
     }
-    (matches != 0).then(|| matches.trailing_zeros() as usize)
+    None
 }
 
 /// The way with the smallest of `N` (4, 8 or 16) stamps, which are below 2^59 or the largest

@@ -14,65 +14,56 @@
 //! 4. The own stamp of an invalid entry is 0 or below all valid ones; that of padding is the
 //!    largest number.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::banks::{Banks, Class, Set, Translation, oldest};
 use crate::addr::VirtAddr;
-use crate::fast::layout;
+use crate::fast::{Words, layout};
 
 /// No entry, or the end of a chain of slots.
 const NONE: u16 = u16::MAX;
 /// Flag of a home that names a chain of slots.
 const MANY: u16 = 1 << 15;
 
-/// Where the stamps of a level stand among the words of the shadow: those of its slots, followed by
-/// those of its entries.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StampWords {
-    /// First word.
-    pub(crate) base: usize,
-    /// Number of slots.
-    pub(crate) slot_count: usize,
-}
-
 const _: () = assert!(layout::ENTRY_STAMP == layout::STAMP + layout::SLOTS);
 const _: () = assert!(layout::FETCH_ENTRY_STAMP == layout::FETCH_STAMP + layout::FETCH_SLOTS);
 const _: () = assert!(layout::FETCH_SLOTS + layout::ENTRIES <= MANY as usize);
 
-/// Words of the stamps of the L1D: a power of two, so that a masked home needs no bounds check.
-const DATA_WORDS: usize = layout::SLOTS + layout::ENTRIES;
-const _: () = assert!(DATA_WORDS.is_power_of_two());
+/// The first level for data.
+pub(crate) type DataLevel = FirstLevel<{ layout::STAMP }, { layout::SLOTS }>;
+/// The first level for instructions.
+pub(crate) type FetchLevel = FirstLevel<{ layout::FETCH_STAMP }, { layout::FETCH_SLOTS }>;
 
-/// A first-level TLB.
+/// A first-level TLB with `SLOTS` slots, whose stamps stand from word `STAMPS` of the shadow on,
+/// followed by those of its entries.
 #[derive(Debug)]
-pub(crate) struct FirstLevel {
+pub(crate) struct FirstLevel<const STAMPS: usize, const SLOTS: usize> {
     pub(crate) banks: Banks,
-    stamps: StampWords,
     home: Vec<u16>,
-    owner: Vec<u16>,
-    next: Vec<u16>,
+    owner: Box<[u16; SLOTS]>,
+    next: Box<[u16; SLOTS]>,
     /// The class under which pages of each class are held.
     held_as: [Class; 3],
     /// Whether an entry ever had several slots.
     has_chains: bool,
 }
 
-impl FirstLevel {
-    /// A level whose stamps are at `stamps` of `words`.
-    pub(crate) fn new(banks: Banks, stamps: StampWords, words: &mut [u64]) -> Self {
-        let own = stamps.base + stamps.slot_count;
+impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
+    /// An empty level; sets the stamps of its padding.
+    pub(crate) fn new(banks: Banks, words: &mut Words) -> Self {
         for entry in (0..banks.len()).filter(|entry| banks.is_padding(*entry)) {
-            words[own + entry] = u64::MAX;
+            words[Self::word(Self::own_home(entry))] = u64::MAX;
         }
+        let no_slots = || vec![NONE; SLOTS].into_boxed_slice().try_into();
         let m2 = if banks.holds(Class::M2) { Class::M2 } else { Class::K4 };
         let g1 = if banks.holds(Class::G1) { Class::G1 } else { m2 };
         Self {
-            home: (0..banks.len()).map(|entry| (stamps.slot_count + entry) as u16).collect(),
-            owner: vec![NONE; stamps.slot_count],
-            next: vec![NONE; stamps.slot_count],
+            home: (0..banks.len()).map(Self::own_home).collect(),
+            owner: no_slots().expect("the vector has SLOTS elements"),
+            next: no_slots().expect("the vector has SLOTS elements"),
             banks,
-            stamps,
             held_as: [Class::K4, m2, g1],
             has_chains: false,
         }
@@ -80,29 +71,29 @@ impl FirstLevel {
 
     /// The home of an entry without slots.
     #[inline(always)]
-    const fn own_home(&self, entry: usize) -> u16 {
-        (self.stamps.slot_count + entry) as u16
+    const fn own_home(entry: usize) -> u16 {
+        (SLOTS + entry) as u16
     }
 
     /// The word of a home that is no chain.
     #[inline(always)]
-    const fn word(&self, home: u16) -> usize {
-        self.stamps.base + home as usize
+    const fn word(home: u16) -> usize {
+        STAMPS + home as usize
     }
 
     /// When the entry was last used.
     #[inline]
-    pub(crate) fn stamp(&self, words: &[u64], entry: usize) -> u64 {
+    pub(crate) fn stamp(&self, words: &Words, entry: usize) -> u64 {
         let home = self.home[entry];
-        if home & MANY == 0 { words[self.word(home)] } else { self.largest_stamp(words, entry) }
+        if home & MANY == 0 { words[Self::word(home)] } else { self.largest_stamp(words, entry) }
     }
 
     #[cold]
-    fn largest_stamp(&self, words: &[u64], entry: usize) -> u64 {
-        let mut largest = words[self.word(self.own_home(entry))];
+    fn largest_stamp(&self, words: &Words, entry: usize) -> u64 {
+        let mut largest = words[Self::word(Self::own_home(entry))];
         let mut slot = self.home[entry] & !MANY;
         while slot != NONE {
-            largest = largest.max(words[self.word(slot)]);
+            largest = largest.max(words[Self::word(slot)]);
             slot = self.next[usize::from(slot)];
         }
         largest
@@ -110,30 +101,30 @@ impl FirstLevel {
 
     /// Records a use of the entry that went through no slot.
     #[inline]
-    pub(crate) fn set_stamp(&self, words: &mut [u64], entry: usize, stamp: u64) {
+    pub(crate) fn set_stamp(&self, words: &mut Words, entry: usize, stamp: u64) {
         let home = self.home[entry];
-        let home = if home & MANY == 0 { home } else { self.own_home(entry) };
-        words[self.word(home)] = stamp;
+        let home = if home & MANY == 0 { home } else { Self::own_home(entry) };
+        words[Self::word(home)] = stamp;
     }
 
     /// Whether the slot has an owner.
     #[inline(always)]
     pub(crate) fn is_owned(&self, slot: usize) -> bool {
-        self.owner[slot] != NONE
+        self.owner[slot & (SLOTS - 1)] != NONE
     }
 
     /// Whether the entry owns the slot.
     #[inline(always)]
     pub(crate) fn owns(&self, entry: usize, slot: usize) -> bool {
-        usize::from(self.owner[slot]) == entry
+        usize::from(self.owner[slot & (SLOTS - 1)]) == entry
     }
 
     /// Gives a slot without owner to the entry. The caller stamps the slot with the present time.
     #[inline(always)]
     pub(crate) fn attach(&mut self, slot: usize, entry: usize) {
         debug_assert!(!self.is_owned(slot), "slot {slot} has an owner");
-        self.owner[slot] = entry as u16;
-        if self.home[entry] == self.own_home(entry) {
+        self.owner[slot & (SLOTS - 1)] = entry as u16;
+        if self.home[entry] == Self::own_home(entry) {
             self.home[entry] = slot as u16;
         } else {
             self.chain(slot, entry);
@@ -154,15 +145,15 @@ impl FirstLevel {
     /// Takes a slot from its owner, if it has one, and keeps the time of its last use. The caller
     /// poisons the slot.
     #[inline]
-    pub(crate) fn detach(&mut self, words: &mut [u64], slot: usize) {
+    pub(crate) fn detach(&mut self, words: &mut Words, slot: usize) {
         if !self.is_owned(slot) {
             return;
         }
         let entry = usize::from(self.owner[slot]);
         self.owner[slot] = NONE;
         if usize::from(self.home[entry]) == slot {
-            let own = self.own_home(entry);
-            words[self.word(own)] = words[self.word(slot as u16)];
+            let own = Self::own_home(entry);
+            words[Self::word(own)] = words[Self::word(slot as u16)];
             self.home[entry] = own;
         } else {
             self.unchain(words, slot, entry);
@@ -170,10 +161,10 @@ impl FirstLevel {
     }
 
     #[cold]
-    fn unchain(&mut self, words: &mut [u64], slot: usize, entry: usize) {
-        let own = self.own_home(entry);
-        let last = words[self.word(slot as u16)];
-        words[self.word(own)] = words[self.word(own)].max(last);
+    fn unchain(&mut self, words: &mut Words, slot: usize, entry: usize) {
+        let own = Self::own_home(entry);
+        let last = words[Self::word(slot as u16)];
+        words[Self::word(own)] = words[Self::word(own)].max(last);
         let rest = self.next[slot];
         let mut before = self.home[entry] & !MANY;
         if usize::from(before) == slot {
@@ -188,9 +179,9 @@ impl FirstLevel {
 
     /// Takes one slot from the entry; `None` if it has none left. The caller poisons the slot.
     #[inline]
-    pub(crate) fn detach_one(&mut self, words: &mut [u64], entry: usize) -> Option<usize> {
+    pub(crate) fn detach_one(&mut self, words: &mut Words, entry: usize) -> Option<usize> {
         let home = self.home[entry];
-        if home == self.own_home(entry) {
+        if home == Self::own_home(entry) {
             return None;
         }
         let slot = usize::from(home & !MANY);
@@ -209,12 +200,12 @@ impl FirstLevel {
     #[inline(always)]
     pub(crate) fn take_only(&mut self, entry: usize) -> Option<usize> {
         let home = self.home[entry];
-        let own = self.own_home(entry);
+        let own = Self::own_home(entry);
         if home == own {
             return None;
         }
         debug_assert!(home & MANY == 0, "entry {entry} has several slots");
-        self.owner[usize::from(home)] = NONE;
+        self.owner[usize::from(home) & (SLOTS - 1)] = NONE;
         self.home[entry] = own;
         Some(usize::from(home))
     }
@@ -227,25 +218,19 @@ impl FirstLevel {
 
     /// The entry that a page held as `class` at `addr` will replace: the least recently used.
     #[inline(always)]
-    pub(crate) fn victim(&self, words: &[u64], class: Class, addr: VirtAddr) -> usize {
+    pub(crate) fn victim(&self, words: &Words, class: Class, addr: VirtAddr) -> usize {
         let set = self.banks.set(class, addr);
         if self.has_chains {
             return self.victim_in(words, set);
         }
-        let homes = self.home.get(set.first..);
-        let window = words.get(self.stamps.base..).and_then(<[u64]>::first_chunk::<DATA_WORDS>);
-        let (Some(homes), Some(window)) = (homes, window) else {
-            return self.victim_in(words, set);
-        };
-        // A home of the L1D is below DATA_WORDS; the L1I, with more slots, goes the long way.
-        let stamp = |home: u16| window[usize::from(home) & (DATA_WORDS - 1)];
-        match (set.stride, self.stamps.slot_count) {
-            (8, layout::SLOTS) => match homes.first_chunk::<8>() {
-                Some(homes) => set.first + oldest::<8>(|way| stamp(homes[way])),
+        let homes = self.home.get(set.first..).unwrap_or_default();
+        match set.stride {
+            8 => match homes.first_chunk::<8>() {
+                Some(homes) => set.first + oldest::<8>(|way| words[Self::word(homes[way])]),
                 None => self.victim_in(words, set),
             },
-            (4, layout::SLOTS) => match homes.first_chunk::<4>() {
-                Some(homes) => set.first + oldest::<4>(|way| stamp(homes[way])),
+            4 => match homes.first_chunk::<4>() {
+                Some(homes) => set.first + oldest::<4>(|way| words[Self::word(homes[way])]),
                 None => self.victim_in(words, set),
             },
             _ => self.victim_in(words, set),
@@ -253,23 +238,39 @@ impl FirstLevel {
     }
 
     #[inline(never)]
-    fn victim_in(&self, words: &[u64], set: Set) -> usize {
+    fn victim_in(&self, words: &Words, set: Set) -> usize {
         let entries = set.first..set.first + set.stride;
         let oldest = entries.map(|entry| (self.stamp(words, entry), entry)).min();
         oldest.expect("a set has at least one way").1
     }
 
     /// Marks an entry without slots as holding nothing.
-    pub(crate) fn invalidate(&mut self, words: &mut [u64], entry: usize) {
-        debug_assert!(self.home[entry] == self.own_home(entry), "entry {entry} has slots");
+    pub(crate) fn invalidate(&mut self, words: &mut Words, entry: usize) {
+        debug_assert!(self.home[entry] == Self::own_home(entry), "entry {entry} has slots");
         self.banks.invalidate(entry);
-        words[self.word(self.own_home(entry))] = 0;
+        words[Self::word(Self::own_home(entry))] = 0;
+    }
+
+    /// Forgets all pages of `asid`, none of which may have slots.
+    pub(crate) fn drop_asid(&mut self, words: &mut Words, asid: u16) {
+        if self.banks.is_empty() {
+            return;
+        }
+        if self.banks.holds_only(asid) {
+            // Stale stamps stay: all of them are below any that will be given, invariant 4.
+            return self.banks.clear();
+        }
+        for entry in 0..self.banks.len() {
+            if self.banks.belongs_to(entry, asid) {
+                self.invalidate(words, entry);
+            }
+        }
     }
 
     /// Replaces all stamps by their ranks from 1, and returns the largest rank. No entry may have
     /// slots.
-    pub(crate) fn rank_stamps(&mut self, words: &mut [u64]) -> u64 {
-        let first = self.word(self.own_home(0));
+    pub(crate) fn rank_stamps(&mut self, words: &mut Words) -> u64 {
+        let first = Self::word(Self::own_home(0));
         let entries = &mut words[first..first + self.banks.len()];
         let mut order: Vec<usize> =
             (0..entries.len()).filter(|entry| !self.banks.is_padding(*entry)).collect();

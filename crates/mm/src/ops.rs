@@ -1,0 +1,31 @@
+//! The memory calls, named as in man 2.
+//!
+//! Each takes the address space, the frames and the machine, checks its arguments in the order of
+//! Linux, changes VMAs through `edit.rs` and entries through `page_table.rs`, and logs one event.
+//! Numbers of the system call ABI are decoded above; here arguments are typed.
+
+mod brk;
+mod edit;
+mod exec;
+mod fork;
+mod madvise;
+mod mincore;
+mod mlock;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod msync;
+mod munmap;
+mod place;
+
+pub use brk::brk;
+pub use exec::{map_stack, set_rights_of_stack};
+pub use fork::fork;
+pub use madvise::{Advice, madvise};
+pub use mincore::{Ownership, mincore};
+pub use mlock::{LockFlags, LockMode, mlock, mlockall, munlock, munlockall};
+pub use mmap::{MapFlags, MapRequest, MapSource, mmap};
+pub use mprotect::{ProtectFlags, mprotect};
+pub use mremap::{RemapFlags, mremap};
+pub use msync::{SyncFlags, msync};
+pub use munmap::munmap;

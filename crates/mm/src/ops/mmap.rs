@@ -1,0 +1,317 @@
+//! `mmap`: makes a promise, and no frame.
+
+use alloc::sync::Arc;
+
+use bitflags::bitflags;
+use machine::{Event, Machine, PAGE_BYTES, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
+
+use super::place::{self, Window, Wish};
+use super::{edit, munmap};
+use crate::backing::{Backing, FileKind, MappedFile};
+use crate::error::MmError;
+use crate::fault::populate;
+use crate::memory::Memory;
+use crate::rights::{Rights, Sharing, VmaFlags};
+use crate::space::Mm;
+use crate::vma::Vma;
+
+bitflags! {
+    /// The flags of `mmap` that matter here, decoded from the ABI's numbers by the kernel.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct MapFlags: u32 {
+        /// `MAP_FIXED`: exactly there, replacing what is mapped.
+        const FIXED = 1 << 0;
+        /// `MAP_FIXED_NOREPLACE`: exactly there, or fail.
+        const FIXED_NO_REPLACE = 1 << 1;
+        /// `MAP_GROWSDOWN`.
+        const GROWS_DOWN = 1 << 2;
+        /// `MAP_LOCKED`.
+        const LOCKED = 1 << 3;
+        /// `MAP_NORESERVE`.
+        const NO_RESERVE = 1 << 4;
+        /// `MAP_POPULATE` without `MAP_NONBLOCK`.
+        const POPULATE = 1 << 5;
+        /// `MAP_32BIT`.
+        const LOW_2G = 1 << 6;
+        /// `MAP_DROPPABLE`.
+        const DROPPABLE = 1 << 7;
+        /// A mapping of the kernel's own pages (vdso, vvar): never merged.
+        const SPECIAL = 1 << 8;
+    }
+}
+
+/// Where the content of a new mapping comes from.
+#[derive(Clone, Debug)]
+pub enum MapSource {
+    /// Zeros.
+    Anonymous,
+    /// A file, from byte `offset` on.
+    File {
+        /// The open file.
+        file: Arc<MappedFile>,
+        /// Byte offset, a multiple of the page size.
+        offset: u64,
+    },
+}
+
+/// One call of `mmap`.
+#[derive(Clone, Debug)]
+pub struct MapRequest {
+    /// Hint or fixed address; 0 for none.
+    pub addr: u64,
+    /// Length in bytes, rounded up to pages.
+    pub bytes: u64,
+    /// What the program may do.
+    pub rights: Rights,
+    /// Who sees stores.
+    pub sharing: Sharing,
+    /// The flags.
+    pub flags: MapFlags,
+    /// The content.
+    pub source: MapSource,
+}
+
+/// Maps a new range and returns its first address.
+///
+/// # Errors
+/// In the order of MMAP-1; nothing has changed, with two exceptions: a split of a VMA that a fixed
+/// mapping would have cut, and pages that could not be populated (which is not an error, MMAP-6).
+///
+/// # Source
+/// Linux 6.12 `mm/mmap.c:do_mmap`, `__mmap_region`; semantics section 2.
+pub fn mmap(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    request: MapRequest,
+) -> Result<VirtAddr, MmError> {
+    let bytes = whole_pages(request.bytes)?;
+    check_offset(&request, bytes)?;
+    if mm.vmas.len() > mm.limits.max_map_count {
+        return Err(MmError::NoMemory("too many mappings"));
+    }
+    let addr = address(mm, &request, bytes)?;
+    let range =
+        VirtRange::with_length(addr, bytes).ok_or(MmError::NoMemory("address space end"))?;
+    let flags = vma_flags(mm, &request);
+    check_locked(mm, &request, flags, bytes >> PAGE_SHIFT)?;
+    check_file(&request)?;
+    check_limits(mm, &request, range)?;
+    let vma = promise(memory, &request, range, flags)?;
+    let is_charged = vma.flags.contains(VmaFlags::ACCOUNT);
+    let backing = vma.backing.clone();
+    if let Err(error) = munmap::clear(mm, memory, hw, range) {
+        if is_charged {
+            memory.uncharge_commit(range.pages());
+        }
+        drop(vma);
+        memory.release_backing(hw, backing);
+        return Err(error);
+    }
+    drop(backing);
+    edit::add(mm, vma);
+    let event =
+        Event::Map { mm: mm.id.0, start: addr.as_u64(), bytes, rights: request.rights.bits() };
+    hw.log.push(hw.time(), event);
+    if request.flags.contains(MapFlags::POPULATE) || flags.contains(VmaFlags::LOCKED) {
+        // Pages that cannot be brought in are not an error of mmap (MMAP-6).
+        let _unpopulated = populate(mm, memory, hw, range);
+    }
+    Ok(addr)
+}
+
+/// Length 0 is invalid; one that rounds up past 64 bits is too long.
+fn whole_pages(bytes: u64) -> Result<u64, MmError> {
+    if bytes == 0 {
+        return Err(MmError::InvalidArgument("length 0"));
+    }
+    let rounded = VirtAddr::new(bytes).align_up(PageSize::K4);
+    rounded.map(VirtAddr::as_u64).ok_or(MmError::NoMemory("length wraps"))
+}
+
+fn check_offset(request: &MapRequest, bytes: u64) -> Result<(), MmError> {
+    let MapSource::File { offset, .. } = &request.source else { return Ok(()) };
+    if offset % PAGE_BYTES != 0 {
+        return Err(MmError::InvalidArgument("offset is not page aligned"));
+    }
+    // The page index must not wrap, nor the byte offset pass what a file can have.
+    match offset.checked_add(bytes) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(MmError::Overflow),
+    }
+}
+
+fn address(mm: &Mm, request: &MapRequest, bytes: u64) -> Result<VirtAddr, MmError> {
+    let fixed = MapFlags::FIXED | MapFlags::FIXED_NO_REPLACE;
+    if !request.flags.intersects(fixed) {
+        let is_huge = bytes.is_multiple_of(PageSize::M2.bytes())
+            && matches!(request.source, MapSource::Anonymous)
+            && request.sharing == Sharing::Private
+            && request.addr == 0;
+        let is_low = request.flags.contains(MapFlags::LOW_2G);
+        let wish = Wish {
+            hint: request.addr,
+            bytes,
+            window: if is_low { Window::Low2G } else { Window::Layout },
+            align: if is_huge && !is_low { PageSize::M2 } else { PageSize::K4 },
+        };
+        return place::find(mm, wish).or_else(|error| {
+            // AS-6 is a preference: without an aligned gap any gap will do.
+            if is_huge { place::find(mm, Wish { align: PageSize::K4, ..wish }) } else { Err(error) }
+        });
+    }
+    let end = mm.layout.task_end.as_u64();
+    if bytes > end || request.addr > end - bytes {
+        return Err(MmError::NoMemory("beyond the address space"));
+    }
+    let addr = VirtAddr::new(request.addr);
+    if !addr.is_aligned(PageSize::K4) {
+        return Err(MmError::InvalidArgument("fixed address is not page aligned"));
+    }
+    if addr < mm.layout.min_address && !mm.limits.can_map_low {
+        return Err(MmError::NotPermitted);
+    }
+    let range = VirtRange::new(addr, addr.wrapping_add(bytes));
+    let is_exclusive = request.flags.contains(MapFlags::FIXED_NO_REPLACE);
+    if is_exclusive && mm.vmas.overlapping(range).next().is_some() {
+        return Err(MmError::Exists);
+    }
+    Ok(addr)
+}
+
+fn vma_flags(mm: &Mm, request: &MapRequest) -> VmaFlags {
+    let mut flags = mm.future_flags;
+    let mut set = |from: MapFlags, to: VmaFlags| {
+        if request.flags.contains(from) {
+            flags |= to;
+        }
+    };
+    set(MapFlags::GROWS_DOWN, VmaFlags::GROWS_DOWN);
+    set(MapFlags::LOCKED, VmaFlags::LOCKED);
+    set(MapFlags::NO_RESERVE, VmaFlags::NO_RESERVE);
+    set(MapFlags::DROPPABLE, VmaFlags::DROPPABLE | VmaFlags::NO_RESERVE | VmaFlags::WIPE_ON_FORK);
+    set(MapFlags::SPECIAL, VmaFlags::SPECIAL | VmaFlags::DONT_EXPAND);
+    if request.flags.contains(MapFlags::SPECIAL) {
+        flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+    }
+    flags
+}
+
+fn check_locked(mm: &Mm, request: &MapRequest, flags: VmaFlags, pages: u64) -> Result<(), MmError> {
+    if !flags.contains(VmaFlags::LOCKED) || mm.limits.can_lock {
+        return Ok(());
+    }
+    if mm.limits.locked_bytes == 0 && request.flags.contains(MapFlags::LOCKED) {
+        return Err(MmError::NotPermitted);
+    }
+    let locked = mm.totals.locked_pages.saturating_add(pages);
+    if locked > mm.limits.locked_bytes >> PAGE_SHIFT { Err(MmError::Again) } else { Ok(()) }
+}
+
+fn check_file(request: &MapRequest) -> Result<(), MmError> {
+    let is_growing = request.flags.contains(MapFlags::GROWS_DOWN);
+    let MapSource::File { file, .. } = &request.source else {
+        let is_shared = request.sharing == Sharing::Shared;
+        return if is_growing && is_shared {
+            Err(MmError::InvalidArgument("a shared mapping cannot grow down"))
+        } else {
+            Ok(())
+        };
+    };
+    let is_writing = request.sharing == Sharing::Shared && request.rights.contains(Rights::WRITE);
+    if is_writing && !file.may.contains(Rights::WRITE) {
+        return Err(MmError::AccessDenied);
+    }
+    if !file.may.contains(Rights::READ) {
+        return Err(MmError::AccessDenied);
+    }
+    if request.rights.contains(Rights::EXECUTE) && !file.may.contains(Rights::EXECUTE) {
+        return Err(MmError::NotPermitted);
+    }
+    if is_growing {
+        return Err(MmError::InvalidArgument("a file mapping cannot grow down"));
+    }
+    Ok(())
+}
+
+/// `RLIMIT_AS` and `RLIMIT_DATA`; what a fixed mapping replaces does not count twice.
+fn check_limits(mm: &Mm, request: &MapRequest, range: VirtRange) -> Result<(), MmError> {
+    let replaced: u64 =
+        mm.vmas.overlapping(range).map(|vma| vma.range.intersection(range).pages()).sum();
+    let total = mm.totals.total_pages - replaced + range.pages();
+    if total > mm.limits.address_space_bytes >> PAGE_SHIFT {
+        return Err(MmError::NoMemory("address space limit"));
+    }
+    let is_data = request.sharing == Sharing::Private
+        && request.rights.contains(Rights::WRITE)
+        && !request.flags.contains(MapFlags::GROWS_DOWN);
+    let data = mm.totals.data_pages.saturating_add(range.pages());
+    if is_data && data > mm.limits.data_bytes >> PAGE_SHIFT {
+        return Err(MmError::NoMemory("data limit"));
+    }
+    Ok(())
+}
+
+/// The VMA, charged as a promise where it has to be.
+fn promise(
+    memory: &mut Memory,
+    request: &MapRequest,
+    range: VirtRange,
+    flags: VmaFlags,
+) -> Result<Vma, MmError> {
+    let pages = range.pages();
+    let is_shared_anon =
+        request.sharing == Sharing::Shared && matches!(request.source, MapSource::Anonymous);
+    let mut vma = Vma {
+        range,
+        rights: request.rights,
+        may: may_ever(request),
+        sharing: request.sharing,
+        flags,
+        backing: Backing::Anon,
+        page_offset: range.start.page().number(),
+        anon: None,
+        fault_count: 0,
+    };
+    let is_charged =
+        vma.is_accountable() || is_shared_anon && !flags.contains(VmaFlags::NO_RESERVE);
+    if is_charged {
+        memory.charge_commit(pages)?;
+        vma.flags |= VmaFlags::ACCOUNT;
+    }
+    match &request.source {
+        MapSource::File { file, offset } => {
+            vma.backing = Backing::File(Arc::clone(file));
+            vma.page_offset = offset >> PAGE_SHIFT;
+        }
+        MapSource::Anonymous if is_shared_anon => {
+            let object = memory.add_shared_zeros(range.bytes());
+            vma.backing = Backing::File(Arc::new(shared_zeros(object)));
+            vma.page_offset = 0;
+        }
+        MapSource::Anonymous => {}
+    }
+    Ok(vma)
+}
+
+/// What `mprotect` may ever allow: a shared mapping no more than its file (PROT-2).
+fn may_ever(request: &MapRequest) -> Rights {
+    match &request.source {
+        MapSource::File { file, .. } if request.sharing == Sharing::Shared => file.may,
+        MapSource::File { file, .. } => Rights::READ | Rights::WRITE | file.may & Rights::EXECUTE,
+        MapSource::Anonymous => Rights::all(),
+    }
+}
+
+/// The unlinked file behind `MAP_SHARED | MAP_ANONYMOUS` (SHM-1).
+fn shared_zeros(object: crate::backing::ObjectId) -> MappedFile {
+    MappedFile {
+        object,
+        path: b"/dev/zero (deleted)".as_slice().into(),
+        device: (0, 1),
+        // Linux numbers the inodes of its internal tmpfs from 1 on.
+        inode: u64::from(object.0) + 1,
+        kind: FileKind::Shmem,
+        may: Rights::all(),
+    }
+}

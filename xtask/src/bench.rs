@@ -1,0 +1,157 @@
+//! The bench: the same unmodified binaries natively, under qemu-user, under cachegrind and inside.
+//!
+//! Each round runs all ways in turn; what counts is user plus system processor time of the process,
+//! and the median over the rounds.
+
+mod guests;
+mod measure;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+
+use crate::{Done, cargo, run, top};
+pub(crate) use measure::measure;
+
+use guests::{Group, Guest};
+use measure::Usage;
+use table::Table;
+
+/// Options of the bench.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Fewer rounds
+    #[arg(long)]
+    quick: bool,
+    /// Rounds [default: 5, or 2 with --quick]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Only the guests whose group or name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Leave out qemu-user and cachegrind
+    #[arg(long)]
+    ours_only: bool,
+}
+
+/// A way to run a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    Native,
+    /// Exact TLB model.
+    Exact,
+    /// `--tlb off`.
+    TlbOff,
+    Qemu,
+    Cachegrind,
+}
+
+impl Way {
+    const ALL: [Self; 5] = [Self::Native, Self::Exact, Self::TlbOff, Self::Qemu, Self::Cachegrind];
+}
+
+/// Runs the bench and prints the table.
+pub(crate) fn bench(options: &Options) -> Done {
+    run("build", cargo().args(["build", "--release", "--package", "faultline"]))?;
+    let tools = Tools::find(options);
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
+    let mut table = Table::default();
+    for group in Group::ALL {
+        let guests = guests::all(group)?;
+        let chosen = guests.iter().filter(|guest| guest.matches(options.only.as_deref()));
+        let mut is_first = true;
+        for guest in chosen {
+            if std::mem::take(&mut is_first) {
+                table.start(group);
+            }
+            table.add(guest, &medians(guest, &tools, rounds)?);
+        }
+        table.finish_group();
+    }
+    Ok(())
+}
+
+/// The programs that run guests.
+pub(crate) struct Tools {
+    faultline: PathBuf,
+    qemu: Option<PathBuf>,
+    valgrind: Option<PathBuf>,
+}
+
+impl Tools {
+    fn find(options: &Options) -> Self {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from);
+        let find = |path: &str| {
+            let path = PathBuf::from(path);
+            (path.exists() && !options.ours_only).then_some(path)
+        };
+        Self {
+            faultline: target.join("release/faultline"),
+            qemu: find("/usr/bin/qemu-x86_64"),
+            valgrind: find("/usr/bin/valgrind"),
+        }
+    }
+
+    /// The command line that runs the guest this way, if that can and should be.
+    fn command(&self, way: Way, guest: &Guest) -> Option<Vec<String>> {
+        let ours = |options: &[&str]| {
+            let mut command = vec![text(&self.faultline), "run".into()];
+            command.extend(["--report", "none"].iter().chain(options).map(|each| (*each).into()));
+            command.push("--".into());
+            command
+        };
+        let mut command = match way {
+            Way::Native => Vec::new(),
+            Way::Exact => ours(&[]),
+            Way::TlbOff => ours(&["--tlb", "off"]),
+            Way::Qemu if guest.group != Group::Memory => vec![text(self.qemu.as_ref()?)],
+            Way::Cachegrind if guest.is_for_cachegrind => [
+                &text(self.valgrind.as_ref()?),
+                "--tool=cachegrind",
+                "--cache-sim=yes",
+                "--D1=262144,4,4096",
+                "--I1=262144,4,4096",
+                "--cachegrind-out-file=/dev/null",
+                "-q",
+            ]
+            .map(str::to_owned)
+            .into(),
+            Way::Qemu | Way::Cachegrind => return None,
+        };
+        command.extend(guest.command.iter().cloned());
+        Some(command)
+    }
+}
+
+/// The median use of each way, in the order of [`Way::ALL`].
+fn medians(guest: &Guest, tools: &Tools, rounds: usize) -> Result<[Option<Usage>; 5], String> {
+    let mut samples: [Vec<Usage>; 5] = Default::default();
+    for round in 0..rounds {
+        for (way, samples) in Way::ALL.into_iter().zip(&mut samples) {
+            // Cachegrind is too slow to be run more than once.
+            if way == Way::Cachegrind && round > 0 {
+                continue;
+            }
+            if let Some(command) = tools.command(way, guest) {
+                samples.push(measure::spawn(&command, guest.stdin.as_deref())?);
+            }
+        }
+    }
+    Ok(samples.map(measure::median))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Runs a command for its output.
+fn output(command: &mut Command) -> Result<Vec<u8>, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}

@@ -1,0 +1,71 @@
+//! Processor time and peak memory of one command: a process of our own waits for it alone, so that
+//! the host's figures for "children" are the command's.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use serde_json::{Value, json};
+
+use crate::Done;
+
+/// What a command used.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
+pub(crate) struct Usage {
+    /// User plus system time, microseconds.
+    pub(crate) cpu_us: i64,
+    /// Largest resident set, KiB.
+    pub(crate) peak_kib: i64,
+}
+
+/// Runs the command and prints what it used.
+///
+/// # Errors
+/// It cannot be run, or fails.
+pub(crate) fn measure(stdin: Option<&Path>, command: &[String]) -> Done {
+    let (program, arguments) = command.split_first().ok_or("no command")?;
+    let stdin = match stdin {
+        Some(path) => File::open(path).map_err(|error| format!("{path:?}: {error}"))?.into(),
+        None => Stdio::null(),
+    };
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| format!("{program}: {error}"))?;
+    let usage =
+        getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("getrusage: {error}"))?;
+    let cpu_us = (usage.user_time() + usage.system_time()).num_microseconds();
+    let is_ok = status.success();
+    println!("{}", json!({ "cpu_us": cpu_us, "peak_kib": usage.max_rss(), "is_ok": is_ok }));
+    Ok(())
+}
+
+/// Measures a command in a process of its own.
+pub(super) fn spawn(command: &[String], stdin: Option<&Path>) -> Result<Usage, String> {
+    let own = std::env::current_exe().map_err(|error| format!("our own program: {error}"))?;
+    let mut helper = Command::new(own);
+    helper.arg("measure");
+    if let Some(stdin) = stdin {
+        helper.arg("--stdin").arg(stdin);
+    }
+    let bytes = super::output(helper.arg("--").args(command))?;
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|error| format!("{command:?}: {error}"))?;
+    if value["is_ok"] != true {
+        return Err(format!("failed: {}", command.join(" ")));
+    }
+    let number = |key: &str| value[key].as_i64().ok_or(format!("{command:?}: no {key}"));
+    Ok(Usage { cpu_us: number("cpu_us")?, peak_kib: number("peak_kib")? })
+}
+
+/// The median by time.
+pub(super) fn median(mut samples: Vec<Usage>) -> Option<Usage> {
+    samples.sort_by_key(|usage| usage.cpu_us);
+    let middle = samples.len() / 2;
+    samples.get(middle).copied()
+}

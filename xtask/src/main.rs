@@ -1,0 +1,117 @@
+//! The project's own chores: `cargo xtask test | check | ci | tidy | bench`.
+//!
+//! Everything that CI does is here, so that everybody can do exactly the same.
+#![allow(clippy::print_stdout, reason = "what a chore says is what it is run for")]
+
+mod bench;
+mod packages;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The chores of the project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install the packages that the tests use, where missing, and run every test
+    Test,
+    /// Everything of `ci` but the tests: format, lints, tidy, no_std build, documentation
+    Check,
+    /// What CI runs: check, then test
+    Ci,
+    /// The house rules that no lint knows
+    Tidy,
+    /// Compare with native, qemu-user and cachegrind
+    Bench(bench::Options),
+    /// Run one command and print its use of the processor and memory as JSON
+    #[command(hide = true)]
+    Measure {
+        /// Standard input of the command
+        #[arg(long)]
+        stdin: Option<PathBuf>,
+        /// The command
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Test => test(),
+        Chore::Check => check(),
+        Chore::Ci => check().and_then(|()| test()),
+        Chore::Tidy => tidy::tidy(),
+        Chore::Bench(options) => bench::bench(&options),
+        Chore::Measure { stdin, command } => bench::measure(stdin.as_deref(), &command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How a chore ends: well, or with one line that says why not.
+type Done = Result<(), String>;
+
+/// The top directory of the project.
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is one level below the top")
+}
+
+fn test() -> Done {
+    packages::install();
+    run("build", cargo().args(["build", "--release", "--workspace"]))?;
+    run("test", cargo().args(["test", "--release", "--workspace"]))
+}
+
+fn check() -> Done {
+    run("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"];
+    run("clippy", cargo().args(clippy))?;
+    tidy::tidy()?;
+    no_std()?;
+    let mut documentation = cargo();
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    run("documentation", documentation.args(["doc", "--workspace", "--no-deps", "--release"]))
+}
+
+/// Builds the crates that promise `no_std`, for a target without `std` where it is installed.
+fn no_std() -> Done {
+    const TARGET: &str = "x86_64-unknown-none";
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "machine", "--package", "mm"]);
+    let library =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
+    let directory = library.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if directory.is_ok_and(|directory| Path::new(&directory).exists()) {
+        build.args(["--target", TARGET]);
+    }
+    run("no_std build", &mut build)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(top());
+    command
+}
+
+/// Runs a command whose output everybody may see.
+fn run(name: &str, command: &mut Command) -> Done {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} failed: {status}")),
+        Err(error) => Err(format!("{name}: cannot run {:?}: {error}", command.get_program())),
+    }
+}

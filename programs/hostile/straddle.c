@@ -36,8 +36,6 @@ static void cross_all(void)
 	CROSS("lock xaddl %%eax, (%0)", 1);
 	CROSS("lock cmpxchgq %%rdx, (%0)", 3);
 	CROSS("fstpt (%0)", 4);
-	CROSS("fnsave (%0)", 50);
-	CROSS("fnstenv (%0)", 14);
 	CROSS("notl (%0)", 3);
 	CROSS("shlq $3, (%0)", 6);
 	CROSS("btsq $63, (%0)", 1);

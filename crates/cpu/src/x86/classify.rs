@@ -319,7 +319,7 @@ fn is_string(name: Mnemonic) -> bool {
 }
 
 /// Images of the floating-point state: they hold host addresses, and their size varies.
-fn is_state_image(name: Mnemonic) -> bool {
+pub(super) fn is_state_image(name: Mnemonic) -> bool {
     use Mnemonic as M;
     matches!(
         name,

@@ -3,6 +3,7 @@
 //! Each either does everything and moves `rip`, or changes nothing and says why. `rep` string
 //! instructions do as many elements as they can first.
 
+use super::classify::is_state_image;
 use super::engine::Core;
 use crate::{Exception, Exit, Registers};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
@@ -11,8 +12,10 @@ use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
 mod bits;
 mod bus;
 mod flags;
+mod state;
 mod strings;
-mod system;
+pub(super) mod system;
+mod vector;
 
 /// An instruction that cannot be done.
 pub(super) type Result<T> = core::result::Result<T, Exit>;
@@ -27,12 +30,34 @@ impl Core {
         let mut bus = bus::Bus { hw, canonical_bits: self.canonical_bits };
         let bus = &mut bus;
         use Mnemonic as M;
+        let selectors = &mut self.virtual_state.selectors;
         match instruction.mnemonic() {
             _ if instruction.is_string_instruction() => strings::run(bus, regs, &instruction)?,
             M::Bt | M::Bts | M::Btr | M::Btc => bits::run(bus, regs, &instruction)?,
             M::Cpuid | M::Rdtsc | M::Rdtscp | M::Xgetbv => {
                 system::identify(regs, bus.hw, &instruction)?;
             }
+            M::Pushfq | M::Pushf => system::push_flags(bus, regs, &instruction)?,
+            M::Popfq | M::Popf => system::pop_flags(bus, regs, &instruction)?,
+            M::Enter => system::enter(bus, regs, &instruction)?,
+            M::Mov | M::Push | M::Pop => system::segment(bus, regs, selectors, &instruction)?,
+            M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => {
+                system::tables(bus, regs, &instruction)?;
+            }
+            M::Lar | M::Lsl | M::Verr | M::Verw => system::verify(bus, regs, &instruction)?,
+            M::Iretq | M::Retf | M::Jmp | M::Call => {
+                regs.rip = system::far(bus, regs, &instruction)?;
+                return Ok(());
+            }
+            M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
+                vector::masked_bytes(bus, regs, &instruction)?;
+            }
+            M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => {
+                vector::masked_move(bus, regs, &instruction)?;
+            }
+            M::Lss | M::Lfs | M::Lgs | M::Iret | M::Iretd => return Err(PROTECTION),
+            name if is_gather(name) => vector::gather(bus, regs, &instruction)?,
+            name if is_state_image(name) => state::run(bus, regs, &instruction)?,
             _ => return Err(INVALID),
         }
         regs.rip = instruction.next_ip();
@@ -55,4 +80,19 @@ impl Core {
         }
         Ok(Decoder::with_ip(64, &code, rip, DecoderOptions::NONE).decode())
     }
+}
+
+fn is_gather(name: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        name,
+        M::Vgatherdpd
+            | M::Vgatherdps
+            | M::Vgatherqpd
+            | M::Vgatherqps
+            | M::Vpgatherdd
+            | M::Vpgatherdq
+            | M::Vpgatherqd
+            | M::Vpgatherqq
+    )
 }

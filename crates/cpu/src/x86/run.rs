@@ -30,7 +30,7 @@ pub(super) struct VirtualState {
     /// TF NT AC ID.
     pub flags: u64,
     /// es cs ss ds fs gs.
-    pub selectors: [u16; 6],
+    pub selectors: super::emulate::system::Selectors,
     /// Accesses when the slice began.
     slice_start: u64,
     /// Emulated instructions until the next look at the clock.

@@ -190,7 +190,7 @@ impl Emitter {
         }
         if let Some(second) = second {
             self.now.rip = first;
-            self.page_entry(exit_page, second.slot, true, IsSecond::Yes);
+            self.page_entry(first, second.slot, true, IsSecond::Yes);
         }
         for step in &scan.steps {
             self.step(step, first);

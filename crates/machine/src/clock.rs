@@ -19,9 +19,9 @@ pub const CLOCK_DRAIN_BIT: u64 = 1 << 19;
 
 /// The first value of the clock: above the stamp of an entry never used.
 pub(crate) const CLOCK_START: u64 = 1 << CLOCK_SHIFT;
-/// Stamps are ranked anew when the clock passes this: some 10^11 writes. It leaves room for the
-/// number of a way below a stamp.
-const CLOCK_END: u64 = 1 << 58;
+/// Stamps are ranked anew when the clock passes this: some 10^10 writes. It leaves room for the
+/// number of a way beside a stamp.
+const CLOCK_END: u64 = 1 << 55;
 
 /// Totals of data accesses up to the last drain.
 #[derive(Clone, Copy, Debug)]

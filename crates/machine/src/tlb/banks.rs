@@ -432,17 +432,17 @@ fn find_way<const N: usize>(tags: &[u64; N], key: u64) -> Option<usize> {
     None
 }
 
-/// The way with the smallest of `N` (4, 8 or 16) stamps, which are below 2^59 or the largest
-/// number. Branch-free, in two chains of comparisons.
+/// The way with the smallest of `count` stamps, which are below 2^56 or the largest number;
+/// `count` is even and at most 256. Branch-free, in two chains of comparisons.
 #[inline(always)]
-pub(crate) fn oldest<const N: usize>(stamp: impl Fn(usize) -> u64) -> usize {
+pub(crate) fn oldest(count: usize, stamp: impl Fn(usize) -> u64) -> usize {
     // The way in the low bits makes one comparison decide both.
-    let packed = |way: usize| stamp(way) << 4 | way as u64;
+    let packed = |way: usize| stamp(way) << 8 | way as u64;
     let mut even = packed(0);
     let mut odd = packed(1);
-    for pair in 1..N / 2 {
+    for pair in 1..count / 2 {
         even = even.min(packed(2 * pair));
         odd = odd.min(packed(2 * pair + 1));
     }
-    (even.min(odd) & 15) as usize & (N - 1)
+    (even.min(odd) & 0xff) as usize
 }

@@ -226,14 +226,17 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
         let homes = self.home.get(set.first..).unwrap_or_default();
         match set.stride {
             8 => match homes.first_chunk::<8>() {
-                Some(homes) => set.first + oldest::<8>(|way| words[Self::word(homes[way])]),
+                Some(homes) => set.first + oldest(8, |way| words[Self::word(homes[way])]),
                 None => self.victim_in(words, set),
             },
             4 => match homes.first_chunk::<4>() {
-                Some(homes) => set.first + oldest::<4>(|way| words[Self::word(homes[way])]),
+                Some(homes) => set.first + oldest(4, |way| words[Self::word(homes[way])]),
                 None => self.victim_in(words, set),
             },
-            _ => self.victim_in(words, set),
+            stride => match homes.get(..stride) {
+                Some(homes) => set.first + oldest(stride, |way| words[Self::word(homes[way])]),
+                None => self.victim_in(words, set),
+            },
         }
     }
 

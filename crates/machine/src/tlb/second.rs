@@ -75,13 +75,11 @@ impl SecondLevel {
         }
         let set = self.banks.set(class, addr);
         let stamps = &self.stamps[set.first..set.first + set.stride];
-        let way = match stamps.len() {
-            4 => stamps.first_chunk::<4>().map(|stamps| oldest::<4>(|way| stamps[way])),
-            8 => stamps.first_chunk::<8>().map(|stamps| oldest::<8>(|way| stamps[way])),
-            16 => stamps.first_chunk::<16>().map(|stamps| oldest::<16>(|way| stamps[way])),
-            _ => (0..stamps.len()).min_by_key(|way| stamps[*way]),
+        let way = match stamps.first_chunk::<16>() {
+            Some(stamps) if set.stride == 16 => oldest(16, |way| stamps[way]),
+            _ => oldest(stamps.len(), |way| stamps[way]),
         };
-        let entry = set.first + way.expect("a set has at least one way");
+        let entry = set.first + way;
         self.banks.put(entry, class, addr, asid, page);
         self.hints[Self::hint_index(addr)] = entry as u32;
         self.touch(entry);

@@ -293,3 +293,6 @@ fn find_in<F: Format>(
         level -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,20 @@ pub struct ObjectId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AnonId(pub u32);
 
+impl AnonId {
+    const INHERITED: u32 = 1 << 31;
+
+    /// The family as a child of fork has it.
+    pub(crate) const fn inherited(self) -> Self {
+        Self(self.0 | Self::INHERITED)
+    }
+
+    /// Whether the family came by fork: its VMAs take no new neighbours in (FORK-6).
+    pub const fn is_inherited(self) -> bool {
+        self.0 & Self::INHERITED != 0
+    }
+}
+
 /// What kind of file is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FileKind {

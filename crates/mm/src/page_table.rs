@@ -75,6 +75,15 @@ impl Stale {
         }
     }
 
+    /// Takes in what another change made stale, and all between.
+    pub(crate) fn join(&mut self, other: Self) {
+        if self.0.is_empty() {
+            self.0 = other.0;
+        } else if !other.0.is_empty() {
+            self.0 = VirtRange::new(self.0.start.min(other.0.start), self.0.end.max(other.0.end));
+        }
+    }
+
     /// Makes the TLBs forget.
     pub(crate) fn flush(self, hw: &mut Machine) {
         if !self.0.is_empty() {

@@ -199,8 +199,8 @@ impl Mm {
 
     /// Gives everything back: mappings, page tables, promises. Counters and the log stay.
     ///
-    /// The space must not be used any more; the machine must not have its root active when the
-    /// next access is made.
+    /// The space must not be used any more, and the machine must flush its address-space
+    /// identifier (`Machine::flush_asid`) before another space gets it: the root may come again.
     pub fn exit(&mut self, memory: &mut Memory, hw: &mut Machine) {
         let all = self.tables.user_range();
         zap(self, memory, hw, all, Zap::All);
@@ -292,6 +292,11 @@ impl Mm {
         AnonId(self.next_anon)
     }
 
+    /// Keeps the families of a parent apart from those that this child will make.
+    pub(crate) fn inherit_anon(&mut self, parent: &Self) {
+        self.next_anon = parent.next_anon;
+    }
+
     /// Gives the VMA that covers `addr` a family of private pages, if it has none: the one of a
     /// neighbour it could merge with, else a new one (VMA-2).
     ///
@@ -304,10 +309,12 @@ impl Mm {
         }
         let next = self.vmas.find(vma.range.end);
         let previous = vma.range.start.checked_sub(1).and_then(|last| self.vmas.find(last));
-        let of_next = next.filter(|next| could_follow(vma, next)).and_then(|next| next.anon);
+        let own = |anon: &AnonId| !anon.is_inherited();
+        let of_next =
+            next.filter(|next| could_follow(vma, next)).and_then(|next| next.anon).filter(own);
         let of_previous =
             || previous.filter(|before| could_follow(before, vma)).and_then(|before| before.anon);
-        let anon = of_next.or_else(of_previous);
+        let anon = of_next.or_else(|| of_previous().filter(own));
         let anon = anon.unwrap_or_else(|| self.new_anon());
         if let Some(vma) = self.vmas.find_mut(addr) {
             vma.anon = Some(anon);

@@ -14,7 +14,7 @@ use crate::check::check;
 use crate::error::{FaultError, PagerError};
 use crate::fault::{FaultKind, handle_fault};
 use crate::memory::Memory;
-use crate::page_table::{Zap, copy_entries, zap};
+use crate::page_table::{Zap, protect, zap};
 use crate::pager::Pager;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::{Layout, Limits, Mm};
@@ -197,18 +197,24 @@ impl World {
         self.check();
     }
 
+    /// Changes the rights of the VMA at `range`, which is all of it.
+    pub(crate) fn set_rights(&mut self, range: VirtRange, rights: Rights) {
+        let mm = &mut self.spaces[0];
+        let mut vma = mm.vmas.remove(range.start).expect("it is there");
+        mm.totals.remove(&vma, range.pages());
+        vma.rights = rights;
+        mm.totals.add(&vma, range.pages());
+        mm.vmas.insert(vma);
+        protect(mm, &mut self.memory, &mut self.hw, range).flush(&mut self.hw);
+        self.check();
+    }
+
     /// A second space with copies of the private pages of the first, as fork makes it.
     pub(crate) fn fork(&mut self) {
-        self.add_space();
-        let (parents, children) = self.spaces.split_at_mut(1);
-        let (parent, child) = (&mut parents[0], &mut children[0]);
-        let vmas: Vec<Vma> = parent.vmas().cloned().collect();
-        for vma in vmas {
-            child.totals.add(&vma, vma.range.pages());
-            child.vmas.insert(vma.clone());
-            let copied = copy_entries(parent, child, &mut self.memory, &mut self.hw, vma.range);
-            copied.expect("there are frames").flush(&mut self.hw);
-        }
+        self.activate(0);
+        let id = MmId(self.spaces.len() as u32 + 1);
+        let child = crate::ops::fork(&mut self.spaces[0], id, &mut self.memory, &mut self.hw);
+        self.spaces.push(child.expect("there are frames"));
         self.check();
     }
 
@@ -216,6 +222,7 @@ impl World {
     pub(crate) fn exit(&mut self) {
         let mut mm = self.spaces.pop().expect("there is a space");
         mm.exit(&mut self.memory, &mut self.hw);
+        self.hw.flush_asid(self.spaces.len() as u16);
         self.check();
     }
 

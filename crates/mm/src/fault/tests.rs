@@ -8,7 +8,6 @@ use machine::{Access, Event, FaultLabel, Geometry, Refusal, VirtAddr};
 use super::FaultKind;
 use crate::backing::FileKind;
 use crate::error::FaultError;
-use crate::page_table::protect;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::testing::{RW, World, at, file_byte, pages};
 
@@ -172,6 +171,29 @@ fn flt_8_shared_file_writes_are_noticed_per_page() {
 }
 
 #[test]
+fn write_back_finds_pages_that_lost_all_rights_after_a_store() {
+    let mut world = World::new(512);
+    let file = world.add_file(4096, FileKind::Regular);
+    world.map_file(pages(0x100, 1), RW, Sharing::Shared, &file, 0);
+    world.write(at(0x100)).expect("it is mapped");
+    let write_back = |world: &mut World| {
+        let (memory, hw) = (&mut world.memory, &mut world.hw);
+        let spaces = &mut [&mut world.spaces[0]];
+        memory.write_back(spaces, hw, file.object, 0..=0).expect("the pager works");
+        world.check();
+    };
+    write_back(&mut world);
+    world.poke(0, at(0x100), 99).expect("it is mapped");
+    let frame = world.memory.cached_page(file.object, 0).expect("it is mapped");
+    assert!(world.memory.frames.is_dirty(frame));
+    world.set_rights(pages(0x100, 1), Rights::empty());
+    write_back(&mut world);
+    assert!(!world.memory.frames.is_dirty(frame));
+    assert!(!world.spaces[0].entry_at(&world.hw, at(0x100)).is_dirty());
+    world.finish();
+}
+
+#[test]
 fn shared_memory_has_one_fault_per_new_page_and_none_for_dirt() {
     let mut world = World::new(512);
     let object = world.memory.add_shared_zeros(32 * 4096);
@@ -302,23 +324,13 @@ fn prot_5_no_rights_keep_the_frame() {
     let mut world = World::new(512);
     world.map(pages(0x100, 2), RW);
     world.poke(0, at(0x100), 5).expect("it is mapped");
-    let set = |world: &mut World, rights| {
-        let mm = &mut world.spaces[0];
-        let mut vma = mm.vmas.remove(at(0x100)).expect("it is there");
-        mm.totals.remove(&vma, 2);
-        vma.rights = rights;
-        mm.totals.add(&vma, 2);
-        mm.vmas.insert(vma);
-        protect(mm, &mut world.memory, &mut world.hw, pages(0x100, 2)).flush(&mut world.hw);
-        world.check();
-    };
-    set(&mut world, Rights::empty());
+    world.set_rights(pages(0x100, 2), Rights::empty());
     assert_eq!(world.rss().0, 1);
     assert_eq!(world.read(at(0x100)), Err(FaultError::Denied { addr: at(0x100) }));
-    set(&mut world, RW);
+    world.set_rights(pages(0x100, 2), RW);
     assert_eq!(world.write(at(0x100)), Ok(vec![]), "exclusive pages are writable at once");
     assert_eq!(world.peek(0, at(0x100)), Ok(5));
-    set(&mut world, Rights::READ);
+    world.set_rights(pages(0x100, 2), Rights::READ);
     assert_eq!(world.write(at(0x100)), Err(FaultError::Denied { addr: at(0x100) }));
     assert_eq!(world.read(at(0x100)), Ok(vec![]));
     world.finish();

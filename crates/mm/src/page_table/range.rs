@@ -178,7 +178,7 @@ fn next_mapping(
     }
 }
 
-/// Clears `bits` in every present entry of `range`. A cleared dirty bit goes to the frame.
+/// Clears `bits` in every entry of `range` that names a frame. A cleared dirty bit goes to the frame.
 fn clear_bits(
     mm: &mut Mm,
     memory: &mut Memory,
@@ -191,14 +191,16 @@ fn clear_bits(
     while let Some(run) = runs.next(&mm.tables, hw) {
         for (slot, addr) in run.slots() {
             let old = mm.tables.read(hw, slot);
-            if !old.is_present() || !old.intersects(bits) {
+            if PteState::of(old) != PteState::Present || !old.intersects(bits) {
                 continue;
             }
             if old.is_dirty() && bits.is_dirty() && !is_private(memory, old) {
                 memory.frames.set_dirty(old.frame());
             }
             mm.tables.write(hw, slot, old.without(bits));
-            stale.add_page(addr);
+            if old.is_present() {
+                stale.add_page(addr);
+            }
         }
     }
     stale

@@ -791,4 +791,6 @@ fn fetch_slot(slot: u32) -> Option<usize> {
 }
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::tlb::{Array, FirstLevel, Large, TlbSpec, tlb_preset, tlb_presets};
 const RAM_BYTES: u64 = 4 << 30;
 
 /// xorshift: the tests' only randomness.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -24,12 +24,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 11) % bound
     }
 }
 
-fn machine(geometry: Geometry, tlb: TlbMode, reference: FastPath) -> Machine {
+pub(super) fn machine(geometry: Geometry, tlb: TlbMode, reference: FastPath) -> Machine {
     let config = MachineConfig {
         ram_bytes: RAM_BYTES,
         geometry,
@@ -42,14 +42,14 @@ fn machine(geometry: Geometry, tlb: TlbMode, reference: FastPath) -> Machine {
 }
 
 /// Makes page tables from frame 1 up: root frames first.
-struct Tables {
-    next: u64,
+pub(super) struct Tables {
+    pub(super) next: u64,
 }
 
 impl Tables {
     const TABLE: Pte = Pte::PRESENT.with(Pte::WRITE).with(Pte::USER);
 
-    fn root(&mut self) -> Frame {
+    pub(super) fn root(&mut self) -> Frame {
         self.next += 1;
         Frame::new(self.next - 1)
     }
@@ -72,7 +72,7 @@ impl Tables {
         geometry.slot(table, geometry.index(level, addr))
     }
 
-    fn map(&mut self, hw: &mut Machine, root: Frame, page: Mapping) {
+    pub(super) fn map(&mut self, hw: &mut Machine, root: Frame, page: Mapping) {
         let slot = self.slot(hw, root, page.addr, page.level);
         let large = if page.level > 1 { Pte::LARGE } else { Pte::EMPTY };
         let entry = Pte::new(page.frame, page.flags.with(Pte::PRESENT).with(large));
@@ -81,11 +81,11 @@ impl Tables {
 }
 
 #[derive(Clone, Copy)]
-struct Mapping {
-    addr: VirtAddr,
-    level: u32,
-    frame: Frame,
-    flags: Pte,
+pub(super) struct Mapping {
+    pub(super) addr: VirtAddr,
+    pub(super) level: u32,
+    pub(super) frame: Frame,
+    pub(super) flags: Pte,
 }
 
 impl Mapping {
@@ -96,7 +96,11 @@ impl Mapping {
 }
 
 /// What emitted code does for one data access.
-fn emitted_data(hw: &mut Machine, addr: VirtAddr, access: Access) -> Result<PhysAddr, PageFault> {
+pub(super) fn emitted_data(
+    hw: &mut Machine,
+    addr: VirtAddr,
+    access: Access,
+) -> Result<PhysAddr, PageFault> {
     let base = hw.ram.host_base();
     let slot = hw.mmu_for_tests().fast.index(addr);
     let words = hw.fast();
@@ -118,7 +122,7 @@ fn emitted_data(hw: &mut Machine, addr: VirtAddr, access: Access) -> Result<Phys
 }
 
 /// What emitted code does when it enters a code page.
-fn emitted_fetch(hw: &mut Machine, addr: VirtAddr, slot: u32) -> Option<PageFault> {
+pub(super) fn emitted_fetch(hw: &mut Machine, addr: VirtAddr, slot: u32) -> Option<PageFault> {
     let index = slot as usize;
     let words = hw.fast();
     if words[layout::FETCH_RESIDENT + index] == 0 {

@@ -77,7 +77,6 @@ impl FaultKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cost {
     Minor,
-    // Pages come from a warm cache: nothing is major before there is swap or a cold cache.
     #[expect(dead_code, reason = "nothing waits for I/O before there is swap or a cold cache")]
     Major,
 }

@@ -334,3 +334,63 @@ impl Machine {
         self.mmu.fast.words.as_ptr().addr() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine::new(MachineConfig { ram_bytes: 4 << 20, ..MachineConfig::default() })
+            .expect("4 MiB")
+    }
+
+    fn range(start: u64, end: u64) -> VirtRange {
+        VirtRange::new(VirtAddr::new(start), VirtAddr::new(end))
+    }
+
+    #[test]
+    fn flushes_report_stale_code_and_pick_pages_or_all() {
+        let mut hw = machine();
+        assert!(!hw.has_stale_code());
+        hw.flush_page(VirtAddr::new(0x1234));
+        hw.flush_range(range(0x8000, 0x8000 + 33 * PAGE_BYTES));
+        hw.flush_range(range(0x8000, 0x8000));
+        assert_eq!(hw.counters().page_flushes, 34);
+        hw.flush_range(range(0x4_0000, 0x4_0000 + 34 * PAGE_BYTES));
+        assert_eq!((hw.counters().page_flushes, hw.counters().full_flushes), (34, 1));
+        assert_eq!(hw.take_stale_code(), Some(StaleCode::Range(range(0x1000, 0x2000))));
+        let second = range(0x8000, 0x8000 + 33 * PAGE_BYTES);
+        assert_eq!(hw.take_stale_code(), Some(StaleCode::Range(second)));
+        assert!(hw.has_stale_code());
+        hw.flush_page(VirtAddr::new(u64::MAX));
+        hw.flush_range(range(u64::MAX - 1, u64::MAX));
+    }
+
+    #[test]
+    fn kernel_stores_to_code_are_reported() {
+        let mut hw = machine();
+        hw.mark_code(Frame::new(3));
+        hw.store(PhysAddr::new(0x1000), &[1; 0x1000]);
+        hw.store(PhysAddr::new(0x3000), &[]);
+        assert!(!hw.has_stale_code());
+        hw.store(PhysAddr::new(0x2ffe), &[7; 4]);
+        assert_eq!(hw.take_stale_code(), Some(StaleCode::Frame(Frame::new(3))));
+        let mut bytes = [0; 6];
+        hw.load(PhysAddr::new(0x2ffd), &mut bytes);
+        assert_eq!(bytes, [0, 7, 7, 7, 7, 0]);
+        hw.frame_changed(Frame::new(2));
+        assert!(!hw.has_stale_code());
+        hw.frame_changed(Frame::new(3));
+        assert!(hw.has_stale_code() && hw.is_code(Frame::new(3)));
+    }
+
+    #[test]
+    fn time_passes_with_work_and_with_what_others_charge() {
+        let mut hw = machine();
+        assert_eq!((hw.now_ns(), hw.time()), (0, 0));
+        hw.advance_ns(5);
+        assert_eq!(hw.now_ns(), 5);
+        hw.advance_ns(u64::MAX);
+        assert_eq!(hw.now_ns(), u64::MAX);
+    }
+}

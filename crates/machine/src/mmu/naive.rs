@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::Page;
 use crate::machine::Machine;
 use crate::pte::Pte;
-use crate::tlb::{Array, Large, TlbSpec, tlb_presets};
+use crate::tlb::{Array, Class, Large, TlbSpec, tlb_presets};
 
 /// A page or piece in a TLB: class, page number of that size, ASID (`None` if global).
 type Key = (Class, u64, Option<u16>);

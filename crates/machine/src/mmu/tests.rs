@@ -4,7 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::addr::{PAGE_BYTES, VirtRange};
+use crate::addr::{PAGE_BYTES, PageSize, PhysAddr, VirtRange};
+use crate::clock::CLOCK_DRAIN_BIT;
 use crate::event::Keep;
 use crate::fast::Words;
 use crate::machine::Machine;
@@ -445,4 +446,208 @@ fn filled_and_empty_fast_path_count_alike_for_odd_sizes() {
             run_twins(Geometry::X86_64, TlbMode::Model(spec), 60_000, 5 + number as u64);
         }
     }
+}
+
+/// A machine with `count` small pages from `base`, mapped with `flags` to frames from 0x1000 on.
+fn with_pages(tlb: TlbMode, reference: FastPath, count: u64, flags: Pte) -> Machine {
+    let mut hw = machine(Geometry::X86_64, tlb, reference);
+    let mut tables = Tables { next: 1 };
+    let root = tables.root();
+    for number in 0..count {
+        let addr = VirtAddr::new(BASE + number * PAGE_BYTES);
+        let frame = Frame::new(0x1000 + number);
+        tables.map(&mut hw, root, Mapping { addr, level: 1, frame, flags });
+    }
+    hw.activate(root, 1);
+    hw
+}
+
+const BASE: u64 = 0x40_0000;
+const ALL: Pte = Pte::WRITE.with(Pte::USER);
+
+fn page(number: u64) -> VirtAddr {
+    VirtAddr::new(BASE + number * PAGE_BYTES)
+}
+
+fn model() -> TlbMode {
+    TlbMode::Model(*tlb_preset("classic").expect("a preset"))
+}
+
+#[test]
+fn stamps_ranked_anew_at_the_end_of_the_clock_keep_the_order() {
+    let mut filled = with_pages(model(), FastPath::Filled, 600, ALL);
+    let mut empty = with_pages(model(), FastPath::Empty, 600, ALL);
+    let mut random = Random(3);
+    for round in 0..6u64 {
+        for hw in [&mut filled, &mut empty] {
+            // As if the program had run for long: far enough to pass the end at the next drain.
+            let clock = hw.fast()[layout::CLOCK];
+            let far = (1 << 55) - (3 << 20) + (round << 20);
+            hw.mmu_for_tests().fast.words[layout::CLOCK] = clock.max(far);
+            hw.mmu_for_tests().totals.restart_above(far - (1 << 20));
+        }
+        for _ in 0..20_000 {
+            let addr = page(random.below(600));
+            let access = if random.below(2) == 0 { Access::Read } else { Access::Write };
+            let result = emitted_data(&mut filled, addr, access);
+            assert_eq!(result, empty.access(addr, access));
+        }
+        filled.drain_clock();
+        empty.drain_clock();
+        assert!(filled.fast()[layout::CLOCK] < 1 << 55, "the clock started anew");
+        assert_eq!(state(&mut filled), state(&mut empty));
+        assert_eq!(filled.counters().l1d.misses, empty.counters().l1d.misses);
+    }
+}
+
+#[test]
+fn without_a_model_translations_bits_and_clock_are_the_same() {
+    let mut filled = with_pages(TlbMode::Off, FastPath::Filled, 900, ALL);
+    let mut empty = with_pages(TlbMode::Off, FastPath::Empty, 900, ALL);
+    let mut random = Random(11);
+    for _ in 0..200_000 {
+        let addr = page(random.below(900)).wrapping_add(random.below(4096));
+        match random.below(100) {
+            0 => {
+                for hw in [&mut filled, &mut empty] {
+                    hw.flush_page(addr);
+                }
+            }
+            1 => assert_eq!(filled.fetch(addr, 7), empty.fetch(addr, 7)),
+            choice => {
+                let access = if choice % 3 == 0 { Access::Write } else { Access::Read };
+                let result = emitted_data(&mut filled, addr, access);
+                assert_eq!(result, empty.access(addr, access));
+            }
+        }
+    }
+    let (filled_counters, empty_counters) = (filled.counters(), empty.counters());
+    assert_eq!(filled_counters.reads, empty_counters.reads);
+    assert_eq!(filled_counters.writes, empty_counters.writes);
+    assert_eq!(filled_counters.fetches, empty_counters.fetches);
+    assert!(filled_counters.walks < empty_counters.walks / 2);
+    assert_eq!(filled_counters.l1d, HitMiss::default());
+    for number in 0..900 {
+        let root = Frame::new(1);
+        assert_eq!(filled.peek(root, page(number)), empty.peek(root, page(number)));
+    }
+}
+
+#[test]
+fn without_a_model_a_flush_is_seen_by_data_and_fetch() {
+    let mut hw = with_pages(TlbMode::Off, FastPath::Filled, 2, ALL);
+    assert!(hw.access(page(0), Access::Write).is_ok() && hw.fetch(page(0), 5).is_ok());
+    assert_eq!(hw.fast()[layout::FETCH_RESIDENT + 5], 1);
+    let walks = hw.counters().walks;
+    assert!(emitted_data(&mut hw, page(0), Access::Write).is_ok());
+    assert_eq!(hw.counters().walks, walks);
+    hw.flush_page(page(0));
+    assert_eq!(hw.fast()[layout::FETCH_RESIDENT + 5], 0);
+    assert!(emitted_data(&mut hw, page(0), Access::Read).is_ok());
+    assert_eq!(hw.counters().walks, walks + 1);
+}
+
+#[test]
+fn a_store_to_a_clean_page_walks_once_and_counts_as_a_hit() {
+    let mut hw = with_pages(model(), FastPath::Filled, 1, ALL);
+    assert!(emitted_data(&mut hw, page(0), Access::Read).is_ok());
+    let (_, pte) = hw.peek(Frame::new(1), page(0)).expect("mapped");
+    assert!(pte.is_accessed() && !pte.is_dirty());
+    for _ in 0..3 {
+        assert!(emitted_data(&mut hw, page(0), Access::Write).is_ok());
+    }
+    let (_, pte) = hw.peek(Frame::new(1), page(0)).expect("mapped");
+    assert!(pte.is_dirty());
+    let counters = hw.counters();
+    assert_eq!((counters.l1d.hits, counters.l1d.misses), (3, 1));
+    assert_eq!((counters.walks, counters.dirty_walks), (2, 1));
+    assert_eq!((counters.reads, counters.writes), (1, 3));
+}
+
+#[test]
+fn a_fault_counts_nothing_but_the_walk() {
+    let mut hw = with_pages(model(), FastPath::Filled, 2, Pte::USER);
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    let before = hw.counters();
+    let fault = hw.access(page(0), Access::Write).expect_err("read-only");
+    assert_eq!(fault.refusal, Refusal::Protection);
+    assert_eq!(fault.addr, page(0));
+    let fault = hw.access_repeat(page(5), Access::Read, 9).expect_err("not mapped");
+    assert_eq!(fault.refusal, Refusal::NotPresent);
+    let after = hw.counters();
+    let expected = Counters {
+        walks: before.walks + 2,
+        walk_memory_reads: before.walk_memory_reads + 8,
+        faults: 2,
+        ..before
+    };
+    assert_eq!(after, expected);
+    // The refused page left the TLBs, as on hardware.
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    assert_eq!(hw.counters().l1d.misses, after.l1d.misses + 1);
+}
+
+#[test]
+fn pages_beyond_ram_and_inactive_machines_are_refused() {
+    let mut hw = machine(Geometry::X86_64, model(), FastPath::Filled);
+    let fault = hw.access(page(0), Access::Read).expect_err("no root");
+    assert_eq!(fault.refusal, Refusal::NotPresent);
+    let mut tables = Tables { next: 1 };
+    let root = tables.root();
+    let beyond = PhysAddr::new(RAM_BYTES).frame();
+    let small = Mapping { addr: page(0), level: 1, frame: beyond, flags: ALL };
+    tables.map(&mut hw, root, small);
+    let large = VirtAddr::new(1 << 30);
+    tables.map(&mut hw, root, Mapping { addr: large, level: 3, frame: beyond, flags: ALL });
+    hw.activate(root, 1);
+    for addr in [page(0), large] {
+        let fault = hw.access(addr, Access::Read).expect_err("no such RAM");
+        assert_eq!(fault.refusal, Refusal::ReservedBit);
+        assert!(hw.probe(addr, Access::Read, Privilege::User).is_err());
+    }
+}
+
+#[test]
+fn global_pages_survive_a_flush_of_all_but_not_of_the_page() {
+    let mut hw = with_pages(model(), FastPath::Filled, 1, ALL.with(Pte::GLOBAL));
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    hw.flush_all();
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    assert_eq!(hw.counters().l1d.misses, 1);
+    // Another address space sees the global translation too.
+    hw.activate(Frame::new(0x800), 2);
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    hw.flush_page(page(0));
+    assert!(hw.access(page(0), Access::Read).is_err());
+}
+
+#[test]
+fn an_address_space_keeps_its_entries_across_a_switch_unless_its_root_changes() {
+    let mut hw = with_pages(model(), FastPath::Filled, 1, ALL);
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    let empty_root = Frame::new(0x800);
+    hw.activate(empty_root, 2);
+    assert!(hw.access(page(0), Access::Read).is_err(), "the other space maps nothing");
+    hw.activate(Frame::new(1), 1);
+    let misses = hw.counters().l1d.misses;
+    assert!(hw.access(page(0), Access::Read).is_ok());
+    assert_eq!(hw.counters().l1d.misses, misses);
+    hw.activate(empty_root, 1);
+    assert!(hw.access(page(0), Access::Read).is_err(), "a new root forgets the old entries");
+    assert_eq!(hw.counters().switches, 4);
+}
+
+#[test]
+fn stores_to_code_take_the_slow_path_until_unmarked() {
+    let mut hw = with_pages(model(), FastPath::Filled, 1, ALL);
+    let slot = hw.mmu_for_tests().fast.index(page(0));
+    let is_fast = |hw: &mut Machine| {
+        hw.fast()[layout::WRITE_TAG + slot].wrapping_add(page(0).as_u64()) < PAGE_BYTES
+    };
+    assert!(hw.access(page(0), Access::Write).is_ok() && is_fast(&mut hw));
+    hw.mark_code(Frame::new(0x1000));
+    assert!(!is_fast(&mut hw));
+    assert!(hw.access(page(0), Access::Write).is_ok() && !is_fast(&mut hw));
+    hw.unmark_code(Frame::new(0x1000));
+    assert!(hw.access(page(0), Access::Write).is_ok() && is_fast(&mut hw));
 }

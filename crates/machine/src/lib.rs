@@ -4,8 +4,9 @@
 //! nothing of processes, VMAs or system calls, and never calls software: whatever it refuses it
 //! returns as a value.
 //!
-//! Nouns: [`Ram`] (bytes), [`Geometry`] (the page-table format), [`Mmu`] (translation),
-//! [`TlbSpec`] (how big the TLBs are), [`FastTlb`] (what emitted code probes), [`EventLog`].
+//! Nouns: [`Ram`] (bytes), [`Geometry`] (the page-table format), [`Pte`] and [`walk()`], [`TlbSpec`]
+//! (how big the TLBs are), [`layout`] (what emitted code probes), [`Counters`], [`EventLog`], and
+//! [`Machine`], the door to all of them.
 //!
 //! Invariants
 //! 1. Bytes live in [`Ram`] only; page tables are bytes in it, in the real entry format.

@@ -83,7 +83,7 @@ impl Mmu {
         let asid = self.asid;
         let second = second_for(&mut self.l2, &mut self.l2i, access);
         match known {
-            Some(entry) if second.banks.translation(entry).class() == page.class() => {
+            Some(entry) if page.fits_entry_of(second.banks.translation(entry)) => {
                 self.counts.dirty_walks += 1;
                 self.counts.l2.hits += 1;
                 second.banks.update(entry, page);
@@ -121,7 +121,7 @@ impl Mmu {
     }
 
     /// Takes what a walk found for a page that a first level holds as `old`: `true` if it is still
-    /// a page of the same size and the second level follows. Else forgets the old page, and counts
+    /// a page of the same kind and the second level follows. Else forgets the old page, and counts
     /// and inserts the new one below.
     pub(super) fn refresh(
         &mut self,
@@ -133,7 +133,7 @@ impl Mmu {
         self.counts.dirty_walks += 1;
         let asid = self.asid;
         let second = second_for(&mut self.l2, &mut self.l2i, access);
-        if old.class() == page.class() {
+        if page.fits_entry_of(old) {
             if let Some(entry) = second.look(addr, asid) {
                 second.banks.update(entry, page);
             }

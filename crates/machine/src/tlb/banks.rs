@@ -139,6 +139,13 @@ impl Translation {
         Class::from_bits(self.0 >> Self::CLASS_SHIFT)
     }
 
+    /// Whether a page that was held as `old` may be held in the same entry as this one: it has the
+    /// same size, and is global or not alike.
+    pub(crate) const fn fits_entry_of(self, old: Self) -> bool {
+        let kind = 3 << Self::CLASS_SHIFT | Self::GLOBAL;
+        (self.0 ^ old.0) & kind == 0
+    }
+
     const fn is_global(self) -> bool {
         self.0 & Self::GLOBAL != 0
     }
@@ -281,6 +288,7 @@ impl Banks {
         let way = match set.stride {
             8 => find_way::<8>(tags.first_chunk()?, key),
             4 => find_way::<4>(tags.first_chunk()?, key),
+            16 => find_way::<16>(tags.first_chunk()?, key),
             stride => tags.get(..stride)?.iter().position(|tag| *tag == key),
         };
         Some(set.first + way?)

@@ -15,6 +15,7 @@ mod features;
 mod host;
 mod operand;
 mod pages;
+mod precedence;
 mod probe;
 mod run;
 mod signals;

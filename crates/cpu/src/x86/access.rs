@@ -31,6 +31,8 @@ pub(super) struct CopyBack {
 /// What the slow path leaves for the run loop.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Trap {
+    /// The operand that the slow path looked at last.
+    pub address: u64,
     /// Why it stopped the instruction.
     pub stop: Option<Stop>,
     /// To be done when the single block is done.
@@ -75,6 +77,7 @@ impl Core {
         let result = match site.kind {
             SiteKind::Access { access, bytes, ordinal, is_stack, is_flags_dead } => {
                 self.statistics.slow_access_count += 1;
+                self.trap.address = address;
                 let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
                 self.data(hw, site, wanted).map_err(|stop| match stop {
                     Stop::Exit(exit, _) if is_flags_dead => Stop::Exit(exit, Flags::Lost),
@@ -82,6 +85,7 @@ impl Core {
                 })
             }
             SiteKind::Fetch { slot, is_second } => self.fetch(hw, site, slot, is_second),
+            SiteKind::Branch => Err(Stop::NoRoom),
         };
         match result {
             Ok((host, resume)) => {

@@ -6,10 +6,9 @@
 
 use super::classify::number;
 use super::emit::{CLK, Mem, RCX, S0, S1};
-use super::operand::{is_stack_operand, operand_bytes};
-use super::probe::Want;
+use super::operand::want;
 use super::stubs::Reason;
-use super::translate::{Cold, Emitter, Link};
+use super::translate::{Cold, Emitter, Link, Site, SiteKind};
 use super::words;
 use iced_x86::{Code, Instruction, OpKind};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES};
@@ -153,11 +152,7 @@ impl Emitter {
             return;
         }
         self.address(instruction, 0);
-        self.probe(Want {
-            access: Access::Read,
-            bytes: operand_bytes(instruction),
-            is_stack: is_stack_operand(instruction),
-        });
+        self.probe(want(instruction, Access::Read));
         self.asm.load(S0, Mem::sum(S0, S1));
     }
 
@@ -222,7 +217,14 @@ impl Emitter {
         let hit = self.asm.short(0xe3);
         self.asm.load(RCX, Mem::word(words::RCX_SAVE));
         self.asm.load(S0, Mem::word(words::RIP));
-        self.asm.constant(S1, u64::from(Reason::Indirect.alone()));
+        let site = self.sites.len() as u32;
+        self.sites.push(Site {
+            rip: self.now.rip,
+            resume: 0,
+            block: self.now.block,
+            kind: SiteKind::Branch,
+        });
+        self.asm.constant(S1, u64::from(Reason::Indirect.with(site)));
         self.asm.jump_to(self.stubs.leave);
         self.asm.land(hit);
         self.asm.load(RCX, Mem::word(words::RCX_SAVE));

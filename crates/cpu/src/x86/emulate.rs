@@ -5,6 +5,8 @@
 
 use super::classify::is_state_image;
 use super::engine::Core;
+use super::operand::is_stack_operand;
+use super::precedence::{ERROR_SUMMARY, waits_for_x87};
 use crate::{Exception, Exit, Registers};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
@@ -14,7 +16,7 @@ mod bus;
 mod flags;
 mod state;
 mod strings;
-pub(super) mod system;
+mod system;
 mod vector;
 
 /// An instruction that cannot be done.
@@ -27,10 +29,16 @@ impl Core {
     /// Does the instruction at `regs.rip`.
     pub(super) fn emulate(&mut self, regs: &mut Registers, hw: &mut Machine) -> Result<()> {
         let instruction = self.decode_at(regs.rip, hw)?;
-        let mut bus = bus::Bus { hw, canonical_bits: self.canonical_bits };
+        let mut bus = bus::Bus {
+            hw,
+            canonical_bits: self.canonical_bits,
+            is_stack: is_stack_operand(&instruction),
+        };
         let bus = &mut bus;
+        if regs.fpu.fsw() & ERROR_SUMMARY != 0 && waits_for_x87(&instruction) {
+            return Err(Exit::Exception(Exception::FloatingPoint));
+        }
         use Mnemonic as M;
-        let selectors = &mut self.virtual_state.selectors;
         match instruction.mnemonic() {
             _ if instruction.is_string_instruction() => strings::run(bus, regs, &instruction)?,
             M::Bt | M::Bts | M::Btr | M::Btc => bits::run(bus, regs, &instruction)?,
@@ -40,7 +48,8 @@ impl Core {
             M::Pushfq | M::Pushf => system::push_flags(bus, regs, &instruction)?,
             M::Popfq | M::Popf => system::pop_flags(bus, regs, &instruction)?,
             M::Enter => system::enter(bus, regs, &instruction)?,
-            M::Mov | M::Push | M::Pop => system::segment(bus, regs, selectors, &instruction)?,
+            M::Leave => system::leave(bus, regs)?,
+            M::Mov | M::Push | M::Pop => system::segment(bus, regs, &instruction)?,
             M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => {
                 system::tables(bus, regs, &instruction)?;
             }
@@ -65,7 +74,7 @@ impl Core {
     }
 
     /// Decodes the instruction at `rip`, whose page is being executed.
-    fn decode_at(&self, rip: u64, hw: &mut Machine) -> Result<Instruction> {
+    pub(super) fn decode_at(&self, rip: u64, hw: &mut Machine) -> Result<Instruction> {
         let page = self.pages.page_at(self.space, rip).ok_or(INVALID)?;
         let frame = self.pages.page(page).frame;
         let offset = rip % PAGE_BYTES;

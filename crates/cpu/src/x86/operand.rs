@@ -63,13 +63,29 @@ fn register_of(number: Reg, bytes: usize) -> Register {
 
 /// Bytes of the memory operand, at least 1.
 pub(super) fn operand_bytes(instruction: &Instruction) -> u16 {
+    if instruction.code() == Code::Movsxd_r16_rm16 {
+        // Some CPUs read four bytes.
+        return 4;
+    }
     let size = instruction.memory_size();
     if size == MemorySize::Unknown { 1 } else { (size.size() as u16).clamp(1, 64) }
 }
 
-/// Whether a non-canonical address of the operand is #SS.
+/// Whether a non-canonical address of the operand is #SS: it is relative to rsp or rbp. Prefixes
+/// other than FS and GS do not count.
 pub(super) fn is_stack_operand(instruction: &Instruction) -> bool {
-    instruction.memory_segment() == Register::SS
+    let base = instruction.memory_base().full_register();
+    matches!(base, Register::RSP | Register::RBP)
+        && !matches!(instruction.segment_prefix(), Register::FS | Register::GS)
+}
+
+/// What the memory operand of `instruction` asks for.
+pub(super) fn want(instruction: &Instruction, access: Access) -> Want {
+    Want {
+        access,
+        bytes: operand_bytes(instruction),
+        is_stack: is_stack_operand(instruction),
+    }
 }
 
 impl Emitter {
@@ -89,11 +105,7 @@ impl Emitter {
     /// An instruction with one memory operand.
     pub(super) fn memory(&mut self, instruction: &Instruction, access: Access) {
         self.address(instruction, 0);
-        self.probe(Want {
-            access,
-            bytes: operand_bytes(instruction),
-            is_stack: is_stack_operand(instruction),
-        });
+        self.probe(want(instruction, access));
         self.on_pointer(instruction, None);
     }
 
@@ -318,10 +330,14 @@ impl Emitter {
     }
 }
 
-fn is_short_address(instruction: &Instruction) -> bool {
+/// Whether the address of the memory operand is taken modulo 2^32.
+pub(super) fn is_short_address(instruction: &Instruction) -> bool {
     instruction.memory_base().is_gpr32()
         || instruction.memory_index().is_gpr32()
         || instruction.memory_base() == Register::EIP
+        || instruction.memory_displ_size() == 4
+            && instruction.memory_base() == Register::None
+            && instruction.memory_index() == Register::None
 }
 
 fn merge(leases: &mut Leases, new: Lease) {

@@ -9,7 +9,7 @@ use super::stubs::Reason;
 use super::translate::{BlockId, exception_of};
 use super::words;
 use crate::{Exception, Exit, Registers};
-use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, layout};
+use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, VirtAddr, layout};
 
 /// CF PF AF ZF SF OF in RFLAGS.
 pub(super) const ARITHMETIC: u64 = 0x8d5;
@@ -29,8 +29,6 @@ const SPIN_EDGE_NS: u64 = 1;
 pub(super) struct VirtualState {
     /// TF NT AC ID.
     pub flags: u64,
-    /// es cs ss ds fs gs.
-    pub selectors: super::emulate::system::Selectors,
     /// Accesses when the slice began.
     slice_start: u64,
     /// Emulated instructions until the next look at the clock.
@@ -148,15 +146,30 @@ impl Core {
         }
         match reason {
             Reason::Link => self.follow(hw, with as u32),
+            Reason::Indirect if !VirtAddr::new(rip).is_canonical(self.canonical_bits) => {
+                self.undo_branch(hw, with as u32)
+            }
             Reason::Drain | Reason::Indirect => self.look_at_clock(hw, rip),
             Reason::Spin => self.spun(hw, rip),
             Reason::Syscall => Next::Leave(Exit::Syscall),
             Reason::Emulate => self.emulate_at(regs, hw, rip),
             Reason::Trap => self.trapped(hw, rip, exception_of(with)),
             Reason::Signal => self.signalled(hw),
-            Reason::Stopped => self.stopped(hw, rip),
+            Reason::Stopped => self.stopped(regs, hw, rip),
             Reason::Done => self.done(hw, rip),
         }
+    }
+
+    /// A branch to a non-canonical address raises #GP where it stands, and rsp has not moved.
+    fn undo_branch(&mut self, hw: &mut Machine, site: u32) -> Next {
+        let site = self.emitter.sites[site as usize];
+        if let Ok(instruction) = self.decode_at(site.rip, hw) {
+            let moved = instruction.stack_pointer_increment() as i64 as u64;
+            let rsp = &mut hw.fast()[words::home(super::emit::RSP)];
+            *rsp = rsp.wrapping_sub(moved);
+        }
+        self.uncount_rest(site.block, site.rip, 0);
+        Self::leave_at(hw, site.rip, Exit::Exception(Exception::GeneralProtection))
     }
 
     /// A direct jump met its target for the first time.
@@ -208,16 +221,15 @@ impl Core {
     }
 
     /// The slow path stopped an instruction.
-    fn stopped(&mut self, hw: &mut Machine, rip: u64) -> Next {
+    fn stopped(&mut self, regs: &Registers, hw: &mut Machine, rip: u64) -> Next {
         let block = hw.fast()[words::ARGUMENT] as BlockId;
-        let stop = self.trap.stop.take().unwrap_or(Stop::NoRoom);
-        match stop {
+        match self.trap.stop.take().unwrap_or(Stop::NoRoom) {
             Stop::Exit(exit, flags) => {
                 self.uncount_rest(block, rip, 0);
                 if flags == Flags::Lost {
                     hw.fast()[words::FLAGS] = 0;
                 }
-                Next::Leave(exit)
+                Next::Leave(self.first_exit(regs, hw, rip, exit))
             }
             Stop::Moved(frame) => {
                 let page = (hw.fast()[layout::FETCH_PAGE] as u32).wrapping_sub(1);

@@ -2,7 +2,7 @@
 
 use super::classify::number;
 use super::emit::{Mem, RBP, RSP, Reg, S0, S1};
-use super::operand::is_stack_operand;
+use super::operand::want;
 use super::probe::Want;
 use super::translate::Emitter;
 use super::words;
@@ -66,8 +66,7 @@ impl Emitter {
     pub(super) fn push_memory(&mut self, instruction: &Instruction) {
         let bytes = if instruction.code() == Code::Push_rm16 { 2 } else { 8 };
         self.address(instruction, 0);
-        let is_stack = is_stack_operand(instruction);
-        self.probe(Want { access: Access::Read, bytes, is_stack });
+        self.probe(want(instruction, Access::Read));
         if bytes == 2 {
             self.asm.load16(S0, Mem::sum(S0, S1));
         } else {
@@ -130,8 +129,7 @@ impl Emitter {
         }
         self.asm.store(Mem::word(words::PARK), S0);
         self.address(instruction, i32::from(bytes));
-        let is_stack = is_stack_operand(instruction);
-        self.probe(Want { access: Access::Write, bytes, is_stack });
+        self.probe(want(instruction, Access::Write));
         self.asm.lea(S0, Mem::sum(S0, S1));
         self.asm.load(S1, Mem::word(words::PARK));
         if bytes == 2 {

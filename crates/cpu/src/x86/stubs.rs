@@ -21,7 +21,7 @@ pub(super) enum Reason {
     Link = 0,
     /// The clock wants to be drained.
     Drain = 1,
-    /// An indirect jump to an address that the jump cache does not hold, or a drain.
+    /// An indirect jump to an address that the jump cache does not hold, or a drain. With: its site.
     Indirect = 2,
     /// `syscall`; `rip` is behind it.
     Syscall = 3,

@@ -49,6 +49,8 @@ pub(super) enum SiteKind {
         /// Whether the arithmetic flags were given up before the probe.
         is_flags_dead: bool,
     },
+    /// No access: where an indirect jump stands.
+    Branch,
     /// The fetch of a page that is entered; `rip` is the address.
     Fetch { slot: u32, is_second: bool },
 }

@@ -3,9 +3,10 @@
 
 use super::Result;
 use super::bus::{Bus, linear, read_gpr};
+use super::super::operand::is_short_address;
 use super::flags::{CARRY, with_flag};
 use crate::Registers;
-use iced_x86::{Instruction, Mnemonic};
+use iced_x86::{Instruction, Mnemonic, Register};
 use machine::Access;
 
 /// Does a bit-string instruction.
@@ -17,7 +18,17 @@ pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction
     let bits = 8 * bytes as i64;
     let element = index.div_euclid(bits).wrapping_mul(bytes as i64);
     let bit = index.rem_euclid(bits) as u32;
-    let address = linear(regs, instruction, 0, 0).wrapping_add(element as u64);
+    let segment = match instruction.segment_prefix() {
+        Register::FS => regs.fs_base,
+        Register::GS => regs.gs_base,
+        _ => 0,
+    };
+    let mut offset =
+        linear(regs, instruction, 0, 0).wrapping_sub(segment).wrapping_add(element as u64);
+    if is_short_address(instruction) {
+        offset &= 0xffff_ffff;
+    }
+    let address = offset.wrapping_add(segment);
     let access = match instruction.mnemonic() {
         Mnemonic::Bt => Access::Read,
         _ => Access::Write,

@@ -10,6 +10,8 @@ use machine::{Access, Machine, PAGE_BYTES, PhysAddr, VirtAddr};
 pub(super) struct Bus<'a> {
     pub hw: &'a mut Machine,
     pub canonical_bits: u32,
+    /// Whether a non-canonical address is #SS.
+    pub is_stack: bool,
 }
 
 /// Most bytes of one operand.
@@ -40,7 +42,10 @@ impl Bus<'_> {
     pub(super) fn one(&mut self, address: u64, access: Access) -> Result<PhysAddr> {
         let address = VirtAddr::new(address);
         if !address.is_canonical(self.canonical_bits) {
-            return Err(Exit::Exception(Exception::GeneralProtection));
+            return Err(Exit::Exception(match self.is_stack {
+                true => Exception::StackFault,
+                false => Exception::GeneralProtection,
+            }));
         }
         self.hw.access(address, access).map_err(Exit::Fault)
     }
@@ -92,9 +97,22 @@ impl Bus<'_> {
     /// Pushes the low `bytes` of a number; rsp moves if the write succeeds.
     pub(super) fn push(&mut self, regs: &mut Registers, value: u64, bytes: usize) -> Result<()> {
         let place = regs.gpr[Registers::RSP].wrapping_sub(bytes as u64);
-        self.write_number(place, value, bytes)?;
+        self.write_number(place, value, bytes).map_err(on_stack)?;
         regs.gpr[Registers::RSP] = place;
         Ok(())
+    }
+
+    /// Reads the top of the stack; rsp does not move.
+    pub(super) fn peek(&mut self, address: u64, bytes: usize) -> Result<u64> {
+        self.read_number(address, bytes).map_err(on_stack)
+    }
+}
+
+/// The exit for an access to the stack: a non-canonical address is #SS.
+fn on_stack(exit: Exit) -> Exit {
+    match exit {
+        Exit::Exception(Exception::GeneralProtection) => Exit::Exception(Exception::StackFault),
+        exit => exit,
     }
 }
 

@@ -251,6 +251,8 @@ fn set_environment(regs: &mut Registers, image: &[u8], bytes: usize) {
     status = if pending { status | 0x8080 } else { status & !0x8080 };
     let present = (0..8)
         .fold(0u8, |bits, physical| bits | u8::from(tags >> (2 * physical) & 3 != 3) << physical);
+    let (old_top, new_top) = (regs.fpu.fsw() >> 11 & 7, status >> 11 & 7);
+    rotate(regs, usize::from(old_top.wrapping_sub(new_top) & 7));
     let state = regs.fpu.bytes_mut();
     state[..2].copy_from_slice(&(control & 0x1f7f | 0x40).to_le_bytes());
     state[2..4].copy_from_slice(&status.to_le_bytes());
@@ -309,7 +311,7 @@ fn store_x87(bus: &mut Bus, regs: &mut Registers, address: u64, bytes: usize) ->
     Ok(())
 }
 
-/// Renumbers the registers of the image for TOP = 0.
+/// Renumbers the registers of the image for a TOP that is lower by `top`.
 fn rotate(regs: &mut Registers, top: usize) {
     let state = regs.fpu.bytes_mut();
     let mut old = [0; 128];

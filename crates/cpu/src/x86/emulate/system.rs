@@ -24,17 +24,7 @@ const USER_CS_32: u16 = 0x23;
 /// Holds the number of the CPU in its limit.
 const CPU_NODE: u16 = 0x7b;
 
-/// The segment selectors of the guest.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Selectors([u16; 6]);
-
-impl Default for Selectors {
-    fn default() -> Self {
-        Self([0, USER_CS, USER_DS, 0, 0, 0])
-    }
-}
-
-/// Place of a segment register in [`Selectors`].
+/// Place of a segment register in [`Registers::selectors`].
 fn index(register: Register) -> usize {
     match register {
         Register::ES => 0,
@@ -105,7 +95,7 @@ pub(super) fn pop_flags(
     instruction: &Instruction,
 ) -> Result<()> {
     let bytes = if instruction.code() == Code::Popfw { 2 } else { 8 };
-    let value = bus.read_number(regs.gpr[Registers::RSP], bytes)?;
+    let value = bus.peek(regs.gpr[Registers::RSP], bytes)?;
     let mask = if bytes == 2 { POPF_FLAGS & 0xffff } else { POPF_FLAGS };
     regs.rflags = regs.rflags & !mask | value & mask;
     regs.gpr[Registers::RSP] = regs.gpr[Registers::RSP].wrapping_add(bytes as u64);
@@ -114,58 +104,68 @@ pub(super) fn pop_flags(
 
 /// `enter`.
 pub(super) fn enter(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
-    if instruction.code() != Code::Enterq_imm16_imm8 {
-        return Err(INVALID);
-    }
-    let level = u64::from(instruction.immediate8_2nd() & 31);
     let old = regs.clone();
-    let mut steps = || {
-        bus.push(regs, regs.gpr[Registers::RBP], 8)?;
-        let frame = regs.gpr[Registers::RSP];
-        for number in 1..level {
-            let place = old.gpr[Registers::RBP].wrapping_sub(8 * number);
-            let value = bus.read_number(place, 8)?;
-            bus.push(regs, value, 8)?;
-        }
-        if level > 0 {
-            bus.push(regs, frame, 8)?;
-        }
-        regs.gpr[Registers::RBP] = frame;
-        let locals = u64::from(instruction.immediate16());
-        regs.gpr[Registers::RSP] = regs.gpr[Registers::RSP].wrapping_sub(locals);
-        Ok(())
-    };
-    let result = steps();
+    let result = enter_steps(bus, regs, instruction);
     if result.is_err() {
         *regs = old;
     }
     result
 }
 
+fn enter_steps(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let bytes = if instruction.code() == Code::Enterq_imm16_imm8 { 8 } else { 2 };
+    let level = u64::from(instruction.immediate8_2nd() & 31);
+    let base = regs.gpr[Registers::RBP];
+    bus.push(regs, base, bytes)?;
+    let frame = regs.gpr[Registers::RSP];
+    for number in 1..level {
+        let value = bus.peek(base.wrapping_sub(bytes as u64 * number), bytes)?;
+        bus.push(regs, value, bytes)?;
+    }
+    if level > 0 {
+        bus.push(regs, frame, bytes)?;
+    }
+    regs.gpr[Registers::RBP] = match bytes {
+        2 => base & !0xffff | frame & 0xffff,
+        _ => frame,
+    };
+    let locals = u64::from(instruction.immediate16());
+    regs.gpr[Registers::RSP] = regs.gpr[Registers::RSP].wrapping_sub(locals);
+    Ok(())
+}
+
+/// `leave` with a 16-bit operand: only the low part of rbp is popped.
+pub(super) fn leave(bus: &mut Bus, regs: &mut Registers) -> Result<()> {
+    let base = regs.gpr[Registers::RBP];
+    let value = bus.peek(base, 2)?;
+    regs.gpr[Registers::RSP] = base.wrapping_add(2);
+    regs.gpr[Registers::RBP] = base & !0xffff | value;
+    Ok(())
+}
+
 /// `mov` to and from a segment register, `push` and `pop` of one.
 pub(super) fn segment(
     bus: &mut Bus,
     regs: &mut Registers,
-    selectors: &mut Selectors,
     instruction: &Instruction,
 ) -> Result<()> {
     match instruction.mnemonic() {
         Mnemonic::Push => {
-            let value = selectors.0[index(instruction.op0_register())];
+            let value = regs.selectors[index(instruction.op0_register())];
             let bytes = if is_word_stack(instruction) { 2 } else { 8 };
             bus.push(regs, value.into(), bytes)
         }
         Mnemonic::Pop => {
             let bytes = if is_word_stack(instruction) { 2 } else { 8 };
-            let value = bus.read_number(regs.gpr[Registers::RSP], bytes)?;
-            load_selector(regs, selectors, instruction.op0_register(), value as u16)?;
+            let value = bus.peek(regs.gpr[Registers::RSP], bytes)?;
+            load_selector(regs, instruction.op0_register(), value as u16)?;
             regs.gpr[Registers::RSP] = regs.gpr[Registers::RSP].wrapping_add(bytes as u64);
             Ok(())
         }
         _ if instruction.op1_kind() == OpKind::Register
             && instruction.op1_register().is_segment_register() =>
         {
-            let value = selectors.0[index(instruction.op1_register())];
+            let value = regs.selectors[index(instruction.op1_register())];
             store_word(bus, regs, instruction, value.into(), 2)
         }
         _ => {
@@ -174,7 +174,7 @@ pub(super) fn segment(
             } else {
                 read_gpr(regs, instruction.op1_register())
             };
-            load_selector(regs, selectors, instruction.op0_register(), value as u16)
+            load_selector(regs, instruction.op0_register(), value as u16)
         }
     }
 }
@@ -185,7 +185,6 @@ fn is_word_stack(instruction: &Instruction) -> bool {
 
 fn load_selector(
     regs: &mut Registers,
-    selectors: &mut Selectors,
     register: Register,
     value: u16,
 ) -> Result<()> {
@@ -198,7 +197,7 @@ fn load_selector(
     if !is_allowed {
         return Err(PROTECTION);
     }
-    selectors.0[index(register)] = value;
+    regs.selectors[index(register)] = value;
     match register {
         Register::FS => regs.fs_base = 0,
         Register::GS => regs.gs_base = 0,
@@ -282,7 +281,7 @@ pub(super) fn far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction
         Code::Iretq => {
             let mut frame = [0; 5];
             for (slot, value) in frame.iter_mut().enumerate() {
-                *value = bus.read_number(rsp.wrapping_add(8 * slot as u64), 8)?;
+                *value = bus.peek(rsp.wrapping_add(8 * slot as u64), 8)?;
             }
             let [rip, code, flags, stack, data] = frame;
             require(code as u16 == USER_CS && data as u16 == USER_DS)?;
@@ -291,8 +290,8 @@ pub(super) fn far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction
             Ok(rip)
         }
         Code::Retfq | Code::Retfq_imm16 => {
-            let rip = bus.read_number(rsp, 8)?;
-            let code = bus.read_number(rsp.wrapping_add(8), 8)?;
+            let rip = bus.peek(rsp, 8)?;
+            let code = bus.peek(rsp.wrapping_add(8), 8)?;
             require(code as u16 == USER_CS)?;
             let drop = match instruction.code() {
                 Code::Retfq_imm16 => u64::from(instruction.immediate16()),

@@ -34,6 +34,7 @@ pub(super) fn gather(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
     for lane in 0..lanes {
         let range = lane * bytes..(lane + 1) * bytes;
         if enabled[range.end - 1] & 0x80 == 0 {
+            enabled[range].fill(0);
             continue;
         }
         let address = linear(regs, instruction, 1, lane);
@@ -134,7 +135,14 @@ pub(super) fn masked_bytes(
     let length = if is_mmx { 8 } else { 16 };
     let active: Vec<bool> = mask[..length].iter().map(|byte| byte & 0x80 != 0).collect();
     let address = linear(regs, instruction, 0, 0);
-    store_bytes(bus, address, &active, &value[..length])?;
+    // The whole operand is checked, whatever the mask.
+    let parts = bus.access(address, length, Access::Write)?;
+    let mut image = [0; 16];
+    bus.load(parts, &mut image[..length]);
+    for (byte, _) in active.iter().enumerate().filter(|(_, is_active)| **is_active) {
+        image[byte] = value[byte];
+    }
+    bus.store(parts, &image[..length]);
     if is_mmx {
         super::state::enter_mmx(regs);
     }

@@ -1,0 +1,91 @@
+//! Which of two exceptions an instruction raises when it could raise both.
+//!
+//! The slow path meets a page fault before the host has seen the instruction. On hardware a pending
+//! x87 exception and a misaligned operand come first.
+//!
+//! # Source
+//! Intel SDM 3A, table 6-2 "Priority among concurrent events"; compared with the host.
+
+use super::engine::Core;
+use crate::{Exception, Exit, Registers};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
+use machine::{Access, Machine};
+
+/// FSW.ES: an unmasked exception is pending.
+pub(super) const ERROR_SUMMARY: u16 = 0x80;
+
+impl Core {
+    /// What the instruction at `rip` raises, given that its operand at `address` raises `exit`.
+    pub(super) fn first_exit(
+        &self,
+        regs: &Registers,
+        hw: &mut Machine,
+        rip: u64,
+        exit: Exit,
+    ) -> Exit {
+        if matches!(exit, Exit::Fault(fault) if fault.access == Access::Fetch) {
+            return exit;
+        }
+        let Ok(instruction) = self.decode_at(rip, hw) else { return exit };
+        if waits_for_x87(&instruction) && regs.fpu.fsw() & ERROR_SUMMARY != 0 {
+            return Exit::Exception(Exception::FloatingPoint);
+        }
+        let unit = aligned_bytes(&instruction);
+        let is_fault = matches!(exit, Exit::Fault(_));
+        if is_fault && !self.trap.address.is_multiple_of(unit) {
+            return Exit::Exception(Exception::GeneralProtection);
+        }
+        exit
+    }
+}
+
+/// Whether a pending x87 exception stops `instruction`.
+pub(super) fn waits_for_x87(instruction: &Instruction) -> bool {
+    use CpuidFeature as F;
+    use Mnemonic as M;
+    let has_mmx = (0..instruction.op_count())
+        .any(|i| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_mm());
+    let is_x87 = instruction.cpuid_features().iter().any(|feature| {
+        matches!(feature, F::FPU | F::FPU287 | F::FPU387 | F::FPU287XL_ONLY | F::FPU387SL_ONLY)
+    });
+    let is_silent = matches!(
+        instruction.mnemonic(),
+        M::Fnstcw | M::Fnstsw | M::Fnstenv | M::Fnsave | M::Fninit | M::Fnclex
+    );
+    has_mmx || is_x87 && !is_silent
+}
+
+/// The alignment that `instruction` demands of its operand, in bytes.
+fn aligned_bytes(instruction: &Instruction) -> u64 {
+    use Mnemonic as M;
+    let bytes = instruction.memory_size().size() as u64;
+    match instruction.mnemonic() {
+        M::Vmovaps
+        | M::Vmovapd
+        | M::Vmovdqa
+        | M::Vmovntps
+        | M::Vmovntpd
+        | M::Vmovntdq
+        | M::Vmovntdqa => bytes,
+        M::Movups
+        | M::Movupd
+        | M::Movdqu
+        | M::Lddqu
+        | M::Pcmpestri
+        | M::Pcmpestri64
+        | M::Pcmpestrm
+        | M::Pcmpestrm64
+        | M::Pcmpistri
+        | M::Pcmpistrm => 1,
+        // The makers of CPUs disagree on these.
+        M::Sha1nexte
+        | M::Sha1msg1
+        | M::Sha1msg2
+        | M::Sha1rnds4
+        | M::Sha256msg1
+        | M::Sha256msg2
+        | M::Sha256rnds2 => 1,
+        _ if instruction.code().encoding() == EncodingKind::Legacy && bytes == 16 => 16,
+        _ => 1,
+    }
+}

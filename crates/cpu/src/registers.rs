@@ -164,6 +164,14 @@ impl Registers {
 
     /// The state of a new program: all zero, interrupts on, floating point as Linux sets it.
     pub const fn new() -> Self {
-        Self { gpr: [0; 16], rip: 0, rflags: 0x202, fs_base: 0, gs_base: 0, selectors: [0, 0x33, 0x2b, 0, 0, 0], fpu: XsaveArea::new() }
+        Self {
+            gpr: [0; 16],
+            rip: 0,
+            rflags: 0x202,
+            fs_base: 0,
+            gs_base: 0,
+            selectors: [0, 0x33, 0x2b, 0, 0, 0],
+            fpu: XsaveArea::new(),
+        }
     }
 }

@@ -181,7 +181,15 @@ fn kills(instruction: &Instruction) -> u32 {
     if is_conditional(instruction) {
         return 0;
     }
-    instruction.rflags_modified() & ARITHMETIC
+    let undefined = if is_computed(instruction) { 0 } else { instruction.rflags_undefined() };
+    instruction.rflags_modified() & !undefined & ARITHMETIC
+}
+
+/// Instructions whose undefined flags come from their operands on every CPU. Others may leave what
+/// was there, so that it counts as alive: what a probe left must never be seen.
+fn is_computed(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(instruction.mnemonic(), M::And | M::Or | M::Xor | M::Test | M::Andn)
 }
 
 /// Shifts and rotates by a count that may be zero do not write flags then.

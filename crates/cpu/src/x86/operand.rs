@@ -81,11 +81,7 @@ pub(super) fn is_stack_operand(instruction: &Instruction) -> bool {
 
 /// What the memory operand of `instruction` asks for.
 pub(super) fn want(instruction: &Instruction, access: Access) -> Want {
-    Want {
-        access,
-        bytes: operand_bytes(instruction),
-        is_stack: is_stack_operand(instruction),
-    }
+    Want { access, bytes: operand_bytes(instruction), is_stack: is_stack_operand(instruction) }
 }
 
 impl Emitter {

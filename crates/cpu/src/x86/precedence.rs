@@ -31,8 +31,7 @@ impl Core {
             return Exit::Exception(Exception::FloatingPoint);
         }
         let unit = aligned_bytes(&instruction);
-        let is_fault = matches!(exit, Exit::Fault(_));
-        if is_fault && !self.trap.address.is_multiple_of(unit) {
+        if !self.trap.address.is_multiple_of(unit) {
             return Exit::Exception(Exception::GeneralProtection);
         }
         exit

@@ -1,9 +1,9 @@
 //! `bt`, `bts`, `btr` and `btc` on a bit string in memory: the register selects a bit anywhere in
 //! 2^64 bits around the operand.
 
+use super::super::operand::is_short_address;
 use super::Result;
 use super::bus::{Bus, linear, read_gpr};
-use super::super::operand::is_short_address;
 use super::flags::{CARRY, with_flag};
 use crate::Registers;
 use iced_x86::{Instruction, Mnemonic, Register};

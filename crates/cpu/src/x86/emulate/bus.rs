@@ -38,15 +38,21 @@ impl Bus<'_> {
         Ok(Parts([(first, low), (second, high)]))
     }
 
+    /// Raises the exception for a non-canonical address.
+    pub(super) fn check(&self, address: u64) -> Result<()> {
+        if VirtAddr::new(address).is_canonical(self.canonical_bits) {
+            return Ok(());
+        }
+        Err(Exit::Exception(match self.is_stack {
+            true => Exception::StackFault,
+            false => Exception::GeneralProtection,
+        }))
+    }
+
     /// One access within a page.
     pub(super) fn one(&mut self, address: u64, access: Access) -> Result<PhysAddr> {
+        self.check(address)?;
         let address = VirtAddr::new(address);
-        if !address.is_canonical(self.canonical_bits) {
-            return Err(Exit::Exception(match self.is_stack {
-                true => Exception::StackFault,
-                false => Exception::GeneralProtection,
-            }));
-        }
         self.hw.access(address, access).map_err(Exit::Fault)
     }
 

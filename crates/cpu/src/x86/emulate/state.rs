@@ -26,6 +26,7 @@ const COMPACTED: u64 = 1 << 63;
 pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
     use Mnemonic as M;
     let address = linear(regs, instruction, 0, 0);
+    bus.check(address)?;
     match instruction.mnemonic() {
         M::Fxsave | M::Fxsave64 => fxsave(bus, regs, address),
         M::Fxrstor | M::Fxrstor64 => fxrstor(bus, regs, address),

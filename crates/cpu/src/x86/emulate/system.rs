@@ -183,11 +183,7 @@ fn is_word_stack(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Pushw_FS | Code::Pushw_GS | Code::Popw_FS | Code::Popw_GS)
 }
 
-fn load_selector(
-    regs: &mut Registers,
-    register: Register,
-    value: u16,
-) -> Result<()> {
+fn load_selector(regs: &mut Registers, register: Register, value: u16) -> Result<()> {
     if register == Register::CS {
         return Err(INVALID);
     }

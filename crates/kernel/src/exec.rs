@@ -1,0 +1,471 @@
+//! Loading a program: from a path to an address space with the program in it.
+//!
+//! First everything that can still be refused: the file, its headers, its interpreter, the size of
+//! its arguments. Then the point of no return: a new address space, and from there on a failure
+//! kills with SIGSEGV.
+//!
+//! `exec/program.rs` finds and checks the files, `exec/map.rs` maps them.
+//!
+//! Does not: honour set-user-ID, keep anything of the old address space, randomise addresses.
+//!
+//! # Source
+//! Linux 6.12 `fs/exec.c`, `fs/binfmt_elf.c`, `fs/binfmt_script.c`; semantics ELF-1 to ELF-12.
+
+mod map;
+mod program;
+
+use std::sync::Arc;
+
+use cpu::Registers;
+use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
+use mm::{
+    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, Pager, PagerError, Rights,
+    Sharing, Vma, VmaFlags,
+};
+
+use crate::errno::{Errno, SysResult};
+use crate::fs::{Credentials, FdTable, FsContext, Vfs};
+use crate::outcome::Outcome;
+use crate::random::Generator;
+use crate::signal::number::SIGSEGV;
+use crate::signal::{SIGNAL_FRAME_BYTES, Signals};
+use crate::stack_init::{self, Auxiliary, Strings};
+use crate::syscall::SyscallTally;
+use crate::syscall::time::Timers;
+use crate::task::{self, Settings, Task};
+use crate::uaccess::{self, TASK_END};
+use crate::{BootError, Kernel, KernelConfig, vdso};
+
+use program::Prepared;
+
+/// `vm.mmap_min_addr`.
+const MIN_ADDRESS: u64 = 0x1_0000;
+/// The least and the largest distance of `mmap_base` from the end of user space (AS-1).
+const GAP_BYTES_MIN: u64 = 128 << 20;
+const GAP_BYTES_MAX: u64 = TASK_END / 6 * 5;
+const STACK_GUARD_BYTES: u64 = 256 * PAGE_BYTES;
+/// How much the stack is larger than its first content.
+const STACK_EXTRA_BYTES: u64 = 128 << 10;
+/// Where programs that may be anywhere go: two thirds of user space.
+pub(crate) const PIE_BASE: u64 = TASK_END / 3 * 2;
+
+/// The pages that the kernel maps into every program.
+pub struct SpecialPages {
+    vvar: Arc<MappedFile>,
+    vclock: Arc<MappedFile>,
+    vdso: Arc<MappedFile>,
+}
+
+/// Pages of [vvar] and [`vvar_vclock`], which are empty: our vDSO reads none of them.
+const VVAR_BYTES: u64 = 4 * PAGE_BYTES;
+const VCLOCK_BYTES: u64 = 2 * PAGE_BYTES;
+
+/// Content that is there from the start and never changes.
+struct FixedPager {
+    bytes: Vec<u8>,
+}
+
+impl Pager for FixedPager {
+    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
+        let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(page.len());
+        let rest = self.bytes.get(start..).ok_or(PagerError::NoPage { index })?;
+        let count = rest.len().min(page.len());
+        page[..count].copy_from_slice(&rest[..count]);
+        Ok(())
+    }
+
+    fn store(&mut self, index: u64, _page: &[u8]) -> Result<(), PagerError> {
+        Err(PagerError::Io { index })
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl SpecialPages {
+    fn new(memory: &mut Memory) -> Self {
+        let mut add = |path: &str, bytes: Vec<u8>| {
+            let object = memory.add_object(Box::new(FixedPager { bytes }));
+            Arc::new(MappedFile {
+                object,
+                path: path.as_bytes().into(),
+                device: (0, 0),
+                inode: 0,
+                kind: FileKind::Special,
+                may: Rights::all(),
+            })
+        };
+        Self {
+            vvar: add("[vvar]", vec![0; VVAR_BYTES as usize]),
+            vclock: add("[vvar_vclock]", vec![0; VCLOCK_BYTES as usize]),
+            vdso: add("[vdso]", vdso::image()),
+        }
+    }
+}
+
+/// Why a program was not loaded.
+enum LoadError {
+    /// Nothing has happened; `execve` returns this.
+    Refused(Errno),
+    /// Past the point of no return: the task is killed.
+    Fatal,
+}
+
+impl From<Errno> for LoadError {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
+/// A loaded program.
+struct Image {
+    mm: Mm,
+    entry: u64,
+    stack_pointer: u64,
+}
+
+/// All that loading works on.
+struct Loader<'a> {
+    memory: &'a mut Memory,
+    hw: &'a mut Machine,
+    random: &'a mut Generator,
+    special: &'a SpecialPages,
+}
+
+/// The rules of a new address space.
+#[derive(Clone, Copy)]
+struct Frame {
+    id: MmId,
+    limits: Limits,
+    uid: u32,
+    gid: u32,
+}
+
+impl Loader<'_> {
+    /// Builds the address space of `prepared`.
+    ///
+    /// The new space is the machine's active one afterwards. On an error it is gone again, and the
+    /// machine has no usable space active: the caller ends the task or activates another.
+    fn load(&mut self, prepared: &Prepared, frame: Frame) -> Result<Image, LoadError> {
+        let layout = layout(frame.limits.stack_bytes);
+        let mut mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw)
+            .map_err(|error| LoadError::Refused(error.into()))?;
+        self.hw.activate(mm.root(), crate::run::FIRST_ASID);
+        match self.fill(&mut mm, prepared, frame) {
+            Some((entry, stack_pointer)) => {
+                mm.forget_faults();
+                Ok(Image { mm, entry, stack_pointer })
+            }
+            None => {
+                mm.exit(self.memory, self.hw);
+                Err(LoadError::Fatal)
+            }
+        }
+    }
+
+    /// Stack, program, interpreter, vDSO, first content of the stack; `None` is fatal.
+    fn fill(&mut self, mm: &mut Mm, prepared: &Prepared, frame: Frame) -> Option<(u64, u64)> {
+        let stack_bytes = first_stack_bytes(&prepared.strings, frame.limits.stack_bytes);
+        let rights = prepared.stack_rights();
+        mm::ops::map_stack(mm, self.memory, self.hw, stack_bytes, rights).ok()?;
+        let main = self.map_main(mm, prepared)?;
+        let interpreter = match &prepared.interpreter {
+            Some(interpreter) => Some(self.map_interpreter(mm, interpreter)?),
+            None => None,
+        };
+        let vdso = self.map_vdso(mm)?;
+        let mut random = [0; 16];
+        self.random.fill(&mut random);
+        let auxiliary = Auxiliary {
+            vdso,
+            signal_stack_bytes: SIGNAL_FRAME_BYTES,
+            hwcap: u64::from(cpu::CPUID_FEATURES_EDX),
+            table: prepared.main.table_address(main),
+            table_count: prepared.main.program.header.count,
+            base: interpreter.map_or(0, |(bias, _)| bias),
+            entry: prepared.main.entry(main),
+            uid: frame.uid,
+            gid: frame.gid,
+            random,
+        };
+        let top = mm.layout.stack_top.as_u64();
+        let block = stack_init::build(top, &prepared.strings, &auxiliary);
+        let start = VirtAddr::new(block.start);
+        uaccess::store(mm, self.memory, self.hw, start, &block.bytes).ok()?;
+        mm.layout.start_stack = start;
+        mm.layout.arg_start = VirtAddr::new(block.arg_start);
+        mm.layout.arg_end = VirtAddr::new(block.arg_end);
+        mm.layout.env_start = mm.layout.arg_end;
+        mm.layout.env_end = VirtAddr::new(block.env_end);
+        let entry = interpreter.map_or(auxiliary.entry, |(_, entry)| entry);
+        (entry < TASK_END).then_some((entry, block.start))
+    }
+}
+
+/// Addresses that depend on nothing but the stack limit (AS-1 to AS-4).
+fn layout(stack_bytes: u64) -> Layout {
+    let gap = stack_bytes.checked_add(STACK_GUARD_BYTES).unwrap_or(stack_bytes);
+    let gap = gap.clamp(GAP_BYTES_MIN, GAP_BYTES_MAX);
+    let page_up = |addr: u64| VirtAddr::new(addr.next_multiple_of(PAGE_BYTES));
+    Layout {
+        mmap_base: page_up(TASK_END - gap),
+        mmap_legacy_base: page_up(TASK_END / 3),
+        task_end: VirtAddr::new(TASK_END),
+        min_address: VirtAddr::new(MIN_ADDRESS),
+        stack_top: VirtAddr::new(TASK_END),
+        ..Layout::default()
+    }
+}
+
+/// Bytes of the stack VMA: the pages of the strings and 128 KiB, within the limit (STK-1).
+fn first_stack_bytes(strings: &Strings, limit: u64) -> u64 {
+    let pages = strings.bytes().next_multiple_of(PAGE_BYTES);
+    let limit = limit.saturating_sub(limit % PAGE_BYTES);
+    (pages + STACK_EXTRA_BYTES).min(limit.max(pages))
+}
+
+/// `rwxp` letters of a VMA, as `/proc/PID/maps` shows them.
+pub fn perms(vma: &Vma) -> [u8; 4] {
+    let letter = |right: Rights, letter: u8| if vma.rights.contains(right) { letter } else { b'-' };
+    [
+        letter(Rights::READ, b'r'),
+        letter(Rights::WRITE, b'w'),
+        letter(Rights::EXECUTE, b'x'),
+        if vma.sharing == Sharing::Shared { b's' } else { b'p' },
+    ]
+}
+
+/// The name of a VMA as `/proc/PID/maps` shows it, empty for plain anonymous memory.
+pub fn vma_name<'a>(mm: &'a Mm, vma: &'a Vma) -> &'a [u8] {
+    if let Backing::File(file) = &vma.backing {
+        return &file.path;
+    }
+    let (range, layout) = (vma.range, &mm.layout);
+    if range.start <= layout.start_stack
+        && layout.start_stack <= range.end
+        && vma.flags.contains(VmaFlags::GROWS_DOWN)
+    {
+        return b"[stack]";
+    }
+    if range.start < layout.brk && range.end > layout.start_brk { b"[heap]" } else { b"" }
+}
+
+/// The last component of a path, at most 15 bytes: the name of a task.
+fn task_name(path: &[u8]) -> Vec<u8> {
+    let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    last[..last.len().min(15)].to_vec()
+}
+
+/// Registers of a program that has not yet run.
+fn first_registers(image_entry: u64, stack_pointer: u64) -> Registers {
+    let mut regs = Registers::new();
+    regs.rip = image_entry;
+    regs.gpr[Registers::RSP] = stack_pointer;
+    regs
+}
+
+impl Kernel {
+    /// Builds the machine and loads the program into it.
+    ///
+    /// A program that is killed while it is loaded is no error: [`Kernel::run`] says so at once.
+    ///
+    /// # Errors
+    /// Every [`BootError`].
+    pub fn new(config: KernelConfig) -> Result<Self, BootError> {
+        let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
+        let mut memory = Memory::new(&mut hw).map_err(BootError::Memory)?;
+        let special = SpecialPages::new(&mut memory);
+        let mut random = Generator::new(config.seed);
+        let (mut vfs, files, mut fs) = open_files(&config)?;
+        let path = program::search(&mut vfs, &fs, &config.program, &config.env)
+            .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
+        let refuse = |errno| BootError::Exec { program: path.clone(), errno };
+        let limits = task::initial_limits(config.stack_bytes);
+        let strings = Strings { args: config.args, env: config.env, path: path.clone() };
+        let prepared =
+            program::prepare(&mut vfs, &mut memory, &mut hw, &fs, strings, config.stack_bytes)
+                .map_err(refuse)?;
+        let Credentials { uid, gid, .. } = fs.credentials;
+        let frame = Frame { id: MmId(1), limits: task::memory_limits(&limits, uid), uid, gid };
+        let mut loader =
+            Loader { memory: &mut memory, hw: &mut hw, random: &mut random, special: &special };
+        let (image, exit) = match loader.load(&prepared, frame) {
+            Ok(image) => (image, None),
+            Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
+            Err(LoadError::Fatal) => {
+                let mm = Mm::new(frame.id, layout(0), frame.limits, &mut memory, &mut hw)
+                    .map_err(BootError::Memory)?;
+                (Image { mm, entry: 0, stack_pointer: 0 }, Some(Outcome::Killed(SIGSEGV)))
+            }
+        };
+        fs.exe = prepared.main.path.clone();
+        log_exec(&mut hw, task::PID, &image);
+        let regs = first_registers(image.entry, image.stack_pointer);
+        let task = Task {
+            pid: task::PID,
+            mm: image.mm,
+            regs,
+            files,
+            fs,
+            signals: Signals::default(),
+            name: task_name(&path),
+            limits,
+            clear_tid: VirtAddr::default(),
+            robust_list: 0,
+            rseq: None,
+            personality: 0,
+            settings: Settings::default(),
+            exit,
+        };
+        Ok(Self {
+            hw,
+            memory,
+            task,
+            vfs,
+            engine: config.engine,
+            random,
+            tally: SyscallTally::default(),
+            timers: Timers::default(),
+            special,
+            report: None,
+        })
+    }
+
+    /// Replaces the program of the task.
+    fn execve(&mut self, strings: Strings) -> Result<(), Errno> {
+        let stack_bytes = self.task.mm.limits.stack_bytes;
+        let path = strings.path.clone();
+        let prepared = program::prepare(
+            &mut self.vfs,
+            &mut self.memory,
+            &mut self.hw,
+            &self.task.fs,
+            strings,
+            stack_bytes,
+        )?;
+        let Credentials { uid, gid, .. } = self.task.fs.credentials;
+        let id = MmId(self.task.mm.id.0.wrapping_add(1));
+        let frame = Frame { id, limits: self.task.memory_limits(), uid, gid };
+        let mut loader = Loader {
+            memory: &mut self.memory,
+            hw: &mut self.hw,
+            random: &mut self.random,
+            special: &self.special,
+        };
+        match loader.load(&prepared, frame) {
+            Ok(image) => {
+                log_exec(&mut self.hw, self.task.pid, &image);
+                let mut old = std::mem::replace(&mut self.task.mm, image.mm);
+                old.exit(&mut self.memory, &mut self.hw);
+                self.task.regs = first_registers(image.entry, image.stack_pointer);
+            }
+            Err(error) => {
+                self.hw.activate(self.task.mm.root(), crate::run::FIRST_ASID);
+                return match error {
+                    LoadError::Refused(errno) => Err(errno),
+                    LoadError::Fatal => {
+                        self.task.exit = Some(Outcome::Killed(SIGSEGV));
+                        Ok(())
+                    }
+                };
+            }
+        }
+        self.task.fs.exe = prepared.main.path;
+        self.task.name = task_name(&path);
+        self.task.signals.reset_for_exec();
+        self.task.clear_tid = VirtAddr::default();
+        self.task.robust_list = 0;
+        self.task.rseq = None;
+        self.close_on_exec();
+        Ok(())
+    }
+
+    /// Reads an array of pointers to strings that ends with a null pointer.
+    fn read_user_strings(&mut self, addr: u64) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut strings = Vec::new();
+        let mut bytes = 0;
+        if addr == 0 {
+            return Ok(strings);
+        }
+        loop {
+            let slot = addr.wrapping_add(strings.len() as u64 * 8);
+            let pointer = self.read_user_u64(VirtAddr::new(slot))?;
+            if pointer == 0 {
+                return Ok(strings);
+            }
+            let text = self.read_user_string(VirtAddr::new(pointer), 128 << 10);
+            let text = text.map_err(|errno| match errno {
+                Errno::ENAMETOOLONG => Errno::E2BIG,
+                other => other,
+            })?;
+            bytes += text.len() + 9;
+            if bytes > 8 << 20 {
+                return Err(Errno::E2BIG);
+            }
+            strings.push(text);
+        }
+    }
+}
+
+pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let path = kernel.read_user_path(args[0])?;
+    let mut strings = Strings {
+        args: kernel.read_user_strings(args[1])?,
+        env: kernel.read_user_strings(args[2])?,
+        path,
+    };
+    if strings.args.is_empty() {
+        strings.args.push(Vec::new());
+    }
+    kernel.execve(strings)?;
+    Ok(0)
+}
+
+fn log_exec(hw: &mut Machine, task: u32, image: &Image) {
+    let event = Event::Exec { task, mm: image.mm.id.0, entry: image.entry };
+    hw.log.push(hw.time(), event);
+}
+
+/// The tree, the standard streams and where the program stands.
+fn open_files(config: &KernelConfig) -> Result<(Vfs, FdTable, FsContext), BootError> {
+    let mut vfs = Vfs::new(config.vfs.clone())
+        .map_err(|error| BootError::Files { path: error.path, errno: error.errno })?;
+    let files = vfs.standard_files();
+    let fs = vfs
+        .context(&config.cwd, config.credentials.clone())
+        .map_err(|errno| BootError::Files { path: config.cwd.clone(), errno })?;
+    Ok((vfs, files, fs))
+}
+
+/// Whether an address of the guest is page aligned.
+fn is_page_aligned(addr: u64) -> bool {
+    VirtAddr::new(addr).is_aligned(PageSize::K4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_that_of_linux_without_randomisation() {
+        let base = |stack| layout(stack).mmap_base.as_u64();
+        assert_eq!(base(8 << 20), 0x7fff_f7ff_f000);
+        assert_eq!(base(1 << 30), 0x7fff_bfef_f000);
+        assert_eq!(base(u64::MAX), 0x1555_5555_6000);
+        assert_eq!(PIE_BASE & !(PAGE_BYTES - 1), 0x5555_5555_4000);
+    }
+
+    #[test]
+    fn the_first_stack_has_33_pages() {
+        let strings = Strings { args: vec![], env: vec![], path: b"/bin/p".to_vec() };
+        assert_eq!(first_stack_bytes(&strings, 8 << 20), 33 * PAGE_BYTES);
+        assert_eq!(first_stack_bytes(&strings, 64 << 10), 16 * PAGE_BYTES);
+    }
+
+    #[test]
+    fn names_of_tasks_are_short() {
+        assert_eq!(task_name(b"/usr/bin/a-very-long-program"), b"a-very-long-pro");
+        assert_eq!(task_name(b"sh"), b"sh");
+    }
+}

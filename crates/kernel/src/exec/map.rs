@@ -1,0 +1,217 @@
+//! Mapping a program, its interpreter and the vDSO into a new address space.
+//!
+//! `None` means that Linux kills the program here.
+
+use std::sync::Arc;
+
+use machine::{PAGE_BYTES, PageSize, VirtAddr};
+use mm::ops::{MapFlags, MapRequest, MapSource};
+use mm::{Mm, Rights, Sharing, ops};
+
+use super::program::{ElfFile, Prepared};
+use super::{Loader, PIE_BASE, VCLOCK_BYTES, VVAR_BYTES, is_page_aligned};
+use crate::elf::{Placement, Segment};
+use crate::uaccess::{self, TASK_END};
+use crate::vdso;
+
+/// Where a whole file goes.
+#[derive(Clone, Copy)]
+enum Spot {
+    /// Its addresses are final.
+    Fixed,
+    /// Address 0 of the file goes to this address, if that is free.
+    At(u64),
+    /// Wherever `mmap` puts it.
+    Free,
+}
+
+impl Loader<'_> {
+    /// Maps the program, sets the bounds and the break, and returns the bias.
+    pub(super) fn map_main(&mut self, mm: &mut Mm, prepared: &Prepared) -> Option<u64> {
+        let main = &prepared.main;
+        let is_dynamic = prepared.interpreter.is_some();
+        let spot = match main.program.header.placement {
+            Placement::Fixed => Spot::Fixed,
+            Placement::Anywhere if is_dynamic => {
+                Spot::At(PIE_BASE & !(main.program.align_max() - 1))
+            }
+            Placement::Anywhere => Spot::Free,
+        };
+        let bias = self.map_file(mm, main, spot)?;
+        let bounds = main.program.bounds();
+        let at = |addr: u64| VirtAddr::new(addr.wrapping_add(bias));
+        mm.layout.start_code = at(bounds.start_code);
+        mm.layout.end_code = at(bounds.end_code);
+        mm.layout.start_data = at(bounds.start_data);
+        mm.layout.end_data = at(bounds.end_data);
+        // A program in the mmap area would have no room for its break behind it (BRK-7).
+        let brk = if matches!(spot, Spot::Free) { VirtAddr::new(PIE_BASE) } else { at(bounds.brk) };
+        mm.layout.start_brk = brk.align_up(PageSize::K4)?;
+        mm.layout.brk = mm.layout.start_brk;
+        Some(bias)
+    }
+
+    /// Maps the dynamic linker and returns its bias and its first instruction.
+    pub(super) fn map_interpreter(&mut self, mm: &mut Mm, file: &ElfFile) -> Option<(u64, u64)> {
+        let spot = match file.program.header.placement {
+            Placement::Fixed => Spot::Fixed,
+            Placement::Anywhere => Spot::Free,
+        };
+        let bias = self.map_file(mm, file, spot)?;
+        Some((bias, file.entry(bias)))
+    }
+
+    /// Maps all segments of a file and returns the bias.
+    fn map_file(&mut self, mm: &mut Mm, file: &ElfFile, spot: Spot) -> Option<u64> {
+        let segments = &file.program.segments;
+        let (first, rest) = segments.split_first()?;
+        let start = first.vaddr & !(PAGE_BYTES - 1);
+        let bias = match spot {
+            Spot::Fixed => {
+                self.map_segment(mm, file, first, (start, MapFlags::FIXED_NO_REPLACE))?;
+                0
+            }
+            Spot::At(addr) => {
+                let bias = addr.wrapping_sub(first.vaddr) & !(PAGE_BYTES - 1);
+                self.reserve(mm, file, Some(bias.wrapping_add(start)))?;
+                bias
+            }
+            Spot::Free => {
+                let base = self.reserve(mm, file, None)?;
+                base.wrapping_sub(start)
+            }
+        };
+        // Without a fixed place the first segment lies in what was reserved, like the others.
+        let remaining = if matches!(spot, Spot::Fixed) { rest } else { segments.as_slice() };
+        if matches!(spot, Spot::Fixed) && !first.is_sane() {
+            return None;
+        }
+        for segment in remaining {
+            let start = segment.vaddr.wrapping_add(bias) & !(PAGE_BYTES - 1);
+            self.map_segment(mm, file, segment, (start, MapFlags::FIXED))?;
+            if !segment.is_sane() {
+                return None;
+            }
+        }
+        Some(bias)
+    }
+
+    /// Finds room for all segments of a file together and returns its first address. Nothing stays
+    /// mapped there.
+    fn reserve(&mut self, mm: &mut Mm, file: &ElfFile, wanted: Option<u64>) -> Option<u64> {
+        let bytes = file.program.span_bytes();
+        let align = file.program.align_max();
+        if bytes == 0 || bytes > TASK_END || align > TASK_END {
+            return None;
+        }
+        let is_wide = wanted.is_none() && align > PAGE_BYTES;
+        let total = if is_wide { bytes.checked_add(align)? } else { bytes };
+        let flags = match wanted {
+            Some(_) => MapFlags::FIXED_NO_REPLACE,
+            None => MapFlags::empty(),
+        };
+        let first = file.program.segments.first()?;
+        let request = MapRequest {
+            addr: wanted.unwrap_or(0),
+            bytes: total,
+            rights: first.rights,
+            sharing: Sharing::Private,
+            flags: flags | MapFlags::NO_RESERVE,
+            source: MapSource::File { file: Arc::clone(&file.file), offset: 0 },
+        };
+        let base = ops::mmap(mm, self.memory, self.hw, request).ok()?;
+        ops::munmap(mm, self.memory, self.hw, base, total).ok()?;
+        let base = base.as_u64();
+        Some(if is_wide { base.checked_next_multiple_of(align)? } else { base })
+    }
+
+    /// Maps one segment at the page `start`: its file part, the zeros behind it in the last page,
+    /// and the whole pages of zeros (ELF-4, ELF-6).
+    fn map_segment(
+        &mut self,
+        mm: &mut Mm,
+        file: &ElfFile,
+        segment: &Segment,
+        (start, flags): (u64, MapFlags),
+    ) -> Option<()> {
+        let skip = segment.page_skip();
+        let file_end = start.checked_add(skip)?.checked_add(segment.file_bytes)?;
+        let end = start.checked_add(skip)?.checked_add(segment.memory_bytes)?;
+        let mut zero_start = start;
+        if segment.file_bytes != 0 {
+            let offset = segment.offset.wrapping_sub(skip);
+            if !is_page_aligned(offset) {
+                return None;
+            }
+            let request = MapRequest {
+                addr: start,
+                bytes: file_end.checked_sub(start)?,
+                rights: segment.rights,
+                sharing: Sharing::Private,
+                flags,
+                source: MapSource::File { file: Arc::clone(&file.file), offset },
+            };
+            ops::mmap(mm, self.memory, self.hw, request).ok()?;
+            zero_start = file_end.checked_next_multiple_of(PAGE_BYTES)?;
+            if end > file_end {
+                self.zero(mm, file_end, zero_start, segment.rights)?;
+            }
+        }
+        let zero_end = end.checked_next_multiple_of(PAGE_BYTES)?;
+        if segment.memory_bytes > segment.file_bytes && zero_start < zero_end {
+            let request = MapRequest {
+                addr: zero_start,
+                bytes: zero_end - zero_start,
+                rights: Rights::READ | Rights::WRITE | segment.rights & Rights::EXECUTE,
+                sharing: Sharing::Private,
+                flags: MapFlags::FIXED,
+                source: MapSource::Anonymous,
+            };
+            ops::mmap(mm, self.memory, self.hw, request).ok()?;
+        }
+        Some(())
+    }
+
+    /// Zeroes the end of the last page of a segment; that this fails matters only if the segment is
+    /// writable.
+    fn zero(&mut self, mm: &mut Mm, start: u64, end: u64, rights: Rights) -> Option<()> {
+        let zeros = [0; PAGE_BYTES as usize];
+        let count = usize::try_from(end.checked_sub(start)?).ok()?;
+        let addr = VirtAddr::new(start);
+        let stored = uaccess::store(mm, self.memory, self.hw, addr, zeros.get(..count)?);
+        (stored.is_ok() || !rights.contains(Rights::WRITE)).then_some(())
+    }
+
+    /// Maps [vvar], [`vvar_vclock`] and [vdso] side by side and returns the address of the last.
+    pub(super) fn map_vdso(&mut self, mm: &mut Mm) -> Option<u64> {
+        let vdso_bytes = vdso::IMAGE_BYTES as u64;
+        let (read, execute) = (Rights::READ, Rights::READ | Rights::EXECUTE);
+        let parts = [
+            (Arc::clone(&self.special.vvar), VVAR_BYTES, read),
+            (Arc::clone(&self.special.vclock), VCLOCK_BYTES, read),
+            (Arc::clone(&self.special.vdso), vdso_bytes, execute),
+        ];
+        let total = VVAR_BYTES + VCLOCK_BYTES + vdso_bytes;
+        let mut addr = 0;
+        let mut last = 0;
+        for (index, (file, bytes, rights)) in parts.into_iter().enumerate() {
+            // The first mapping takes the room of all, the others replace their part of it.
+            let is_first = index == 0;
+            let request = MapRequest {
+                addr,
+                bytes: if is_first { total } else { bytes },
+                rights,
+                sharing: Sharing::Private,
+                flags: if is_first {
+                    MapFlags::SPECIAL
+                } else {
+                    MapFlags::SPECIAL | MapFlags::FIXED
+                },
+                source: MapSource::File { file, offset: 0 },
+            };
+            last = ops::mmap(mm, self.memory, self.hw, request).ok()?.as_u64();
+            addr = last + bytes;
+        }
+        Some(last)
+    }
+}

@@ -1,0 +1,496 @@
+//! The bytes of a regular file: the host's file below, changed chunks above.
+//!
+//! One content has two holders: the inode, for `read` and `write`, and the pager that the page
+//! cache calls for mapped pages. Hence the lock; the run has one thread, so nobody ever waits.
+//!
+//! Does not: know about cached pages. Whoever writes tells the page cache (see `fs/regular.rs`).
+//!
+//! Invariants
+//! 1. A chunk, where there is one, has the only truth for its range; bytes behind its end are zero.
+//! 2. No chunk has a byte at or behind `size_bytes`.
+//! 3. The host's file is written only if it is [`Lower::Through`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use machine::PAGE_BYTES;
+use mm::{Pager, PagerError};
+
+use super::host;
+use super::stat::Stat;
+use crate::errno::Errno;
+
+/// Bytes of a chunk: what is copied when one byte changes.
+const CHUNK_BYTES: u64 = 64 << 10;
+
+/// Longest file: that of ext4 with blocks of 4 KiB.
+pub(crate) const FILE_BYTES_MAX: u64 = 0xffff_ffff_000;
+
+/// How many bytes all changed chunks of a run may take.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used_bytes: AtomicU64,
+    bytes_max: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self { used_bytes: AtomicU64::new(0), bytes_max })
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), Errno> {
+        let used = self.used_bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        if used > self.bytes_max {
+            return Err(Errno::ENOSPC);
+        }
+        self.used_bytes.store(used, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        self.used_bytes.store(used.saturating_sub(bytes), Ordering::Relaxed);
+    }
+
+    /// Bytes taken and bytes allowed.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        (self.used_bytes.load(Ordering::Relaxed), self.bytes_max)
+    }
+}
+
+/// What lies below the changed chunks.
+#[derive(Debug)]
+pub(crate) enum Lower {
+    /// Nothing: a file of the guest's own.
+    Zeros,
+    /// A file of the host that is only read.
+    Host(File),
+    /// A file of the host that is changed in place, and whether it was opened for that.
+    Through(File, bool),
+}
+
+/// Who asks whether a page exists: see [`mm::Pager::has`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holes {
+    /// A disk file: reading a hole makes a page of zeros.
+    Readable,
+    /// A tmpfs file: a hole has no page.
+    Absent,
+}
+
+/// The bytes of one regular file.
+#[derive(Debug)]
+pub(crate) struct Content {
+    lower: Lower,
+    lower_bytes: u64,
+    chunks: BTreeMap<u64, Vec<u8>>,
+    size_bytes: u64,
+    is_changed: bool,
+    holes: Holes,
+    budget: Arc<Budget>,
+}
+
+/// A content with its holders.
+pub(crate) type SharedContent = Arc<Mutex<Content>>;
+
+/// The content, whoever else holds it.
+pub(crate) fn lock(content: &SharedContent) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Content {
+    pub(crate) fn empty(budget: &Arc<Budget>, holes: Holes) -> Self {
+        let mut content = Self::over(Lower::Zeros, 0, budget);
+        content.is_changed = true;
+        content.holes = holes;
+        content
+    }
+
+    pub(crate) fn over(lower: Lower, size_bytes: u64, budget: &Arc<Budget>) -> Self {
+        Self {
+            lower,
+            lower_bytes: size_bytes,
+            chunks: BTreeMap::new(),
+            size_bytes,
+            is_changed: false,
+            holes: Holes::Readable,
+            budget: Arc::clone(budget),
+        }
+    }
+
+    /// Whether any byte or the length differs from the host's file.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Length; that of the host's file is asked for while nothing has changed.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Space that the changed chunks take, in units of 512 bytes.
+    pub(crate) fn blocks(&self) -> u64 {
+        let held: u64 = self.chunks.values().map(|chunk| length(chunk).div_ceil(4096) * 8).sum();
+        match self.lower {
+            Lower::Zeros => held,
+            _ => held.max(self.size_bytes.div_ceil(4096) * 8),
+        }
+    }
+
+    /// Attributes of the host's file, also when its name is gone.
+    pub(crate) fn stat_lower(&self) -> Option<Result<Stat, Errno>> {
+        match &self.lower {
+            Lower::Zeros => None,
+            Lower::Host(file) | Lower::Through(file, _) => Some(host::stat_fd(file.as_fd())),
+        }
+    }
+
+    /// Whether changes may go to the host.
+    pub(crate) fn is_host_writable(&self) -> bool {
+        matches!(self.lower, Lower::Through(_, true))
+    }
+
+    /// Lets changes go to the host through `file`.
+    pub(crate) fn make_host_writable(&mut self, file: File) {
+        self.lower = Lower::Through(file, true);
+    }
+
+    /// Takes over a length that the host's file has got meanwhile.
+    pub(crate) fn refresh(&mut self) {
+        let (Lower::Host(file) | Lower::Through(file, _)) = &self.lower else { return };
+        if self.is_changed {
+            return;
+        }
+        if let Ok(stat) = host::stat_fd(file.as_fd()) {
+            self.lower_bytes = stat.size_bytes;
+            self.size_bytes = stat.size_bytes;
+        }
+    }
+
+    /// Reads from `offset` as much as there is, up to the length of `bytes`.
+    pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let direct = matches!(self.lower, Lower::Through(..)) || !self.is_changed;
+        if let (true, Lower::Host(file) | Lower::Through(file, _)) = (direct, &self.lower) {
+            return read_full(file, offset, bytes);
+        }
+        let wanted = bytes.len().min(to_usize(self.size_bytes.saturating_sub(offset)));
+        let mut done = 0;
+        while done < wanted {
+            done += self.read_piece(offset + done as u64, &mut bytes[done..wanted])?;
+        }
+        Ok(done)
+    }
+
+    /// Reads up to the next border between changed and unchanged bytes; never zero bytes.
+    fn read_piece(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let index = offset / CHUNK_BYTES;
+        if let Some(chunk) = self.chunks.get(&index) {
+            let skip = offset % CHUNK_BYTES;
+            let count = bytes.len().min(to_usize(CHUNK_BYTES - skip));
+            let held = chunk.get(to_usize(skip)..).unwrap_or(&[]);
+            let copied = held.len().min(count);
+            bytes[..copied].copy_from_slice(&held[..copied]);
+            bytes[copied..count].fill(0);
+            return Ok(count);
+        }
+        let end = match self.chunks.range(index..).next() {
+            Some((&next, _)) => next * CHUNK_BYTES,
+            None => u64::MAX,
+        };
+        let count = bytes.len().min(to_usize(end - offset));
+        self.read_lower(offset, &mut bytes[..count])?;
+        Ok(count)
+    }
+
+    fn read_lower(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        let inside = bytes.len().min(to_usize(self.lower_bytes.saturating_sub(offset)));
+        let read = match &self.lower {
+            Lower::Zeros => 0,
+            Lower::Host(file) | Lower::Through(file, _) => {
+                read_full(file, offset, &mut bytes[..inside])?
+            }
+        };
+        bytes[read..].fill(0);
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// - `EFBIG`: behind the longest file.
+    /// - `ENOSPC`: no room for all of it; some chunks may have been copied, no byte has changed.
+    pub(crate) fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        if end > FILE_BYTES_MAX {
+            return Err(Errno::EFBIG);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Lower::Through(file, _) = &self.lower {
+            file.write_all_at(bytes, offset)?;
+            self.size_bytes = self.size_bytes.max(end);
+            return Ok(());
+        }
+        for index in offset / CHUNK_BYTES..=(end - 1) / CHUNK_BYTES {
+            let held_bytes = (end - index * CHUNK_BYTES).min(CHUNK_BYTES);
+            self.own_chunk(index, held_bytes)?;
+        }
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            let skip = to_usize(at % CHUNK_BYTES);
+            let count = (bytes.len() - done).min(to_usize(CHUNK_BYTES) - skip);
+            if let Some(chunk) = self.chunks.get_mut(&(at / CHUNK_BYTES)) {
+                chunk[skip..skip + count].copy_from_slice(&bytes[done..done + count]);
+            }
+            done += count;
+        }
+        self.is_changed = true;
+        self.size_bytes = self.size_bytes.max(end);
+        Ok(())
+    }
+
+    /// Makes chunk `index` the guest's own with at least `held_bytes` bytes.
+    fn own_chunk(&mut self, index: u64, held_bytes: u64) -> Result<(), Errno> {
+        if let Some(chunk) = self.chunks.get_mut(&index) {
+            let more = held_bytes.saturating_sub(length(chunk));
+            self.budget.take(more)?;
+            if more > 0 {
+                chunk.resize(to_usize(held_bytes), 0);
+            }
+            return Ok(());
+        }
+        let start = index * CHUNK_BYTES;
+        let lower = self.lower_bytes.saturating_sub(start).min(CHUNK_BYTES);
+        let held_bytes = held_bytes.max(lower);
+        self.budget.take(held_bytes)?;
+        let mut chunk = vec![0; to_usize(held_bytes)];
+        if lower > 0
+            && let Err(error) = self.read_lower(start, &mut chunk)
+        {
+            self.budget.give_back(held_bytes);
+            return Err(error);
+        }
+        self.chunks.insert(index, chunk);
+        Ok(())
+    }
+
+    /// Makes the file `size_bytes` long; new bytes are zero.
+    pub(crate) fn set_size(&mut self, size_bytes: u64) -> Result<(), Errno> {
+        if size_bytes > FILE_BYTES_MAX {
+            return Err(Errno::EFBIG);
+        }
+        if let Lower::Through(file, _) = &self.lower {
+            file.set_len(size_bytes)?;
+            self.size_bytes = size_bytes;
+            return Ok(());
+        }
+        let border = size_bytes / CHUNK_BYTES;
+        let mut behind = self.chunks.split_off(&border);
+        if let Some(mut chunk) = behind.remove(&border) {
+            let kept = to_usize(size_bytes % CHUNK_BYTES).min(chunk.len());
+            self.budget.give_back((chunk.len() - kept) as u64);
+            chunk.truncate(kept);
+            self.chunks.insert(border, chunk);
+        }
+        self.budget.give_back(behind.values().map(|chunk| length(chunk)).sum());
+        self.lower_bytes = self.lower_bytes.min(size_bytes);
+        self.is_changed |= size_bytes != self.size_bytes;
+        self.size_bytes = size_bytes;
+        Ok(())
+    }
+
+    /// Makes `bytes` bytes from `offset` zero, inside the file.
+    pub(crate) fn zero(&mut self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let end = offset.saturating_add(bytes).min(self.size_bytes);
+        let zeros = vec![0; to_usize(CHUNK_BYTES)];
+        let mut at = offset;
+        while at < end {
+            let count = (CHUNK_BYTES - at % CHUNK_BYTES).min(end - at);
+            let has_bytes = self.chunks.contains_key(&(at / CHUNK_BYTES)) || at < self.lower_bytes;
+            if has_bytes {
+                self.write_at(at, &zeros[..to_usize(count)])?;
+            } else if let Some((&next, _)) = self.chunks.range(at / CHUNK_BYTES..).next() {
+                at = (next * CHUNK_BYTES).max(at + count);
+                continue;
+            } else {
+                break;
+            }
+            at += count;
+        }
+        Ok(())
+    }
+
+    /// The next byte at or behind `offset` that is data, or that is a hole.
+    ///
+    /// # Errors
+    /// `ENXIO`: there is none before the end.
+    pub(crate) fn seek(&self, offset: u64, to: Seek) -> Result<u64, Errno> {
+        if offset >= self.size_bytes {
+            return Err(Errno::ENXIO);
+        }
+        let is_data =
+            |at: u64| at < self.lower_bytes || self.chunks.contains_key(&(at / CHUNK_BYTES));
+        let mut at = offset;
+        while is_data(at) != (to == Seek::Data) {
+            let index = at / CHUNK_BYTES;
+            at = match to {
+                Seek::Hole => (index + 1) * CHUNK_BYTES,
+                Seek::Data => match self.chunks.range(index + 1..).next() {
+                    Some((&next, _)) => next * CHUNK_BYTES,
+                    None => return Err(Errno::ENXIO),
+                },
+            };
+            if at >= self.size_bytes {
+                return if to == Seek::Hole { Ok(self.size_bytes) } else { Err(Errno::ENXIO) };
+            }
+        }
+        Ok(at)
+    }
+
+    /// Asks the host to keep what was written through.
+    pub(crate) fn sync(&self) -> Result<(), Errno> {
+        match &self.lower {
+            Lower::Through(file, _) => Ok(file.sync_all()?),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What to look for in a sparse file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seek {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.budget.give_back(self.chunks.values().map(|chunk| length(chunk)).sum());
+    }
+}
+
+fn length(chunk: &[u8]) -> u64 {
+    chunk.len() as u64
+}
+
+/// A count that is known to be small, or as large as memory can be.
+pub(crate) fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn read_full(file: &File, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if done == 0 => return Err(error.into()),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// The page cache's way to a content.
+#[derive(Debug)]
+pub(crate) struct ContentPager {
+    content: SharedContent,
+}
+
+impl ContentPager {
+    pub(crate) fn new(content: &SharedContent) -> Self {
+        Self { content: Arc::clone(content) }
+    }
+}
+
+impl Pager for ContentPager {
+    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
+        let offset = index.checked_mul(PAGE_BYTES).ok_or(PagerError::NoPage { index })?;
+        let read = lock(&self.content)
+            .read_at(offset, page)
+            .map_err(|_| PagerError::Io { index })?;
+        page[read..].fill(0);
+        Ok(())
+    }
+
+    fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
+        let mut content = lock(&self.content);
+        let offset = index.checked_mul(PAGE_BYTES).ok_or(PagerError::NoPage { index })?;
+        let inside = to_usize(content.size_bytes().saturating_sub(offset)).min(page.len());
+        match content.write_at(offset, &page[..inside]) {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOSPC) => Err(PagerError::NoSpace { index }),
+            Err(_) => Err(PagerError::Io { index }),
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        lock(&self.content).size_bytes()
+    }
+
+    fn has(&self, index: u64) -> bool {
+        let content = lock(&self.content);
+        let offset = index.saturating_mul(PAGE_BYTES);
+        content.holes == Holes::Readable || content.chunks.contains_key(&(offset / CHUNK_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Budget, CHUNK_BYTES, Content, Holes, Lower, Seek};
+    use crate::errno::Errno;
+
+    fn over_host(bytes: &[u8]) -> Content {
+        let path = std::env::temp_dir().join(format!("faultline-content-{}", std::process::id()));
+        std::fs::write(&path, bytes).expect("the temporary directory can be written");
+        let file = std::fs::File::open(&path).expect("it was just written");
+        std::fs::remove_file(&path).expect("it was just written");
+        Content::over(Lower::Host(file), bytes.len() as u64, &Budget::new(1 << 20))
+    }
+
+    #[test]
+    fn writes_cover_the_host_file_and_the_rest_shows_through() {
+        let mut content = over_host(b"hello, world");
+        content.write_at(7, b"WORLD and more").expect("room");
+        let mut bytes = [0; 32];
+        let count = content.read_at(0, &mut bytes).expect("readable");
+        assert_eq!(&bytes[..count], b"hello, WORLD and more");
+        assert!(content.is_changed());
+    }
+
+    #[test]
+    fn bytes_cut_off_come_back_as_zeros() {
+        let mut content = over_host(&[7; 100]);
+        content.set_size(10).expect("shorter");
+        content.set_size(20).expect("longer");
+        let mut bytes = [1; 20];
+        assert_eq!(content.read_at(0, &mut bytes), Ok(20));
+        assert_eq!(bytes[..10], [7; 10]);
+        assert_eq!(bytes[10..], [0; 10]);
+    }
+
+    #[test]
+    fn a_far_write_is_sparse_and_the_budget_holds() {
+        let mut content = Content::empty(&Budget::new(CHUNK_BYTES), Holes::Readable);
+        content.write_at(1 << 40, b"x").expect("one chunk");
+        assert_eq!(content.seek(0, Seek::Data), Ok(1 << 40));
+        assert_eq!(content.seek(0, Seek::Hole), Ok(0));
+        assert_eq!(content.write_at(0, &[1; 100_000]), Err(Errno::ENOSPC));
+        assert_eq!(content.write_at(1 << 62, b"x"), Err(Errno::EFBIG));
+        content.set_size(0).expect("empty");
+        content.write_at(0, &[1; 1000]).expect("room again");
+        assert_eq!(content.zero(10, 20), Ok(()));
+        let mut bytes = [9; 12];
+        assert_eq!(content.read_at(8, &mut bytes), Ok(12));
+        assert_eq!(bytes, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The devices of `/dev`, and the standard streams that the run inherited.
+//!
+//! Only these exist: a device node of the host can be looked at, not opened.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{self, PollFd, PollFlags};
+use rustix::io;
+
+use super::stat::{FileType, Stat, Timestamp};
+use super::{Vfs, host};
+use crate::errno::Errno;
+
+/// A device that can be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Device {
+    /// Swallows everything.
+    Null,
+    /// Gives zeros.
+    Zero,
+    /// Gives zeros, takes nothing.
+    Full,
+    /// Gives seeded random bytes.
+    Random,
+    /// `/dev/urandom`: the same, under its own number.
+    Urandom,
+    /// The terminal of the run, if a standard stream is one.
+    Tty,
+    /// A standard stream.
+    Stream(Stream),
+}
+
+/// A standard stream of the run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Stream {
+    In,
+    Out,
+    Err,
+}
+
+impl Stream {
+    pub(crate) const ALL: [Self; 3] = [Self::In, Self::Out, Self::Err];
+
+    /// The host's descriptor.
+    pub(crate) fn fd(self) -> BorrowedFd<'static> {
+        match self {
+            Self::In => rustix::stdio::stdin(),
+            Self::Out => rustix::stdio::stdout(),
+            Self::Err => rustix::stdio::stderr(),
+        }
+    }
+
+    /// What the host says about it.
+    pub(crate) fn stat(self) -> Result<Stat, Errno> {
+        host::stat_fd(self.fd())
+    }
+
+    /// Whether it is a terminal.
+    pub(crate) fn is_terminal(self) -> bool {
+        rustix::termios::isatty(self.fd())
+    }
+
+    /// Moves the place of the host's open file.
+    pub(crate) fn seek(self, offset: i64, whence: u32) -> Result<u64, Errno> {
+        use rustix::fs::{SeekFrom, seek};
+        let to = match whence {
+            0 => SeekFrom::Start(u64::try_from(offset).map_err(|_| Errno::EINVAL)?),
+            1 => SeekFrom::Current(offset),
+            2 => SeekFrom::End(offset),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(seek(self.fd(), to)?)
+    }
+
+    /// Its name as `/proc/self/fd` shows it.
+    pub(crate) fn path(self) -> Vec<u8> {
+        if let (true, Ok(name)) = (self.is_terminal(), rustix::termios::ttyname(self.fd(), vec![]))
+        {
+            return name.into_bytes();
+        }
+        match self.stat() {
+            Ok(stat) if stat.file_type() == FileType::Fifo => {
+                format!("pipe:[{}]", stat.inode).into_bytes()
+            }
+            Ok(stat) if stat.file_type() == FileType::Socket => {
+                format!("socket:[{}]", stat.inode).into_bytes()
+            }
+            Ok(stat) if stat.special == (1, 3) => b"/dev/null".to_vec(),
+            // Differs from Linux: where the host keeps a redirected stream is not shown.
+            _ => match self {
+                Self::In => b"/dev/stdin (redirected)".to_vec(),
+                Self::Out => b"/dev/stdout (redirected)".to_vec(),
+                Self::Err => b"/dev/stderr (redirected)".to_vec(),
+            },
+        }
+    }
+}
+
+impl Device {
+    /// Major and minor number.
+    ///
+    /// # Source
+    /// Linux `Documentation/admin-guide/devices.txt`.
+    pub(crate) const fn number(self) -> (u32, u32) {
+        match self {
+            Self::Null => (1, 3),
+            Self::Zero => (1, 5),
+            Self::Full => (1, 7),
+            Self::Random => (1, 8),
+            Self::Urandom => (1, 9),
+            Self::Tty => (5, 0),
+            Self::Stream(_) => (0, 0),
+        }
+    }
+
+    /// The attributes of its node.
+    pub(crate) fn stat(self, now: Timestamp) -> Stat {
+        let mut stat = Stat::new(FileType::CharDevice, 0o666, now);
+        stat.special = self.number();
+        stat
+    }
+
+    /// The standard stream that answers for the device.
+    pub(crate) fn stream(self) -> Option<Stream> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Tty => Stream::ALL.into_iter().find(|stream| stream.is_terminal()),
+            _ => None,
+        }
+    }
+}
+
+impl Vfs {
+    /// Reads from a device; zero bytes are the end of a stream.
+    ///
+    /// # Errors
+    /// Those of the host's stream.
+    pub(crate) fn read_device(
+        &mut self,
+        device: Device,
+        offset: Option<u64>,
+        bytes: &mut [u8],
+    ) -> Result<usize, Errno> {
+        match device {
+            Device::Null => Ok(0),
+            Device::Zero | Device::Full => {
+                bytes.fill(0);
+                Ok(bytes.len())
+            }
+            Device::Random | Device::Urandom => {
+                self.random.fill(bytes);
+                Ok(bytes.len())
+            }
+            Device::Tty | Device::Stream(_) => {
+                let fd = device.stream().ok_or(Errno::EIO)?.fd();
+                let read = || match offset {
+                    Some(offset) => io::pread(fd, &mut *bytes, offset),
+                    None => io::read(fd, &mut *bytes),
+                };
+                when_ready(fd, PollFlags::IN, read)
+            }
+        }
+    }
+}
+
+/// Writes to a device as much as it takes at once.
+///
+/// # Errors
+/// `ENOSPC` from `/dev/full`; those of the host's stream, `EPIPE` among them.
+pub(crate) fn write_device(
+    device: Device,
+    offset: Option<u64>,
+    bytes: &[u8],
+) -> Result<usize, Errno> {
+    match device {
+        Device::Full if bytes.is_empty() => Ok(0),
+        Device::Full => Err(Errno::ENOSPC),
+        Device::Null | Device::Zero | Device::Random | Device::Urandom => Ok(bytes.len()),
+        Device::Tty | Device::Stream(_) => {
+            let fd = device.stream().ok_or(Errno::EIO)?.fd();
+            when_ready(fd, PollFlags::OUT, || match offset {
+                Some(offset) => io::pwrite(fd, bytes, offset),
+                None => io::write(fd, bytes),
+            })
+        }
+    }
+}
+
+/// Calls the host again after an interruption, and when a stream that somebody else has made
+/// non-blocking is ready.
+fn when_ready(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Result<usize, Errno> {
+    loop {
+        match io::retry_on_intr(&mut call) {
+            Err(io::Errno::AGAIN) => {
+                let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+                io::retry_on_intr(|| event::poll(&mut fds, None))?;
+            }
+            result => return Ok(result?),
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Open file descriptions: making, sharing and releasing them.
+//!
+//! # Source
+//! man 2 `open`; Linux 6.12 `fs/open.c`, `fs/namei.c:do_open`.
+
+use std::sync::{Arc, Mutex};
+
+use mm::MappedFile;
+
+use super::attributes::Grant;
+use super::content::{Content, Lower};
+use super::device::{Device, Stream};
+use super::listing::Entry;
+use super::namespace::Made;
+use super::node::{Layer, Node, NodeKind, ProcFile, Target};
+use super::stat::{FileType, Stat};
+use super::walk::{Follow, Last, View, Walk, WalkRules};
+use super::{FileId, NodeId, Vfs, host};
+use crate::errno::Errno;
+
+/// The flags of `open`, x86-64.
+#[allow(missing_docs, reason = "the names are those of man 2 open")]
+pub(crate) mod flag {
+    pub(crate) const ACCESS_MODE: u32 = 3;
+    pub(crate) const WRONLY: u32 = 1;
+    pub(crate) const RDWR: u32 = 2;
+    pub(crate) const CREAT: u32 = 0o100;
+    pub(crate) const EXCL: u32 = 0o200;
+    pub(crate) const TRUNC: u32 = 0o1000;
+    pub(crate) const APPEND: u32 = 0o2000;
+    pub(crate) const NONBLOCK: u32 = 0o4000;
+    pub(crate) const ASYNC: u32 = 0o20_000;
+    pub(crate) const DIRECT: u32 = 0o40_000;
+    pub(crate) const LARGEFILE: u32 = 0o100_000;
+    pub(crate) const DIRECTORY: u32 = 0o200_000;
+    pub(crate) const NOFOLLOW: u32 = 0o400_000;
+    pub(crate) const NOATIME: u32 = 0o1_000_000;
+    pub(crate) const CLOEXEC: u32 = 0o2_000_000;
+    pub(crate) const PATH: u32 = 0o10_000_000;
+    /// `O_TMPFILE` without `O_DIRECTORY`.
+    pub(crate) const TMPFILE: u32 = 0o20_000_000;
+    /// Flags that take effect at the open only.
+    pub(crate) const AT_OPEN: u32 = CREAT | EXCL | TRUNC | CLOEXEC | 0o400;
+    /// Flags that `F_SETFL` changes.
+    pub(crate) const SETTABLE: u32 = APPEND | NONBLOCK | ASYNC | DIRECT | NOATIME;
+}
+
+/// A readiness that an epoll waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Interest {
+    pub(crate) fd: u32,
+    pub(crate) file: FileId,
+    pub(crate) events: u32,
+    pub(crate) data: u64,
+    /// Whether an edge or one-shot interest has been told already.
+    pub(crate) is_told: bool,
+}
+
+/// A socket: the guest has no network, so it never gets further than this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Socket {
+    /// Address family.
+    pub(crate) family: u32,
+    /// Stream, datagram or packet.
+    pub(crate) kind: u32,
+}
+
+/// What an open file is.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Regular(NodeId),
+    Directory {
+        node: NodeId,
+        /// The entries as of the last rewind.
+        entries: Option<Vec<Entry>>,
+    },
+    Device {
+        node: NodeId,
+        device: Device,
+    },
+    Proc {
+        node: NodeId,
+        file: ProcFile,
+        /// The text as of the last read from the start.
+        text: Option<Vec<u8>>,
+    },
+    Pipe(NodeId),
+    Event {
+        count: u64,
+        is_semaphore: bool,
+    },
+    Epoll(Vec<Interest>),
+    Socket(Socket),
+    /// Opened with `O_PATH`.
+    Path(NodeId),
+}
+
+/// An open file description.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) opened: Opened,
+    /// Access mode and status flags, as `F_GETFL` tells.
+    pub(crate) status: u32,
+    pub(crate) offset: u64,
+    ref_count: u32,
+    pub(crate) mapped: Option<Arc<MappedFile>>,
+    /// Set by `F_SETOWN`.
+    pub(crate) owner: i32,
+}
+
+impl OpenFile {
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        match self.opened {
+            Opened::Regular(node)
+            | Opened::Directory { node, .. }
+            | Opened::Device { node, .. }
+            | Opened::Proc { node, .. }
+            | Opened::Pipe(node)
+            | Opened::Path(node) => Some(node),
+            Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_) => None,
+        }
+    }
+
+    pub(crate) fn can_read(&self) -> bool {
+        !matches!(self.opened, Opened::Path(_)) && self.status & flag::ACCESS_MODE != flag::WRONLY
+    }
+
+    pub(crate) fn can_write(&self) -> bool {
+        let mode = self.status & flag::ACCESS_MODE;
+        !matches!(self.opened, Opened::Path(_)) && (mode == flag::WRONLY || mode == flag::RDWR)
+    }
+
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.status & flag::NONBLOCK != 0
+    }
+}
+
+impl Vfs {
+    pub(crate) fn file(&self, id: FileId) -> &OpenFile {
+        let place = self.files.get(id.0 as usize).and_then(Option::as_ref);
+        place.expect("an open file lives while a descriptor has its number")
+    }
+
+    pub(crate) fn file_mut(&mut self, id: FileId) -> &mut OpenFile {
+        let place = self.files.get_mut(id.0 as usize).and_then(Option::as_mut);
+        place.expect("an open file lives while a descriptor has its number")
+    }
+
+    /// A new open file, referred to once; holds its node.
+    pub(crate) fn add_file(&mut self, opened: Opened, status: u32) -> FileId {
+        let file =
+            OpenFile { opened, status, offset: 0, ref_count: 1, mapped: None, owner: 0 };
+        if let Some(node) = file.node() {
+            self.hold(node);
+            let (reads, writes) = (file.can_read(), file.can_write());
+            if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
+                pipe.reader_count += u32::from(reads);
+                pipe.writer_count += u32::from(writes);
+            }
+        }
+        if let Some(free) = self.files.iter().position(Option::is_none) {
+            self.files[free] = Some(file);
+            return FileId(u32::try_from(free).expect("as many as were pushed"));
+        }
+        self.files.push(Some(file));
+        let number = u32::try_from(self.files.len() - 1);
+        FileId(number.expect("descriptors are limited to 2^20"))
+    }
+
+    /// One more descriptor for an open file.
+    pub(crate) fn retain(&mut self, id: FileId) {
+        self.file_mut(id).ref_count += 1;
+    }
+
+    /// One descriptor less; the last one closes the file.
+    pub fn release(&mut self, id: FileId) {
+        let file = self.file_mut(id);
+        file.ref_count -= 1;
+        if file.ref_count > 0 {
+            return;
+        }
+        let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        for other in self.files.iter_mut().flatten() {
+            if let Opened::Epoll(interests) = &mut other.opened {
+                interests.retain(|interest| interest.file != id);
+            }
+        }
+        let Some(node) = file.node() else { return };
+        let (reads, writes) = (file.can_read(), file.can_write());
+        if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
+            pipe.reader_count = pipe.reader_count.saturating_sub(u32::from(reads));
+            pipe.writer_count = pipe.writer_count.saturating_sub(u32::from(writes));
+        }
+        drop(file);
+        self.unhold(node);
+    }
+
+    /// The standard streams that the run inherited.
+    pub(crate) fn open_stdio(&mut self) -> [FileId; 3] {
+        Stream::ALL.map(|stream| {
+            let device = Device::Stream(stream);
+            let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, 0);
+            let stat = stream.stat().unwrap_or_else(|_| device.stat(self.now));
+            node.stat = Some(Box::new(stat));
+            node.is_deleted = true;
+            let node = self.add_node(node);
+            let status = rustix::fs::fcntl_getfl(stream.fd()).map_or(flag::RDWR, |f| f.bits());
+            self.add_file(Opened::Device { node, device }, status & !flag::NONBLOCK)
+        })
+    }
+
+    /// Opens `path` from the directory `start`.
+    ///
+    /// A file that `O_TRUNC` makes empty is left as it is: the caller resizes it, because mappings
+    /// and the page cache must hear of it.
+    ///
+    /// # Errors
+    /// Those of man 2 `open`; `ENXIO` for FIFOs, sockets and devices of the host.
+    pub(crate) fn open(
+        &mut self,
+        view: &View<'_>,
+        start: NodeId,
+        path: &[u8],
+        (flags, mode): (u32, u32),
+        rules: WalkRules,
+    ) -> Result<FileId, Errno> {
+        let is_path = flags & flag::PATH != 0;
+        let flags = if is_path {
+            flags & (flag::PATH | flag::DIRECTORY | flag::NOFOLLOW | flag::CLOEXEC)
+        } else {
+            flags
+        };
+        if flags & flag::TMPFILE != 0 {
+            return self.open_nameless(view, start, path, (flags, mode), rules);
+        }
+        if flags & flag::CREAT != 0 && flags & flag::DIRECTORY != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let is_exclusive = flags & flag::CREAT != 0 && flags & flag::EXCL != 0;
+        let follow = if flags & flag::NOFOLLOW != 0 || is_exclusive { Follow::No } else { Follow::Yes };
+        let walk = self.walk(view, start, path, follow, rules)?;
+        if flags & flag::CREAT != 0 {
+            if matches!(walk.target, Target::Absent) && walk.last == Last::Name {
+                return self.open_new(view, &walk, flags, mode);
+            }
+            if is_exclusive {
+                return Err(Errno::EEXIST);
+            }
+            if walk.wants_directory {
+                return Err(Errno::EISDIR);
+            }
+        }
+        let walk = self.checked(walk)?;
+        let stat = self.stat_target(&walk.target)?;
+        check_kind(&stat, flags)?;
+        let id = self.node_of(walk.parent, &walk.name, walk.target)?;
+        self.hold(id);
+        let opened = self.open_node(view, id, &stat, flags);
+        self.unhold(id);
+        opened
+    }
+
+    fn open_new(
+        &mut self,
+        view: &View<'_>,
+        walk: &Walk,
+        flags: u32,
+        mode: u32,
+    ) -> Result<FileId, Errno> {
+        if walk.wants_directory {
+            return Err(Errno::EISDIR);
+        }
+        let id = self.make(view, walk, &Made::File(mode & 0o7777 & !view.context.umask))?;
+        self.open_content(id, Grant::WRITE)?;
+        Ok(self.add_file(Opened::Regular(id), flags & !flag::AT_OPEN))
+    }
+
+    /// `O_TMPFILE`: a file without a name.
+    fn open_nameless(
+        &mut self,
+        view: &View<'_>,
+        start: NodeId,
+        path: &[u8],
+        (flags, mode): (u32, u32),
+        rules: WalkRules,
+    ) -> Result<FileId, Errno> {
+        let writes = flags & flag::ACCESS_MODE != 0;
+        if flags & flag::DIRECTORY == 0 || flags & flag::CREAT != 0 || !writes {
+            return Err(Errno::EINVAL);
+        }
+        let walk = self.walk(view, start, path, Follow::Yes, rules)?;
+        let walk = self.checked(walk)?;
+        let Target::Node(parent) = walk.target else { return Err(Errno::ENOTDIR) };
+        if !self.node(parent).is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.permits_names(view, parent)?;
+        if self.node(parent).layer == Layer::Through {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let made = Made::File(mode & 0o7777 & !view.context.umask);
+        let mut node = self.new_node(view, parent, &made)?;
+        node.is_deleted = true;
+        if let Some(stat) = &mut node.stat {
+            stat.link_count = 0;
+        }
+        let id = self.add_node(node);
+        let status = flags & !flag::AT_OPEN & !flag::DIRECTORY;
+        Ok(self.add_file(Opened::Regular(id), status))
+    }
+
+    /// Opens a node that a walk has found.
+    fn open_node(
+        &mut self,
+        view: &View<'_>,
+        id: NodeId,
+        stat: &Stat,
+        flags: u32,
+    ) -> Result<FileId, Errno> {
+        let status = flags & !flag::AT_OPEN & !flag::NOFOLLOW;
+        if flags & flag::PATH != 0 {
+            return Ok(self.add_file(Opened::Path(id), status));
+        }
+        let grant = grant_of(flags);
+        let is_file = matches!(stat.file_type(), FileType::Regular | FileType::Directory);
+        let is_proc = matches!(self.node(id).kind, NodeKind::Proc(_));
+        let writes = grant.0 & Grant::WRITE.0 != 0;
+        if is_proc && writes && stat.mode & 0o222 == 0 {
+            return Err(Errno::EACCES);
+        }
+        super::attributes::permits(view, stat, grant)?;
+        if self.node(id).layer == Layer::ReadOnly && is_file && writes && !is_proc {
+            return Err(Errno::EROFS);
+        }
+        let opened = match &self.node(id).kind {
+            NodeKind::Directory(_) => Opened::Directory { node: id, entries: None },
+            NodeKind::Regular(_) => {
+                self.open_content(id, grant)?;
+                Opened::Regular(id)
+            }
+            NodeKind::Device(Device::Tty) if Device::Tty.stream().is_none() => {
+                return Err(Errno::ENXIO);
+            }
+            NodeKind::Device(device) => Opened::Device { node: id, device: *device },
+            NodeKind::Proc(file) => Opened::Proc { node: id, file: file.clone(), text: None },
+            NodeKind::Pipe(pipe) => {
+                // Differs from Linux: nobody else could open the other end, so this never waits.
+                if writes && grant.0 & Grant::READ.0 == 0 && pipe.reader_count == 0 {
+                    return Err(Errno::ENXIO);
+                }
+                Opened::Pipe(id)
+            }
+            NodeKind::Symlink(_) | NodeKind::Magic(_) => return Err(Errno::ELOOP),
+            NodeKind::Closed(_) => return Err(Errno::ENXIO),
+        };
+        Ok(self.add_file(opened, status))
+    }
+
+    /// Makes the bytes of a regular file reachable, writable on the host where that is asked for.
+    pub(crate) fn open_content(&mut self, id: NodeId, grant: Grant) -> Result<(), Errno> {
+        let budget = Arc::clone(&self.budget);
+        let node = self.node_mut(id);
+        let wants_host_write = node.layer == Layer::Through && grant.0 & Grant::WRITE.0 != 0;
+        let (origin, layer) = (node.origin.clone(), node.layer);
+        let Some(regular) = node.regular_mut() else { return Ok(()) };
+        let Some(origin) = origin else { return Ok(()) };
+        if let Some(content) = &regular.content {
+            let mut content = super::content::lock(content);
+            content.refresh();
+            if wants_host_write && !content.is_host_writable() {
+                content.make_host_writable(host::open_file(&origin, true)?);
+            }
+            return Ok(());
+        }
+        let file = host::open_file(&origin, wants_host_write)?;
+        let lower = match layer {
+            Layer::Through => Lower::Through(file, wants_host_write),
+            Layer::Overlay | Layer::ReadOnly => Lower::Host(file),
+        };
+        let mut content = Content::over(lower, 0, &budget);
+        content.refresh();
+        regular.content = Some(Arc::new(Mutex::new(content)));
+        Ok(())
+    }
+
+    /// The guest's path of an open file, as `/proc/self/fd` shows it.
+    pub fn path_of(&self, id: FileId) -> Vec<u8> {
+        let file = self.file(id);
+        match &file.opened {
+            Opened::Event { .. } => b"anon_inode:[eventfd]".to_vec(),
+            Opened::Epoll(_) => b"anon_inode:[eventpoll]".to_vec(),
+            Opened::Socket(_) => format!("socket:[{}]", 0x1000 + id.0).into_bytes(),
+            Opened::Device { device: Device::Stream(stream), .. } => stream.path(),
+            Opened::Pipe(node) if self.node(*node).place.is_none() => {
+                let inode = self.stat_node(*node).map_or(0, |stat| stat.inode);
+                format!("pipe:[{inode}]").into_bytes()
+            }
+            Opened::Regular(node) if self.node(*node).place.is_none() => {
+                let inode = self.stat_node(*node).map_or(0, |stat| stat.inode);
+                format!("/#{inode} (deleted)").into_bytes()
+            }
+            _ => file.node().map_or_else(Vec::new, |node| self.shown_path(node)),
+        }
+    }
+
+    /// Attributes of an open file.
+    ///
+    /// # Errors
+    /// Those of the host's stream.
+    pub(crate) fn stat_file(&self, id: FileId) -> Result<Stat, Errno> {
+        let file = self.file(id);
+        if let Opened::Device { device: Device::Stream(stream), .. } = file.opened {
+            return stream.stat();
+        }
+        if let Some(node) = file.node() {
+            return self.stat_node(node);
+        }
+        let (kind, permissions) = match file.opened {
+            Opened::Socket(_) => (FileType::Socket, 0o777),
+            _ => (FileType::Anonymous, 0o600),
+        };
+        let mut stat = Stat::new(kind, permissions, self.now);
+        stat.device = (0, 0xf);
+        stat.inode = 0x1000 + u64::from(id.0);
+        Ok(stat)
+    }
+}
+
+fn grant_of(flags: u32) -> Grant {
+    let by_mode = match flags & flag::ACCESS_MODE {
+        0 => Grant::READ.0,
+        flag::WRONLY => Grant::WRITE.0,
+        _ => Grant::READ.0 | Grant::WRITE.0,
+    };
+    let by_truncation = if flags & flag::TRUNC != 0 { Grant::WRITE.0 } else { 0 };
+    Grant(by_mode | by_truncation)
+}
+
+/// Whether a file of this kind can be opened with these flags.
+fn check_kind(stat: &Stat, flags: u32) -> Result<(), Errno> {
+    let kind = stat.file_type();
+    if kind == FileType::Symlink && flags & flag::PATH == 0 {
+        return Err(if flags & flag::DIRECTORY != 0 { Errno::ENOTDIR } else { Errno::ELOOP });
+    }
+    if kind != FileType::Directory && flags & flag::DIRECTORY != 0 {
+        return Err(Errno::ENOTDIR);
+    }
+    let changes = grant_of(flags).0 & Grant::WRITE.0 != 0 || flags & flag::CREAT != 0;
+    if kind == FileType::Directory && changes && flags & flag::PATH == 0 {
+        return Err(Errno::EISDIR);
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! A pipe inside the guest's world.
+//!
+//! # Source
+//! man 7 `pipe`; Linux 6.12 `fs/pipe.c`.
+
+use std::collections::VecDeque;
+
+use crate::errno::Errno;
+
+/// Bytes that a pipe holds.
+pub(crate) const PIPE_BYTES: usize = 65536;
+/// Writes up to this length are not split.
+pub(crate) const PIPE_BUF: usize = 4096;
+/// Most bytes that `F_SETPIPE_SZ` grants.
+pub(crate) const PIPE_BYTES_MAX: usize = 1 << 20;
+
+/// A pipe: bytes on their way, and how many ends are open.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    bytes: VecDeque<u8>,
+    pub(crate) capacity: usize,
+    pub(crate) reader_count: u32,
+    pub(crate) writer_count: u32,
+}
+
+impl Default for Pipe {
+    fn default() -> Self {
+        Self { bytes: VecDeque::new(), capacity: PIPE_BYTES, reader_count: 0, writer_count: 0 }
+    }
+}
+
+impl Pipe {
+    /// Bytes that wait to be read.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads what is there; nothing when all writers are gone.
+    ///
+    /// # Errors
+    /// `EAGAIN`: it is empty and somebody could still write.
+    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
+        if self.bytes.is_empty() {
+            return if self.writer_count == 0 || bytes.is_empty() {
+                Ok(0)
+            } else {
+                Err(Errno::EAGAIN)
+            };
+        }
+        let count = bytes.len().min(self.bytes.len());
+        for (place, byte) in bytes.iter_mut().zip(self.bytes.drain(..count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+
+    /// Writes what fits; all or nothing up to [`PIPE_BUF`].
+    ///
+    /// # Errors
+    /// `EPIPE`: nobody will ever read. `EAGAIN`: it does not fit now.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        if self.reader_count == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let room = self.capacity.saturating_sub(self.bytes.len());
+        let count = bytes.len().min(room);
+        let is_split = count < bytes.len() && bytes.len() <= PIPE_BUF;
+        if !bytes.is_empty() && (count == 0 || is_split) {
+            return Err(Errno::EAGAIN);
+        }
+        self.bytes.extend(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PIPE_BYTES, Pipe};
+    use crate::errno::Errno;
+
+    #[test]
+    fn a_pipe_keeps_order_and_knows_its_ends() {
+        let mut pipe = Pipe { reader_count: 1, writer_count: 1, ..Pipe::default() };
+        assert_eq!(pipe.write(b"abc"), Ok(3));
+        let mut bytes = [0; 2];
+        assert_eq!(pipe.read(&mut bytes), Ok(2));
+        assert_eq!(&bytes, b"ab");
+        assert_eq!(pipe.write(&[0; PIPE_BYTES + 10]), Ok(PIPE_BYTES - 1));
+        assert_eq!(pipe.write(b"x"), Err(Errno::EAGAIN));
+        pipe.reader_count = 0;
+        assert_eq!(pipe.write(b"x"), Err(Errno::EPIPE));
+        let mut rest = vec![0; PIPE_BYTES];
+        assert_eq!(pipe.read(&mut rest), Ok(PIPE_BYTES));
+        assert_eq!(pipe.read(&mut rest), Err(Errno::EAGAIN));
+        pipe.writer_count = 0;
+        assert_eq!(pipe.read(&mut rest), Ok(0));
+    }
+}

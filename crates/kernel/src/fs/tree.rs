@@ -1,0 +1,336 @@
+//! The tree as it is before the program starts: host root, binds, `/dev`, `/proc`, `/sys`.
+
+use std::collections::BTreeMap;
+
+use super::content::{Budget, Content, Holes};
+use super::device::{Device, Stream};
+use super::node::{Child, Directory, Layer, Listing, Magic, Node, NodeKind, ProcFile, Regular};
+use super::stat::{FileType, Stat, Timestamp};
+use super::{Bind, BindAccess, NodeId, Vfs, VfsConfig, VfsError, host, proc};
+use crate::errno::Errno;
+use crate::random::Generator;
+
+/// The first inode number that the guest gives itself: above those of host file systems.
+const FIRST_INODE: u64 = 1 << 40;
+/// The first minor device number of file systems made here.
+const FIRST_MINOR: u32 = 0x1000;
+/// Processors that `/sys` and `/proc` show.
+const CPUS: &[u8] = b"0\n";
+
+/// Makes the tree.
+pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
+    let root_path = config.root.as_os_str().as_encoded_bytes().to_vec();
+    let fail = |errno| VfsError { path: root_path.clone(), errno };
+    let origin = config.root.canonicalize().map_err(|error| fail(error.into()))?;
+    let stat = host::stat(&origin).map_err(fail)?;
+    if stat.file_type() != FileType::Directory {
+        return Err(fail(Errno::ENOTDIR));
+    }
+    let mut root = Node::new(NodeKind::Directory(Directory::default()), Layer::Overlay, 0);
+    root.origin = Some(origin);
+    let mut vfs = Vfs {
+        nodes: vec![Some(root)],
+        free_nodes: Vec::new(),
+        root: NodeId(0),
+        host_nodes: BTreeMap::new(),
+        hidden: config.hidden.into_iter().collect(),
+        files: Vec::new(),
+        object_nodes: BTreeMap::new(),
+        dead_objects: Vec::new(),
+        lingering: Vec::new(),
+        budget: Budget::new(config.overlay_bytes_max),
+        random: Generator::new(config.seed ^ 0x7261_6e64_6f6d),
+        now: Timestamp::default(),
+        next_inode: FIRST_INODE,
+        mount_count: 1,
+        pid: config.pid,
+    };
+    vfs.plant_dev();
+    vfs.plant_proc();
+    vfs.plant_sys();
+    for bind in &config.binds {
+        vfs.plant_bind(bind).map_err(|errno| VfsError { path: bind.guest.clone(), errno })?;
+    }
+    Ok(vfs)
+}
+
+impl Vfs {
+    /// An inode number that nothing else has.
+    pub(crate) fn take_inode(&mut self) -> u64 {
+        self.next_inode += 1;
+        self.next_inode
+    }
+
+    /// Puts a node of the guest's own into a directory, without asking for rights.
+    pub(crate) fn graft(&mut self, parent: NodeId, name: &[u8], mut node: Node) -> NodeId {
+        let kind = node.file_type();
+        let inode = self.take_inode();
+        let now = self.now;
+        let mount = node.mount;
+        let permissions = if kind == FileType::Directory { 0o755 } else { 0o444 };
+        let stat = node.stat.get_or_insert_with(|| Box::new(Stat::new(kind, permissions, now)));
+        stat.inode = inode;
+        stat.device = (0, FIRST_MINOR + mount);
+        stat.link_count = if kind == FileType::Directory { 2 } else { 1 };
+        node.place = Some((parent, name.into()));
+        node.added_names = 1;
+        let id = self.add_node(node);
+        if let Ok(directory) = self.node_mut(parent).directory_mut() {
+            directory.next_order += 1;
+            let order = directory.next_order;
+            // A mount covers the host's directory and keeps its place in the listing.
+            directory.children.insert(name.to_vec(), Child::Added(id, order));
+        }
+        id
+    }
+
+    fn new_directory(&self, mount: u32) -> Node {
+        Node::new(NodeKind::Directory(Directory::default()), Layer::Overlay, mount)
+    }
+
+    fn new_mount(&mut self, name: &[u8], permissions: u32) -> (NodeId, u32) {
+        let mount = self.mount_count;
+        self.mount_count += 1;
+        let mut node = self.new_directory(mount);
+        let stat = Stat::new(FileType::Directory, permissions, self.now);
+        node.stat = Some(Box::new(stat));
+        (self.graft(self.root, name, node), mount)
+    }
+
+    fn plant_dev(&mut self) {
+        let (dev, mount) = self.new_mount(b"dev", 0o755);
+        let devices: [(&[u8], Device); 6] = [
+            (b"null", Device::Null),
+            (b"zero", Device::Zero),
+            (b"full", Device::Full),
+            (b"random", Device::Random),
+            (b"urandom", Device::Urandom),
+            (b"tty", Device::Tty),
+        ];
+        for (name, device) in devices {
+            let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, mount);
+            node.stat = Some(Box::new(device.stat(self.now)));
+            self.graft(dev, name, node);
+        }
+        let links: [(&[u8], &[u8]); 4] = [
+            (b"fd", b"/proc/self/fd"),
+            (b"stdin", b"/proc/self/fd/0"),
+            (b"stdout", b"/proc/self/fd/1"),
+            (b"stderr", b"/proc/self/fd/2"),
+        ];
+        for (name, text) in links {
+            self.graft_link(dev, name, text, mount);
+        }
+        let mut shm = self.new_directory(self.mount_count);
+        self.mount_count += 1;
+        shm.stat = Some(Box::new(Stat::new(FileType::Directory, 0o1777, self.now)));
+        self.graft(dev, b"shm", shm);
+        let pts = self.new_directory(mount);
+        let pts = self.graft(dev, b"pts", pts);
+        for stream in Stream::ALL {
+            self.plant_terminal(pts, stream, mount);
+        }
+    }
+
+    /// Shows the terminal of a standard stream under its name, so that `ttyname` finds it.
+    fn plant_terminal(&mut self, pts: NodeId, stream: Stream, mount: u32) {
+        let path = stream.path();
+        let Some(name) = path.strip_prefix(b"/dev/pts/") else { return };
+        let is_known = self
+            .node(pts)
+            .directory()
+            .is_ok_and(|directory| directory.children.contains_key(name));
+        let Ok(stat) = stream.stat() else { return };
+        if is_known || name.contains(&b'/') || !stream.is_terminal() {
+            return;
+        }
+        let mut node = Node::new(NodeKind::Device(Device::Stream(stream)), Layer::Overlay, mount);
+        node.stat = Some(Box::new(stat));
+        let id = self.graft(pts, name, node);
+        self.node_mut(id).stat = Some(Box::new(stat));
+    }
+
+    fn graft_link(&mut self, parent: NodeId, name: &[u8], text: &[u8], mount: u32) {
+        let mut node = Node::new(NodeKind::Symlink(text.to_vec()), Layer::Overlay, mount);
+        node.stat = Some(Box::new(Stat::new(FileType::Symlink, 0o777, self.now)));
+        self.graft(parent, name, node);
+    }
+
+    fn plant_proc(&mut self) {
+        let (root, mount) = self.new_mount(b"proc", 0o555);
+        for name in proc::SYSTEM_NAMES {
+            let node = Node::new(NodeKind::Proc(ProcFile::System(name)), Layer::ReadOnly, mount);
+            self.graft(root, name.as_bytes(), node);
+        }
+        for path in proc::SETTING_NAMES {
+            self.plant_setting(root, path, mount);
+        }
+        let pid = self.pid.to_string().into_bytes();
+        self.graft_link(root, b"self", &pid, mount);
+        let thread = [&pid[..], b"/task/", &pid[..]].concat();
+        self.graft_link(root, b"thread-self", &thread, mount);
+        let task = self.plant_task(root, &pid, mount);
+        let threads = self.new_directory(mount);
+        let threads = self.graft(task, b"task", threads);
+        self.plant_task(threads, &pid, mount);
+        for id in 1..self.nodes.len() {
+            if let Some(node) = &mut self.nodes[id]
+                && node.mount == mount
+                && node.is_directory()
+            {
+                node.layer = Layer::ReadOnly;
+            }
+        }
+    }
+
+    fn plant_setting(&mut self, root: NodeId, path: &'static str, mount: u32) {
+        let full = ["sys/", path].concat();
+        let mut here = root;
+        let mut names = full.split('/').peekable();
+        while let Some(name) = names.next() {
+            if names.peek().is_none() {
+                let kind = NodeKind::Proc(ProcFile::Setting(path));
+                let node = Node::new(kind, Layer::ReadOnly, mount);
+                self.graft(here, name.as_bytes(), node);
+                return;
+            }
+            here = self.directory_named(here, name.as_bytes(), mount);
+        }
+    }
+
+    /// The child directory of this name, made if it is missing.
+    fn directory_named(&mut self, parent: NodeId, name: &[u8], mount: u32) -> NodeId {
+        let found = match self.node(parent).directory() {
+            Ok(directory) => directory.children.get(name).copied(),
+            Err(_) => None,
+        };
+        match found {
+            Some(Child::Host(id) | Child::Added(id, _)) => id,
+            _ => {
+                let node = self.new_directory(mount);
+                self.graft(parent, name, node)
+            }
+        }
+    }
+
+    /// The directory of the task, or of its one thread.
+    fn plant_task(&mut self, parent: NodeId, pid: &[u8], mount: u32) -> NodeId {
+        let mut node = self.new_directory(mount);
+        node.stat = Some(Box::new(Stat::new(FileType::Directory, 0o555, self.now)));
+        let task = self.graft(parent, pid, node);
+        for name in proc::TASK_NAMES {
+            let mut node = Node::new(NodeKind::Proc(ProcFile::Task(name)), Layer::ReadOnly, mount);
+            let permissions = match name {
+                "auxv" | "environ" | "io" => 0o400,
+                "comm" | "oom_adj" | "oom_score_adj" | "loginuid" => 0o644,
+                _ => 0o444,
+            };
+            node.stat = Some(Box::new(Stat::new(FileType::Regular, permissions, self.now)));
+            self.graft(task, name.as_bytes(), node);
+        }
+        let mounts = Node::new(NodeKind::Proc(ProcFile::System("mounts")), Layer::ReadOnly, mount);
+        self.graft(task, b"mounts", mounts);
+        let links: [(&[u8], Magic); 3] =
+            [(b"exe", Magic::Exe), (b"cwd", Magic::Cwd), (b"root", Magic::Root)];
+        for (name, magic) in links {
+            let mut node = Node::new(NodeKind::Magic(magic), Layer::ReadOnly, mount);
+            node.stat = Some(Box::new(Stat::new(FileType::Symlink, 0o777, self.now)));
+            self.graft(task, name, node);
+        }
+        for (name, list) in
+            [(&b"fd"[..], Listing::Descriptors), (&b"fdinfo"[..], Listing::DescriptorInfo)]
+        {
+            let directory = Directory { list, ..Directory::default() };
+            let mut node = Node::new(NodeKind::Directory(directory), Layer::Overlay, mount);
+            node.stat = Some(Box::new(Stat::new(FileType::Directory, 0o500, self.now)));
+            self.graft(task, name, node);
+        }
+        task
+    }
+
+    fn plant_sys(&mut self) {
+        const FILES: [(&str, &[u8]); 9] = [
+            ("devices/system/cpu/online", CPUS),
+            ("devices/system/cpu/possible", CPUS),
+            ("devices/system/cpu/present", CPUS),
+            ("devices/system/node/online", CPUS),
+            ("kernel/mm/transparent_hugepage/enabled", b"always [madvise] never\n"),
+            ("kernel/mm/transparent_hugepage/defrag", b"always defer defer+madvise [madvise] never\n"),
+            ("kernel/mm/transparent_hugepage/shmem_enabled", b"always within_size advise [never] deny force\n"),
+            ("kernel/mm/transparent_hugepage/hpage_pmd_size", b"2097152\n"),
+            ("kernel/mm/transparent_hugepage/use_zero_page", b"1\n"),
+        ];
+        let (root, mount) = self.new_mount(b"sys", 0o555);
+        for (path, text) in FILES {
+            let mut here = root;
+            let mut names = path.split('/').peekable();
+            while let Some(name) = names.next() {
+                if names.peek().is_some() {
+                    here = self.directory_named(here, name.as_bytes(), mount);
+                } else {
+                    let node = self.text_file(text, mount);
+                    self.graft(here, name.as_bytes(), node);
+                }
+            }
+        }
+        for name in ["block", "bus", "class", "dev", "firmware", "fs", "module", "power"] {
+            self.directory_named(root, name.as_bytes(), mount);
+        }
+        for node in self.nodes.iter_mut().flatten().filter(|node| node.mount == mount) {
+            node.layer = Layer::ReadOnly;
+        }
+    }
+
+    /// A read-only file with this text.
+    fn text_file(&self, text: &[u8], mount: u32) -> Node {
+        let budget = Budget::new(u64::MAX);
+        let mut content = Content::empty(&budget, Holes::Readable);
+        // The budget of its own is not limited.
+        let _ = content.write_at(0, text);
+        let content = Some(std::sync::Arc::new(std::sync::Mutex::new(content)));
+        let regular = Regular { content, ..Regular::default() };
+        Node::new(NodeKind::Regular(regular), Layer::ReadOnly, mount)
+    }
+
+    /// Shows a host directory or file at a place of its own.
+    fn plant_bind(&mut self, bind: &Bind) -> Result<(), Errno> {
+        let origin = bind.host.canonicalize()?;
+        let stat = host::stat(&origin)?;
+        let kind = match stat.file_type() {
+            FileType::Directory => NodeKind::Directory(Directory::default()),
+            FileType::Regular => NodeKind::Regular(Regular::default()),
+            _ => return Err(Errno::EINVAL),
+        };
+        let layer = match bind.access {
+            BindAccess::ReadOnly => Layer::ReadOnly,
+            BindAccess::ReadWrite => Layer::Through,
+        };
+        let names: Vec<&[u8]> =
+            bind.guest.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let is_absolute = bind.guest.first() == Some(&b'/');
+        let is_clean = names.iter().all(|&name| name != b"." && name != b"..");
+        let Some((last, above)) = names.split_last() else { return Err(Errno::EINVAL) };
+        if !is_absolute || !is_clean {
+            return Err(Errno::EINVAL);
+        }
+        let mut here = self.root;
+        for name in above {
+            here = match self.lookup(here, name)? {
+                super::node::Target::Node(id) if self.node(id).is_directory() => id,
+                super::node::Target::Absent => {
+                    let node = self.new_directory(0);
+                    self.graft(here, name, node)
+                }
+                _ => return Err(Errno::ENOTDIR),
+            };
+        }
+        let mount = self.mount_count;
+        self.mount_count += 1;
+        let mut node = Node::new(kind, layer, mount);
+        node.origin = Some(origin);
+        let id = self.graft(here, last, node);
+        // Attributes are the host's.
+        self.node_mut(id).stat = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! The Linux ABI on top of the memory manager.
+//!
+//! Loads a program, runs it on an engine, and answers what it asks for: system calls, page faults
+//! and signals. It decides nothing about memory (crate `mm` does) and executes nothing (crate `cpu`
+//! does); `run.rs` is the only place that sees both.
+//!
+//! Nouns: [`Kernel`] (one run), [`Task`] (what runs), [`Errno`] and [`SysResult`] (how a call ends),
+//! [`fs::Vfs`] (files), [`Outcome`] and [`RunReport`] (how the run ended).
+//!
+//! Invariants
+//! 1. Nothing that a program does ends in a panic: it gets an error number or a signal.
+//! 2. Time, randomness, process numbers and addresses do not depend on the host.
+//! 3. An error number is made in `errno.rs` only.
+#![forbid(unsafe_code)]
+
+pub mod elf;
+pub mod errno;
+pub mod exec;
+pub mod fs;
+mod outcome;
+pub mod random;
+mod run;
+pub mod signal;
+pub mod stack_init;
+pub mod syscall;
+pub mod task;
+pub mod uaccess;
+pub mod vdso;
+
+use std::fmt;
+
+use cpu::Engine;
+use machine::{Machine, MachineConfig, RamError};
+use mm::{Memory, MmError};
+
+pub use errno::{Errno, SysResult};
+pub use fs::{Credentials, FdTable, FsContext, Vfs, VfsConfig};
+pub use outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
+pub use task::Task;
+
+use syscall::SyscallTally;
+use syscall::time::Timers;
+
+/// What a run is made from.
+pub struct KernelConfig {
+    /// RAM, page-table format, TLBs, time of day.
+    pub machine: MachineConfig,
+    /// What executes.
+    pub engine: Box<dyn Engine>,
+    /// The files that the program sees.
+    pub vfs: VfsConfig,
+    /// The program: a path in the guest's tree, or a name to be looked up in its PATH.
+    pub program: Vec<u8>,
+    /// Its arguments, the zeroth included.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Its working directory.
+    pub cwd: Vec<u8>,
+    /// Who it runs as.
+    pub credentials: Credentials,
+    /// `RLIMIT_STACK`, bytes.
+    pub stack_bytes: u64,
+    /// Seed of all randomness.
+    pub seed: u64,
+}
+
+/// One run: a machine, its memory manager, its files and its task.
+pub struct Kernel {
+    /// The computer.
+    pub hw: Machine,
+    /// All its frames.
+    pub memory: Memory,
+    /// The one task.
+    pub task: Task,
+    /// The tree and all open files.
+    pub vfs: Vfs,
+    /// What executes.
+    pub engine: Box<dyn Engine>,
+    /// Seeded randomness.
+    pub random: random::Generator,
+    /// Calls made.
+    pub tally: SyscallTally,
+    /// Interval timers and time spent sleeping.
+    pub timers: Timers,
+    special: exec::SpecialPages,
+    report: Option<RunReport>,
+}
+
+/// Why a run could not start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BootError {
+    /// The machine can not be built.
+    Ram(RamError),
+    /// The memory manager can not start on it.
+    Memory(MmError),
+    /// The root, a bind or the working directory can not be used.
+    Files {
+        /// The path.
+        path: Vec<u8>,
+        /// Why.
+        errno: Errno,
+    },
+    /// There is no such program.
+    NotFound {
+        /// The path or name that was looked for.
+        program: Vec<u8>,
+    },
+    /// It can not be executed.
+    Exec {
+        /// The path.
+        program: Vec<u8>,
+        /// The error that `execve` returns.
+        errno: Errno,
+    },
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ram(error) => write!(f, "{error}"),
+            Self::Memory(error) => write!(f, "{error}"),
+            Self::Files { path, errno } => {
+                write!(f, "{}: {errno}", String::from_utf8_lossy(path))
+            }
+            Self::NotFound { program } => {
+                write!(f, "{}: no such program", String::from_utf8_lossy(program))
+            }
+            Self::Exec { program, errno } => {
+                write!(f, "{}: cannot execute: {errno}", String::from_utf8_lossy(program))
+            }
+        }
+    }
+}
+
+impl std::error::Error for BootError {}

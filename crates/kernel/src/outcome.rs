@@ -1,0 +1,103 @@
+//! How a run ended and what it leaves to report: plain data, taken before the address space goes.
+
+use cpu::EngineStatistics;
+use machine::Counters;
+use mm::{FaultCounters, MemoryUsage, Rss};
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The program called `exit` or `exit_group`.
+    Exited(u8),
+    /// A signal ended it.
+    Killed(u8),
+    /// The guest's RAM was full and nothing could be freed; Linux would send SIGKILL.
+    OutOfMemory,
+    /// The program waits for something that can never happen in its world.
+    Stuck {
+        /// The system call that it waits in.
+        number: u32,
+    },
+}
+
+impl Outcome {
+    /// The status as `wait4` reports it.
+    pub fn wait_status(self) -> u32 {
+        match self {
+            Self::Exited(code) => u32::from(code) << 8,
+            Self::Killed(signal) => u32::from(signal),
+            Self::OutOfMemory | Self::Stuck { .. } => 9,
+        }
+    }
+}
+
+/// One line of the final memory map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmaReport {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind.
+    pub end: u64,
+    /// `rwxp` letters as in `/proc/PID/maps`.
+    pub perms: [u8; 4],
+    /// Name as in `/proc/PID/maps`, empty for plain anonymous memory.
+    pub name: Vec<u8>,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+    /// Faults resolved inside since the program started.
+    pub faults: u64,
+}
+
+/// A system call that the program tried and that is not implemented.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnimplementedCall {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: &'static str,
+    /// How often it was tried.
+    pub count: u64,
+}
+
+/// Everything that a report of a run is made of.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Guest path of the program.
+    pub program: Vec<u8>,
+    /// Bytes of guest RAM.
+    pub ram_bytes: u64,
+    /// Faults since the program's first instruction.
+    pub faults: FaultCounters,
+    /// Resident pages at the end.
+    pub rss: Rss,
+    /// Resident pages at the moment when there were most.
+    pub rss_at_peak: Rss,
+    /// Bytes of page tables at the end, as `VmPTE` counts them.
+    pub page_table_bytes: u64,
+    /// The most bytes of page tables.
+    pub page_table_peak_bytes: u64,
+    /// Where the frames were at the end, before the address space went.
+    pub usage: MemoryUsage,
+    /// Frames that nobody used at the end, before the address space went.
+    pub frames_free_at_exit: u64,
+    /// Frames missing after everything was given back: not zero is a bug of ours.
+    pub frames_leaked: u64,
+    /// What the machine counted.
+    pub counters: Counters,
+    /// What the engine counted.
+    pub engine: EngineStatistics,
+    /// The map at the end.
+    pub vmas: Vec<VmaReport>,
+    /// System calls made.
+    pub syscall_count: u64,
+    /// Calls that are not implemented.
+    pub unimplemented: Vec<UnimplementedCall>,
+    /// Virtual time at the end, nanoseconds since boot.
+    pub virtual_ns: u64,
+    /// Hash over the event log.
+    pub log_hash: u64,
+    /// Events in the log.
+    pub log_count: u64,
+}

@@ -1,0 +1,132 @@
+//! System calls about files.
+//!
+//! The tree and open files are in `fs`; here arguments are taken from registers and the program's
+//! memory, and results put back.
+//!
+//! Does not: decide who may do what with a file (`fs/attributes.rs` does).
+
+mod attributes;
+mod descriptor;
+mod epoll;
+mod ioctl;
+mod names;
+mod open;
+mod poll;
+mod read_write;
+mod socket;
+mod stat;
+mod transfer;
+
+use machine::VirtAddr;
+
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{FileId, NodeId, Pages, Vfs, View};
+use crate::signal::number::SIGPIPE;
+use crate::signal::{SI_USER, SigDetail, SigInfo};
+use crate::syscall::Handler;
+
+/// The function for system call `number`, if it is here.
+pub fn handler(number: u64) -> Option<Handler> {
+    read_write::handler(number)
+        .or_else(|| open::handler(number))
+        .or_else(|| stat::handler(number))
+        .or_else(|| descriptor::handler(number))
+        .or_else(|| names::handler(number))
+        .or_else(|| attributes::handler(number))
+        .or_else(|| ioctl::handler(number))
+        .or_else(|| poll::handler(number))
+        .or_else(|| epoll::handler(number))
+        .or_else(|| socket::handler(number))
+        .or_else(|| transfer::handler(number))
+}
+
+/// `AT_FDCWD`, as the calls without a directory argument mean it.
+const AT_FDCWD: u64 = 0xffff_ff9c;
+/// `AT_SYMLINK_NOFOLLOW`.
+const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+/// `AT_SYMLINK_FOLLOW`.
+const AT_SYMLINK_FOLLOW: u64 = 0x400;
+/// `AT_EMPTY_PATH`.
+const AT_EMPTY_PATH: u64 = 0x1000;
+
+/// Index of `RLIMIT_FSIZE`.
+const LIMIT_FILE_BYTES: usize = 1;
+/// Index of `RLIMIT_NOFILE`.
+const LIMIT_FILES: usize = 7;
+
+/// An argument of type `int` or `unsigned int`.
+fn low32(argument: u64) -> u32 {
+    u32::try_from(argument & 0xffff_ffff).unwrap_or(0)
+}
+
+/// Works on the tree in the name of the task.
+fn in_tree<T>(kernel: &mut Kernel, act: impl FnOnce(&mut Vfs, &View<'_>) -> T) -> T {
+    let now = kernel.realtime_ns();
+    kernel.vfs.set_now_ns(now);
+    let view = View::new(&kernel.task.fs, &kernel.task.files);
+    act(&mut kernel.vfs, &view)
+}
+
+/// The directory where a path starts and the path.
+fn path_argument(
+    kernel: &mut Kernel,
+    dirfd: u64,
+    path: u64,
+) -> Result<(NodeId, Vec<u8>), Errno> {
+    let path = kernel.read_user_path(path)?;
+    let view = View::new(&kernel.task.fs, &kernel.task.files);
+    let start = kernel.vfs.start_of(&view, dirfd, &path)?;
+    Ok((start, path))
+}
+
+impl Kernel {
+    /// The tree and, apart from it, the page cache side of file operations.
+    pub(crate) fn files_and_pages(&mut self) -> (&mut Vfs, Pages<'_>) {
+        let now = self.realtime_ns();
+        self.vfs.set_now_ns(now);
+        let pages =
+            Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.task.mm };
+        (&mut self.vfs, pages)
+    }
+
+    /// How many descriptors the task may have.
+    fn files_max(&self) -> u64 {
+        self.task.limits[LIMIT_FILES].soft
+    }
+
+    /// Closes what `execve` closes.
+    pub(crate) fn close_on_exec(&mut self) {
+        self.task.files.close_on_exec(&mut self.vfs);
+        self.reap_files();
+    }
+
+    /// Closes everything, when the task ends.
+    pub(crate) fn close_all_files(&mut self) {
+        self.task.files.close_all(&mut self.vfs);
+        self.reap_files();
+    }
+
+    fn reap_files(&mut self) {
+        self.vfs.reap(&mut self.memory, &mut self.hw);
+    }
+
+    /// Releases an open file that no descriptor names any more.
+    fn release_file(&mut self, file: FileId) {
+        self.vfs.release(file);
+        self.reap_files();
+    }
+
+    /// `SIGPIPE`, for who writes where nobody reads.
+    fn send_sigpipe(&mut self) {
+        let (pid, uid) = (self.task.pid, self.task.fs.credentials.uid);
+        let detail = SigDetail::Sender { pid, uid, value: 0 };
+        self.task.signals.send(SigInfo { signal: SIGPIPE, code: SI_USER, detail });
+    }
+}
+
+/// Copies a value of the ABI to the program, at most `room` bytes of it.
+fn write_bytes(kernel: &mut Kernel, addr: u64, bytes: &[u8]) -> SysResult {
+    kernel.write_user(VirtAddr::new(addr), bytes)?;
+    Ok(0)
+}

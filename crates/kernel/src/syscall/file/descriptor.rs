@@ -1,0 +1,340 @@
+//! Descriptors and the state of open files: `dup`, `fcntl`, `lseek`, locks, `fsync`, pipes, events.
+
+use machine::VirtAddr;
+
+use super::open::install;
+use super::{in_tree, low32};
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{
+    Device, FileId, Inherit, NodeId, Opened, SEAL_SEAL, SEALS_KNOWN, Seek, flag,
+};
+use crate::syscall::Handler;
+
+/// The function for system call `number`, if it is here.
+pub(super) fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        8 => sys_lseek,
+        22 => sys_pipe,
+        32 => sys_dup,
+        33 => sys_dup2,
+        72 => sys_fcntl,
+        73 => sys_flock,
+        74 | 75 => sys_fsync,
+        95 => sys_umask,
+        162 => sys_sync,
+        284 => sys_eventfd,
+        290 => sys_eventfd2,
+        292 => sys_dup3,
+        293 => sys_pipe2,
+        306 => sys_syncfs,
+        _ => return None,
+    })
+}
+
+fn sys_dup(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+    duplicate(kernel, fd, 0, Inherit::Keep)
+}
+
+/// A further number for an open file, from `lowest` up.
+fn duplicate(kernel: &mut Kernel, fd: u64, lowest: u64, inherit: Inherit) -> SysResult {
+    let file = kernel.task.files.get(fd)?;
+    let limit = kernel.files_max();
+    let number = kernel.task.files.insert(file, inherit, lowest, limit)?;
+    kernel.vfs.retain(file);
+    Ok(number)
+}
+
+fn sys_dup2(kernel: &mut Kernel, [old, new, ..]: [u64; 6]) -> SysResult {
+    if low32(old) == low32(new) {
+        kernel.task.files.get(old)?;
+        return Ok(low32(new).into());
+    }
+    replace(kernel, old, new, Inherit::Keep)
+}
+
+fn sys_dup3(kernel: &mut Kernel, [old, new, flags, ..]: [u64; 6]) -> SysResult {
+    if low32(flags) & !flag::CLOEXEC != 0 || low32(old) == low32(new) {
+        return Err(Errno::EINVAL);
+    }
+    replace(kernel, old, new, inherit_of(low32(flags)))
+}
+
+fn replace(kernel: &mut Kernel, old: u64, new: u64, inherit: Inherit) -> SysResult {
+    let new = u64::from(low32(new));
+    if new >= kernel.files_max() {
+        return Err(Errno::EBADF);
+    }
+    let file = kernel.task.files.get(old)?;
+    kernel.vfs.retain(file);
+    if let Some(replaced) = kernel.task.files.put(new, file, inherit) {
+        kernel.release_file(replaced);
+    }
+    Ok(new)
+}
+
+fn inherit_of(flags: u32) -> Inherit {
+    if flags & flag::CLOEXEC != 0 { Inherit::Close } else { Inherit::Keep }
+}
+
+fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysResult {
+    const FD_CLOEXEC: u64 = 1;
+    let file = kernel.task.files.get(fd)?;
+    let command = low32(command);
+    // Linux fs/fcntl.c, check_fcntl_cmd: what an O_PATH descriptor may do.
+    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) && !matches!(command, 0..=3 | 1030) {
+        return Err(Errno::EBADF);
+    }
+    match command {
+        0 | 1030 => {
+            let lowest = u64::from(low32(argument));
+            if lowest >= kernel.files_max() {
+                return Err(Errno::EINVAL);
+            }
+            let inherit = if command == 0 { Inherit::Keep } else { Inherit::Close };
+            duplicate(kernel, fd, lowest, inherit)
+        }
+        1 => Ok(u64::from(kernel.task.files.inherit(fd)? == Inherit::Close)),
+        2 => {
+            let closes = argument & FD_CLOEXEC != 0;
+            let inherit = if closes { Inherit::Close } else { Inherit::Keep };
+            kernel.task.files.set_inherit(fd, inherit)?;
+            Ok(0)
+        }
+        3 => Ok(kernel.vfs.file(file).status.into()),
+        4 => {
+            let open = kernel.vfs.file_mut(file);
+            open.status = open.status & !flag::SETTABLE | low32(argument) & flag::SETTABLE;
+            Ok(0)
+        }
+        5 | 36 => get_lock(kernel, argument),
+        6 | 7 | 37 | 38 => check_lock(kernel, file, argument),
+        8 => {
+            kernel.vfs.file_mut(file).owner = low32(argument).cast_signed();
+            Ok(0)
+        }
+        9 => Ok(i64::from(kernel.vfs.file(file).owner).cast_unsigned()),
+        1024 => Err(Errno::EINVAL),
+        1025 => Ok(2),
+        1031 | 1032 => pipe_size(kernel, file, command, argument),
+        1033 | 1034 => seals(kernel, file, command, argument),
+        1036 | 1038 => {
+            kernel.write_user_u64(VirtAddr::new(argument), 0)?;
+            Ok(0)
+        }
+        1037 | 1039 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `F_GETLK`: nobody else has locks, so every lock could be set.
+fn get_lock(kernel: &mut Kernel, lock: u64) -> SysResult {
+    const F_UNLCK: u16 = 2;
+    let mut kind = [0; 2];
+    kernel.read_user(VirtAddr::new(lock), &mut kind)?;
+    if u16::from_le_bytes(kind) >= F_UNLCK {
+        return Err(Errno::EINVAL);
+    }
+    kernel.write_user(VirtAddr::new(lock), &F_UNLCK.to_le_bytes())?;
+    Ok(0)
+}
+
+/// `F_SETLK`: granted, because a task does not conflict with itself.
+fn check_lock(kernel: &mut Kernel, file: FileId, lock: u64) -> SysResult {
+    let mut bytes = [0; 32];
+    kernel.read_user(VirtAddr::new(lock), &mut bytes)?;
+    let kind = u16::from_le_bytes([bytes[0], bytes[1]]);
+    let whence = u16::from_le_bytes([bytes[2], bytes[3]]);
+    let open = kernel.vfs.file(file);
+    match kind {
+        0 if !open.can_read() => Err(Errno::EBADF),
+        1 if !open.can_write() => Err(Errno::EBADF),
+        0..=2 if whence <= 2 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn pipe_size(kernel: &mut Kernel, file: FileId, command: u32, bytes: u64) -> SysResult {
+    const F_SETPIPE_SZ: u32 = 1031;
+    let Opened::Pipe(node) = kernel.vfs.file(file).opened else { return Err(Errno::EBADF) };
+    if command == F_SETPIPE_SZ {
+        return kernel.vfs.resize_pipe(node, u64::from(low32(bytes)));
+    }
+    Ok(kernel.vfs.pipe(node).map_or(0, |pipe| pipe.capacity as u64))
+}
+
+fn seals(kernel: &mut Kernel, file: FileId, command: u32, added: u64) -> SysResult {
+    const F_ADD_SEALS: u32 = 1033;
+    let can_write = kernel.vfs.file(file).can_write();
+    let Opened::Regular(node) = kernel.vfs.file(file).opened else { return Err(Errno::EINVAL) };
+    let held = kernel.vfs.seals_mut(node).ok_or(Errno::EINVAL)?;
+    if command != F_ADD_SEALS {
+        return Ok((*held).into());
+    }
+    let added = low32(added);
+    if added & !SEALS_KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !can_write || *held & SEAL_SEAL != 0 {
+        return Err(Errno::EPERM);
+    }
+    *held |= added;
+    Ok(0)
+}
+
+fn sys_flock(kernel: &mut Kernel, [fd, operation, ..]: [u64; 6]) -> SysResult {
+    const LOCK_NB: u32 = 4;
+    let file = kernel.task.files.get(fd)?;
+    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
+        return Err(Errno::EBADF);
+    }
+    match low32(operation) & !LOCK_NB {
+        1 | 2 | 8 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+    let file = kernel.task.files.get(fd)?;
+    match kernel.vfs.file(file).opened {
+        Opened::Regular(node) => {
+            kernel.store_mapped(node)?;
+            kernel.vfs.sync(node)?;
+            Ok(0)
+        }
+        Opened::Directory { .. } => Ok(0),
+        Opened::Path(_) => Err(Errno::EBADF),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_syncfs(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+    kernel.task.files.get(fd)?;
+    Ok(0)
+}
+
+fn sys_sync(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(0)
+}
+
+impl Kernel {
+    /// Stores the pages of a mapped file that its mappings have changed.
+    fn store_mapped(&mut self, node: NodeId) -> Result<(), Errno> {
+        let Some(object) = self.vfs.object_of(node) else { return Ok(()) };
+        let pages = 0..=u64::MAX >> machine::PAGE_SHIFT;
+        let spaces = &mut [&mut self.task.mm];
+        Ok(self.memory.write_back(spaces, &mut self.hw, object, pages)?)
+    }
+}
+
+fn sys_umask(kernel: &mut Kernel, [mask, ..]: [u64; 6]) -> SysResult {
+    let old = kernel.task.fs.umask;
+    kernel.task.fs.umask = low32(mask) & 0o777;
+    Ok(old.into())
+}
+
+fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResult {
+    let file = kernel.task.files.get(fd)?;
+    let (offset, whence) = (offset.cast_signed(), low32(whence));
+    let open = kernel.vfs.file(file);
+    let here = open.offset;
+    let place = match &open.opened {
+        Opened::Regular(node) => {
+            let node = *node;
+            let size = kernel.vfs.size_of(node)?;
+            match whence {
+                3 => kernel.vfs.seek_content(node, offset, Seek::Data)?,
+                4 => kernel.vfs.seek_content(node, offset, Seek::Hole)?,
+                _ => moved(here, size, offset, whence)?,
+            }
+        }
+        Opened::Directory { entries, .. } => {
+            let end = entries.as_ref().map_or(0, |entries| entries.len() as u64);
+            moved(here, end, offset, whence)?
+        }
+        // Files of /proc have no end to seek from.
+        Opened::Proc { .. } if whence == 2 => return Err(Errno::EINVAL),
+        Opened::Proc { .. } => moved(here, 0, offset, whence)?,
+        Opened::Device { device: Device::Stream(stream), .. } => {
+            return Ok(stream.seek(offset, whence)?);
+        }
+        Opened::Device { device: Device::Tty, .. } => return Err(Errno::ESPIPE),
+        Opened::Device { .. } => 0,
+        Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_) => {
+            return Err(Errno::ESPIPE);
+        }
+        Opened::Path(_) => return Err(Errno::EBADF),
+    };
+    kernel.vfs.file_mut(file).offset = place;
+    Ok(place)
+}
+
+/// `SEEK_SET`, `SEEK_CUR`, `SEEK_END`.
+fn moved(here: u64, end: u64, offset: i64, whence: u32) -> Result<u64, Errno> {
+    let base = match whence {
+        0 => 0,
+        1 => here,
+        2 => end,
+        _ => return Err(Errno::EINVAL),
+    };
+    let place = base.cast_signed().checked_add(offset).ok_or(Errno::EOVERFLOW)?;
+    u64::try_from(place).map_err(|_| Errno::EINVAL)
+}
+
+fn sys_pipe(kernel: &mut Kernel, [ends, ..]: [u64; 6]) -> SysResult {
+    pipe(kernel, ends, 0)
+}
+
+fn sys_pipe2(kernel: &mut Kernel, [ends, flags, ..]: [u64; 6]) -> SysResult {
+    let flags = low32(flags);
+    if flags & !(flag::CLOEXEC | flag::NONBLOCK | flag::DIRECT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    pipe(kernel, ends, flags)
+}
+
+fn pipe(kernel: &mut Kernel, ends: u64, flags: u32) -> SysResult {
+    let limit = kernel.files_max();
+    let status = flags & (flag::NONBLOCK | flag::DIRECT);
+    let [reader, writer] = in_tree(kernel, |vfs, view| vfs.open_pipe(view, status));
+    let read_fd = match install(kernel, reader, inherit_of(flags), limit) {
+        Ok(fd) => fd,
+        Err(errno) => {
+            kernel.release_file(writer);
+            return Err(errno);
+        }
+    };
+    let written = install(kernel, writer, inherit_of(flags), limit).and_then(|write_fd| {
+        let numbers = [low32(read_fd).to_le_bytes(), low32(write_fd).to_le_bytes()].concat();
+        kernel.write_user(VirtAddr::new(ends), &numbers).map_err(|errno| (errno, write_fd)).or_else(
+            |(errno, write_fd)| {
+                let file = kernel.task.files.take(write_fd)?;
+                kernel.release_file(file);
+                Err(errno)
+            },
+        )
+    });
+    if let Err(errno) = written {
+        let file = kernel.task.files.take(read_fd)?;
+        kernel.release_file(file);
+        return Err(errno);
+    }
+    Ok(0)
+}
+
+fn sys_eventfd(kernel: &mut Kernel, [count, ..]: [u64; 6]) -> SysResult {
+    sys_eventfd2(kernel, [count, 0, 0, 0, 0, 0])
+}
+
+fn sys_eventfd2(kernel: &mut Kernel, [count, flags, ..]: [u64; 6]) -> SysResult {
+    const SEMAPHORE: u32 = 1;
+    let flags = low32(flags);
+    if flags & !(SEMAPHORE | flag::CLOEXEC | flag::NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let limit = kernel.files_max();
+    let is_semaphore = flags & SEMAPHORE != 0;
+    let status = flags & flag::NONBLOCK;
+    let file = kernel.vfs.open_event(low32(count).into(), is_semaphore, status);
+    install(kernel, file, inherit_of(flags), limit)
+}

@@ -1,0 +1,185 @@
+//! `epoll`: a list of files and events to wait for.
+//!
+//! # Source
+//! man 7 `epoll`; Linux 6.12 `fs/eventpoll.c`.
+
+use machine::VirtAddr;
+
+use super::low32;
+use super::open::install;
+use super::poll::{ALWAYS, ERR, HUP};
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{FileId, Inherit, Interest, Opened, flag};
+use crate::syscall::Handler;
+use crate::syscall::time::read_timespec;
+
+/// The function for system call `number`, if it is here.
+pub(super) fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        213 => sys_epoll_create,
+        232 => sys_epoll_wait,
+        233 => sys_epoll_ctl,
+        281 => sys_epoll_pwait,
+        291 => sys_epoll_create1,
+        441 => sys_epoll_pwait2,
+        _ => return None,
+    })
+}
+
+const ONE_SHOT: u32 = 1 << 30;
+const EDGE: u32 = 1 << 31;
+/// Bytes of `struct epoll_event`, which is packed on x86-64.
+const EVENT_BYTES: u64 = 12;
+/// Most events that one call may ask for.
+const EVENTS_MAX: u32 = 0x7fff_ffff / 12;
+/// Most files in one epoll.
+const INTERESTS_MAX: usize = 1 << 16;
+
+fn sys_epoll_create(kernel: &mut Kernel, [size, ..]: [u64; 6]) -> SysResult {
+    if low32(size).cast_signed() <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_epoll_create1(kernel, [0; 6])
+}
+
+fn sys_epoll_create1(kernel: &mut Kernel, [flags, ..]: [u64; 6]) -> SysResult {
+    let flags = low32(flags);
+    if flags & !flag::CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = kernel.vfs.open_epoll();
+    let inherit = if flags & flag::CLOEXEC != 0 { Inherit::Close } else { Inherit::Keep };
+    let limit = kernel.files_max();
+    install(kernel, file, inherit, limit)
+}
+
+fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6]) -> SysResult {
+    const ADD: u32 = 1;
+    const DELETE: u32 = 2;
+    const CHANGE: u32 = 3;
+    let operation = low32(operation);
+    let mut bytes = [0; 12];
+    if operation != DELETE {
+        kernel.read_user(VirtAddr::new(event), &mut bytes)?;
+    }
+    let events = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let [.., a, b, c, d, e, f, g, h] = bytes;
+    let data = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let id = kernel.task.files.get(epoll)?;
+    let file = kernel.task.files.get(fd)?;
+    let can_wait = !matches!(
+        kernel.vfs.file(file).opened,
+        Opened::Regular(_) | Opened::Directory { .. } | Opened::Path(_)
+    );
+    if !can_wait {
+        return Err(Errno::EPERM);
+    }
+    if id == file {
+        return Err(Errno::EINVAL);
+    }
+    let fd = low32(fd);
+    let Opened::Epoll(interests) = &mut kernel.vfs.file_mut(id).opened else {
+        return Err(Errno::EINVAL);
+    };
+    let known = interests.iter().position(|known| known.fd == fd && known.file == file);
+    let interest = Interest { fd, file, events, data, is_told: false };
+    match (operation, known) {
+        (ADD, Some(_)) => return Err(Errno::EEXIST),
+        (ADD, None) if interests.len() >= INTERESTS_MAX => return Err(Errno::ENOSPC),
+        (ADD, None) => interests.push(interest),
+        (DELETE | CHANGE, None) => return Err(Errno::ENOENT),
+        (DELETE, Some(index)) => {
+            interests.remove(index);
+        }
+        (CHANGE, Some(index)) => interests[index] = interest,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+fn sys_epoll_wait(kernel: &mut Kernel, [epoll, events, count, timeout, ..]: [u64; 6]) -> SysResult {
+    wait(kernel, epoll, events, count, milliseconds(timeout))
+}
+
+fn sys_epoll_pwait(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [epoll, events, count, timeout, mask, mask_bytes] = args;
+    kernel.swap_mask(mask, mask_bytes)?;
+    let result = wait(kernel, epoll, events, count, milliseconds(timeout));
+    kernel.restore_mask();
+    result
+}
+
+fn sys_epoll_pwait2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [epoll, events, count, time, mask, mask_bytes] = args;
+    let timeout = if time == 0 { None } else { Some(read_timespec(kernel, time)?) };
+    kernel.swap_mask(mask, mask_bytes)?;
+    let result = wait(kernel, epoll, events, count, timeout);
+    kernel.restore_mask();
+    result
+}
+
+fn milliseconds(timeout: u64) -> Option<u64> {
+    u64::try_from(low32(timeout).cast_signed()).ok().map(|ms| ms * 1_000_000)
+}
+
+fn wait(
+    kernel: &mut Kernel,
+    epoll: u64,
+    addr: u64,
+    count: u64,
+    timeout: Option<u64>,
+) -> SysResult {
+    let count = low32(count);
+    if count.cast_signed() <= 0 || count > EVENTS_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let id = kernel.task.files.get(epoll)?;
+    let Opened::Epoll(interests) = &kernel.vfs.file(id).opened else {
+        return Err(Errno::EINVAL);
+    };
+    let streams: Vec<_> = interests
+        .iter()
+        .filter_map(|interest| {
+            kernel.stream_of(interest.file).map(|stream| (stream, interest.events))
+        })
+        .collect();
+    let answer = kernel.wait_ready(timeout, &streams, |kernel| {
+        let ready = take_ready(kernel, id, count);
+        (!ready.is_empty()).then_some(ready)
+    })?;
+    let ready = answer.unwrap_or_default();
+    for (index, (events, data)) in (0..).zip(&ready) {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&events.to_le_bytes());
+        bytes[4..].copy_from_slice(&data.to_le_bytes());
+        kernel.write_user(VirtAddr::new(addr.wrapping_add(index * EVENT_BYTES)), &bytes)?;
+    }
+    Ok(ready.len() as u64)
+}
+
+/// Up to `count` events that have come; one-shot and edge interests are told once.
+fn take_ready(kernel: &mut Kernel, id: FileId, count: u32) -> Vec<(u32, u64)> {
+    let Opened::Epoll(interests) = &kernel.vfs.file(id).opened else { return Vec::new() };
+    let mut interests = interests.clone();
+    let mut ready = Vec::new();
+    let room = usize::try_from(count).unwrap_or(0);
+    for interest in &mut interests {
+        let told = kernel.ready_events(interest.file) & (interest.events | ALWAYS);
+        if told == 0 {
+            // An edge: what is not ready now will be news when it is.
+            interest.is_told &= interest.events & ONE_SHOT != 0;
+            continue;
+        }
+        if interest.is_told || ready.len() >= room {
+            continue;
+        }
+        debug_assert!(told & !(interest.events | ALWAYS) == 0, "only what was asked for");
+        ready.push((told & (interest.events | ERR | HUP), interest.data));
+        interest.is_told = interest.events & (ONE_SHOT | EDGE) != 0;
+    }
+    if let Opened::Epoll(held) = &mut kernel.vfs.file_mut(id).opened {
+        *held = interests;
+    }
+    ready
+}

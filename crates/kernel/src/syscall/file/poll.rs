@@ -1,0 +1,318 @@
+//! Waiting until a file can be read or written: `poll`, `select` and their relatives.
+//!
+//! Files inside are ready or not at once, since nobody else could change them; standard streams
+//! wait on the host. Virtual time passes by what the program was ready to wait.
+//!
+//! # Source
+//! man 2 `poll`, `select`; Linux 6.12 `fs/select.c`.
+
+use machine::VirtAddr;
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+
+use super::low32;
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{Device, FileId, Opened, Stream};
+use crate::signal::UNBLOCKABLE;
+use crate::syscall::Handler;
+use crate::syscall::time::{Wait, read_timespec, read_timeval, write_timespec};
+
+/// The function for system call `number`, if it is here.
+pub(super) fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        7 => sys_poll,
+        23 => sys_select,
+        270 => sys_pselect6,
+        271 => sys_ppoll,
+        _ => return None,
+    })
+}
+
+const NS_PER_MS: u64 = 1_000_000;
+
+pub(super) const IN: u32 = 0x1;
+pub(super) const OUT: u32 = 0x4;
+pub(super) const ERR: u32 = 0x8;
+pub(super) const HUP: u32 = 0x10;
+const NVAL: u32 = 0x20;
+const PRI: u32 = 0x2;
+const READ_NORMAL: u32 = 0x40;
+const WRITE_NORMAL: u32 = 0x100;
+const READABLE: u32 = IN | READ_NORMAL;
+const WRITABLE: u32 = OUT | WRITE_NORMAL;
+/// What is told whether or not it is asked for.
+pub(super) const ALWAYS: u32 = ERR | HUP | NVAL;
+
+impl Kernel {
+    /// What can be done with an open file without waiting, as poll bits.
+    pub(super) fn ready_events(&self, file: FileId) -> u32 {
+        match &self.vfs.file(file).opened {
+            Opened::Regular(_) | Opened::Directory { .. } | Opened::Proc { .. } => {
+                READABLE | WRITABLE
+            }
+            Opened::Device { device, .. } => match device.stream() {
+                Some(stream) => stream_events(stream),
+                None => READABLE | WRITABLE,
+            },
+            Opened::Pipe(node) => {
+                let Some(pipe) = self.vfs.pipe(*node) else { return 0 };
+                let open = self.vfs.file(file);
+                let mut events = 0;
+                if open.can_read() {
+                    events |= if pipe.held_bytes() > 0 { READABLE } else { 0 };
+                    events |= if pipe.writer_count == 0 { HUP } else { 0 };
+                }
+                if open.can_write() {
+                    events |= if pipe.held_bytes() < pipe.capacity { WRITABLE } else { 0 };
+                    events |= if pipe.reader_count == 0 { ERR } else { 0 };
+                }
+                events
+            }
+            Opened::Event { count, .. } => {
+                let readable = if *count > 0 { READABLE } else { 0 };
+                let writable = if *count < u64::MAX - 1 { WRITABLE } else { 0 };
+                readable | writable
+            }
+            Opened::Epoll(interests) => {
+                let is_ready = interests.iter().any(|interest| {
+                    !matches!(self.vfs.file(interest.file).opened, Opened::Epoll(_))
+                        && self.ready_events(interest.file) & (interest.events | ALWAYS) != 0
+                });
+                if is_ready { READABLE } else { 0 }
+            }
+            Opened::Socket(_) => WRITABLE | HUP,
+            Opened::Path(_) => NVAL,
+        }
+    }
+
+    /// The stream of the host behind an open file.
+    pub(super) fn stream_of(&self, file: FileId) -> Option<Stream> {
+        match self.vfs.file(file).opened {
+            Opened::Device { device: device @ (Device::Stream(_) | Device::Tty), .. } => {
+                device.stream()
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks `check` until it has an answer, the time `timeout_ns` is over, or a signal comes.
+    ///
+    /// `streams` are the host's streams that could change the answer, with the events to wait for.
+    ///
+    /// # Errors
+    /// `EINTR`.
+    pub(super) fn wait_ready<T>(
+        &mut self,
+        timeout_ns: Option<u64>,
+        streams: &[(Stream, u32)],
+        mut check: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Option<T>, Errno> {
+        let deadline = timeout_ns.map(|timeout| self.hw.now_ns().saturating_add(timeout));
+        loop {
+            if let Some(answer) = check(self) {
+                return Ok(Some(answer));
+            }
+            if timeout_ns == Some(0) {
+                return Ok(None);
+            }
+            if !streams.is_empty() && wait_on_host(streams, timeout_ns)? {
+                continue;
+            }
+            return match self.wait_until(deadline) {
+                Wait::TimedOut => Ok(None),
+                Wait::Interrupted => Err(Errno::EINTR),
+            };
+        }
+    }
+
+    /// Takes the mask of `ppoll` and `pselect6` for the time of the call.
+    pub(super) fn swap_mask(&mut self, mask: u64, bytes: u64) -> Result<(), Errno> {
+        if mask == 0 {
+            return Ok(());
+        }
+        if bytes != 8 {
+            return Err(Errno::EINVAL);
+        }
+        let mask = self.read_user_u64(VirtAddr::new(mask))? & !UNBLOCKABLE;
+        let signals = &mut self.task.signals;
+        signals.saved_mask = Some(std::mem::replace(&mut signals.mask, mask));
+        Ok(())
+    }
+
+    /// Puts the mask back, unless a signal is to be delivered under the other one first.
+    pub(super) fn restore_mask(&mut self) {
+        let signals = &mut self.task.signals;
+        if !signals.has_deliverable()
+            && let Some(mask) = signals.saved_mask.take()
+        {
+            signals.mask = mask;
+        }
+    }
+}
+
+fn stream_events(stream: Stream) -> u32 {
+    let wanted = PollFlags::IN | PollFlags::PRI | PollFlags::OUT;
+    let mut fds = [PollFd::from_borrowed_fd(stream.fd(), wanted)];
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if rustix::io::retry_on_intr(|| event::poll(&mut fds, Some(&zero))).is_err() {
+        return NVAL;
+    }
+    let told = u32::from(fds[0].revents().bits());
+    let readable = if told & IN != 0 { READABLE } else { 0 };
+    let writable = if told & OUT != 0 { WRITABLE } else { 0 };
+    readable | writable | told & (PRI | ERR | HUP | NVAL)
+}
+
+/// Waits for the host's streams; whether one became ready.
+fn wait_on_host(streams: &[(Stream, u32)], timeout_ns: Option<u64>) -> Result<bool, Errno> {
+    let flags = |events: u32| {
+        PollFlags::from_bits_truncate(u16::try_from(events & (IN | PRI | OUT)).unwrap_or(0))
+    };
+    let mut fds: Vec<PollFd<'_>> = streams
+        .iter()
+        .map(|(stream, events)| PollFd::from_borrowed_fd(stream.fd(), flags(*events)))
+        .collect();
+    let limit = timeout_ns.map(|ns| Timespec {
+        tv_sec: (ns / 1_000_000_000).cast_signed(),
+        tv_nsec: (ns % 1_000_000_000).cast_signed(),
+    });
+    let count = event::poll(&mut fds, limit.as_ref())?;
+    Ok(count > 0)
+}
+
+/// One entry of `poll`.
+struct Slot {
+    fd: u32,
+    events: u32,
+}
+
+fn sys_poll(kernel: &mut Kernel, [fds, count, timeout, ..]: [u64; 6]) -> SysResult {
+    let ms = low32(timeout).cast_signed();
+    let timeout = u64::try_from(ms).ok().map(|ms| ms * NS_PER_MS);
+    poll(kernel, fds, count, timeout)
+}
+
+fn sys_ppoll(kernel: &mut Kernel, [fds, count, time, mask, mask_bytes, _]: [u64; 6]) -> SysResult {
+    let timeout = if time == 0 { None } else { Some(read_timespec(kernel, time)?) };
+    kernel.swap_mask(mask, mask_bytes)?;
+    let start = kernel.hw.now_ns();
+    let result = poll(kernel, fds, count, timeout);
+    kernel.restore_mask();
+    if let Some(timeout) = timeout {
+        let passed = kernel.hw.now_ns().saturating_sub(start);
+        // Linux: a time that can not be written back is not an error.
+        let _ = write_timespec(kernel, time, timeout.saturating_sub(passed));
+    }
+    result
+}
+
+fn poll(kernel: &mut Kernel, fds: u64, count: u64, timeout: Option<u64>) -> SysResult {
+    let count = low32(count);
+    if u64::from(count) > kernel.files_max() {
+        return Err(Errno::EINVAL);
+    }
+    let mut slots = Vec::new();
+    for index in 0..u64::from(count) {
+        let addr = VirtAddr::new(fds.wrapping_add(index * 8));
+        let word = kernel.read_user_u64(addr)?;
+        slots.push(Slot { fd: low32(word), events: low32(word >> 32) & 0xffff });
+    }
+    let mut streams = Vec::new();
+    for slot in &slots {
+        let file = kernel.task.files.get(slot.fd.into());
+        streams.extend(
+            file.ok().and_then(|file| kernel.stream_of(file)).map(|stream| (stream, slot.events)),
+        );
+    }
+    let answers = kernel.wait_ready(timeout, &streams, |kernel| {
+        let told: Vec<u32> = slots.iter().map(|slot| poll_one(kernel, slot)).collect();
+        told.iter().any(|&events| events != 0).then_some(told)
+    })?;
+    let answers = answers.unwrap_or_else(|| vec![0; slots.len()]);
+    for (index, events) in (0..).zip(&answers) {
+        let addr = VirtAddr::new(fds.wrapping_add(index * 8 + 6));
+        let events = u16::try_from(*events & 0xffff).unwrap_or(0);
+        kernel.write_user(addr, &events.to_le_bytes())?;
+    }
+    Ok(answers.iter().filter(|&&events| events != 0).count() as u64)
+}
+
+fn poll_one(kernel: &Kernel, slot: &Slot) -> u32 {
+    if slot.fd.cast_signed() < 0 {
+        return 0;
+    }
+    match kernel.task.files.get(slot.fd.into()) {
+        Ok(file) => kernel.ready_events(file) & (slot.events | ALWAYS),
+        Err(_) => NVAL,
+    }
+}
+
+/// The three sets of `select`: where they are, and which bits each asks for.
+const SETS: [u32; 3] = [READABLE | HUP | ERR, WRITABLE | ERR, PRI];
+
+fn sys_select(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [count, sets @ .., time, _] = args;
+    let timeout = if time == 0 { None } else { Some(read_timeval(kernel, time)?) };
+    select(kernel, count, sets, timeout)
+}
+
+fn sys_pselect6(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [count, read, write, except, time, mask] = args;
+    let timeout = if time == 0 { None } else { Some(read_timespec(kernel, time)?) };
+    if mask != 0 {
+        let pointer = kernel.read_user_u64(VirtAddr::new(mask))?;
+        let bytes = kernel.read_user_u64(VirtAddr::new(mask.wrapping_add(8)))?;
+        kernel.swap_mask(pointer, bytes)?;
+    }
+    let result = select(kernel, count, [read, write, except], timeout);
+    kernel.restore_mask();
+    result
+}
+
+fn select(kernel: &mut Kernel, count: u64, sets: [u64; 3], timeout: Option<u64>) -> SysResult {
+    let count = low32(count);
+    if count.cast_signed() < 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Linux looks only at numbers that the table has room for.
+    let count = u64::from(count).min(kernel.files_max());
+    let words = count.div_ceil(64);
+    let mut asked = [const { Vec::new() }; 3];
+    for (set, held) in sets.iter().zip(&mut asked) {
+        for index in 0..words {
+            let addr = VirtAddr::new(set.wrapping_add(index * 8));
+            let word = if *set == 0 { 0 } else { kernel.read_user_u64(addr)? };
+            held.push(word);
+        }
+    }
+    let mut wanted = Vec::new();
+    let mut streams = Vec::new();
+    for fd in 0..count {
+        let place = usize::try_from(fd / 64).unwrap_or(0);
+        for (set, held) in asked.iter().enumerate() {
+            if held[place] >> (fd % 64) & 1 == 1 {
+                let file = kernel.task.files.get(fd)?;
+                streams.extend(kernel.stream_of(file).map(|stream| (stream, SETS[set])));
+                wanted.push((fd, set, file));
+            }
+        }
+    }
+    let answer = kernel.wait_ready(timeout, &streams, |kernel| {
+        let is_ready = |&&(_, set, file): &&(u64, usize, FileId)| {
+            kernel.ready_events(file) & SETS[set] != 0
+        };
+        let ready: Vec<(u64, usize, FileId)> = wanted.iter().filter(is_ready).copied().collect();
+        (!ready.is_empty()).then_some(ready)
+    })?;
+    let ready = answer.unwrap_or_default();
+    for (set, addr) in sets.into_iter().enumerate().filter(|(_, addr)| *addr != 0) {
+        for index in 0..words {
+            let bits = ready
+                .iter()
+                .filter(|(fd, other, _)| *other == set && fd / 64 == index)
+                .fold(0, |bits, (fd, ..)| bits | 1 << (fd % 64));
+            kernel.write_user_u64(VirtAddr::new(addr.wrapping_add(index * 8)), bits)?;
+        }
+    }
+    Ok(ready.len() as u64)
+}

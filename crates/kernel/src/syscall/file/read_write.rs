@@ -1,0 +1,417 @@
+//! `read`, `write` and their relatives: one or many buffers, at the file's place or at a given one.
+//!
+//! Bytes go through a buffer of ours in pieces, so that no length that a program names makes us
+//! allocate much.
+//!
+//! # Source
+//! man 2 `read`, `readv`; Linux 6.12 `fs/read_write.c`.
+
+use machine::VirtAddr;
+
+use super::{LIMIT_FILE_BYTES, low32};
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{Device, FileId, Opened, flag, write_device};
+use crate::signal::SigInfo;
+use crate::signal::number::SIGXFSZ;
+use crate::syscall::Handler;
+use crate::syscall::time::Wait;
+
+/// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
+const CALL_BYTES_MAX: u64 = 0x7fff_f000;
+/// Most buffers of a vector call.
+const VECTORS_MAX: u64 = 1024;
+/// Bytes moved at once.
+const PIECE_BYTES: u64 = 256 << 10;
+
+/// The function for system call `number`, if it is here.
+pub(super) fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        0 => sys_read,
+        1 => sys_write,
+        17 => sys_pread64,
+        18 => sys_pwrite64,
+        19 => sys_readv,
+        20 => sys_writev,
+        295 => sys_preadv,
+        296 => sys_pwritev,
+        327 => sys_preadv2,
+        328 => sys_pwritev2,
+        _ => return None,
+    })
+}
+
+/// Where in the file a call works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum At {
+    /// At the file's own place, which moves on.
+    Place,
+    /// At this offset; the file's place stays.
+    Offset(u64),
+}
+
+/// The buffers of a call, one behind the other.
+struct Buffers {
+    parts: Vec<(u64, u64)>,
+}
+
+impl Buffers {
+    fn one(addr: u64, bytes: u64) -> Result<Self, Errno> {
+        if bytes.cast_signed() < 0 {
+            // Linux: the range check of the buffer comes before the cut to MAX_RW_COUNT.
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { parts: vec![(addr, bytes.min(CALL_BYTES_MAX))] })
+    }
+
+    fn read(kernel: &mut Kernel, vector: u64, count: u64) -> Result<Self, Errno> {
+        let count = u64::from(low32(count));
+        if count > VECTORS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut left = CALL_BYTES_MAX;
+        let mut parts = Vec::new();
+        for index in 0..count {
+            let slot = vector.wrapping_add(index * 16);
+            let addr = kernel.read_user_u64(VirtAddr::new(slot))?;
+            let bytes = kernel.read_user_u64(VirtAddr::new(slot.wrapping_add(8)))?;
+            if bytes.cast_signed() < 0 {
+                return Err(Errno::EINVAL);
+            }
+            let bytes = bytes.min(left);
+            left -= bytes;
+            parts.push((addr, bytes));
+        }
+        Ok(Self { parts })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The pieces of memory for `bytes` bytes from `skip` on.
+    fn pieces(&self, mut skip: u64, mut bytes: u64) -> Vec<(u64, usize)> {
+        let mut pieces = Vec::new();
+        for &(addr, length) in &self.parts {
+            let passed = skip.min(length);
+            skip -= passed;
+            let count = (length - passed).min(bytes);
+            bytes -= count;
+            if count > 0 {
+                pieces.push((addr.wrapping_add(passed), to_usize(count)));
+            }
+        }
+        pieces
+    }
+
+    /// Copies `bytes` to the program, `skip` bytes into the buffers; returns how many arrived.
+    fn scatter(&self, kernel: &mut Kernel, skip: u64, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        for (addr, count) in self.pieces(skip, bytes.len() as u64) {
+            let copied = kernel.copy_to_user(VirtAddr::new(addr), &bytes[done..done + count]);
+            done += copied;
+            if copied < count {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Copies from the program into `bytes`; returns how many arrived.
+    fn gather(&self, kernel: &mut Kernel, skip: u64, bytes: &mut [u8]) -> usize {
+        let mut done = 0;
+        for (addr, count) in self.pieces(skip, bytes.len() as u64) {
+            let copied = kernel.copy_from_user(VirtAddr::new(addr), &mut bytes[done..done + count]);
+            done += copied;
+            if copied < count {
+                break;
+            }
+        }
+        done
+    }
+}
+
+fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn sys_read(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
+    let file = readable(kernel, fd)?;
+    let buffers = Buffers::one(addr, bytes)?;
+    read(kernel, file, &buffers, At::Place)
+}
+
+fn sys_write(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
+    let file = writable(kernel, fd)?;
+    let buffers = Buffers::one(addr, bytes)?;
+    write(kernel, file, &buffers, At::Place)
+}
+
+fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
+    let at = offset_argument(offset)?;
+    let file = readable(kernel, fd)?;
+    let buffers = Buffers::one(addr, bytes)?;
+    read(kernel, file, &buffers, at)
+}
+
+fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
+    let at = offset_argument(offset)?;
+    let file = writable(kernel, fd)?;
+    let buffers = Buffers::one(addr, bytes)?;
+    write(kernel, file, &buffers, at)
+}
+
+fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
+    let file = readable(kernel, fd)?;
+    let buffers = Buffers::read(kernel, vector, count)?;
+    read(kernel, file, &buffers, At::Place)
+}
+
+fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
+    let file = writable(kernel, fd)?;
+    let buffers = Buffers::read(kernel, vector, count)?;
+    write(kernel, file, &buffers, At::Place)
+}
+
+fn sys_preadv(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
+    let at = offset_argument(offset)?;
+    let file = readable(kernel, fd)?;
+    let buffers = Buffers::read(kernel, vector, count)?;
+    read(kernel, file, &buffers, at)
+}
+
+fn sys_pwritev(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
+    let at = offset_argument(offset)?;
+    let file = writable(kernel, fd)?;
+    let buffers = Buffers::read(kernel, vector, count)?;
+    write(kernel, file, &buffers, at)
+}
+
+fn sys_preadv2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    check_rw_flags(args[5])?;
+    match args[3] {
+        u64::MAX => sys_readv(kernel, args),
+        _ => sys_preadv(kernel, args),
+    }
+}
+
+fn sys_pwritev2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    check_rw_flags(args[5])?;
+    match args[3] {
+        u64::MAX => sys_writev(kernel, args),
+        _ => sys_pwritev(kernel, args),
+    }
+}
+
+/// `RWF_HIPRI`, `RWF_DSYNC` and `RWF_SYNC` change nothing here; the others are refused.
+fn check_rw_flags(flags: u64) -> Result<(), Errno> {
+    if flags & !7 == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+fn offset_argument(offset: u64) -> Result<At, Errno> {
+    if offset.cast_signed() < 0 { Err(Errno::EINVAL) } else { Ok(At::Offset(offset)) }
+}
+
+/// The open file behind `fd`, if it was opened for reading.
+pub(super) fn readable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
+    let file = kernel.task.files.get(fd)?;
+    if kernel.vfs.file(file).can_read() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// The open file behind `fd`, if it was opened for writing.
+pub(super) fn writable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
+    let file = kernel.task.files.get(fd)?;
+    if kernel.vfs.file(file).can_write() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    check_seekable(kernel, file, at)?;
+    let total = buffers.bytes();
+    let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
+    let mut done = 0;
+    loop {
+        let wanted = to_usize((total - done).min(PIECE_BYTES));
+        let offset = match at {
+            At::Place => None,
+            At::Offset(offset) => Some(offset.saturating_add(done)),
+        };
+        let result = kernel.read_file(file, offset, &mut piece[..wanted]);
+        let count = match result {
+            Ok(count) => count,
+            Err(_) if done > 0 => return Ok(done),
+            Err(errno) => return Err(errno),
+        };
+        let copied = buffers.scatter(kernel, done, &piece[..count]);
+        if at == At::Place {
+            kernel.vfs.advance(file, copied as u64);
+        }
+        done += copied as u64;
+        if copied < count {
+            return if done == 0 { Err(Errno::EFAULT) } else { Ok(done) };
+        }
+        if count < wanted || done == total || !kernel.vfs.never_waits(file) {
+            return Ok(done);
+        }
+    }
+}
+
+fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    check_seekable(kernel, file, at)?;
+    let total = buffers.bytes();
+    let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
+    let mut done = 0;
+    loop {
+        let wanted = to_usize((total - done).min(PIECE_BYTES));
+        let gathered = buffers.gather(kernel, done, &mut piece[..wanted]);
+        if gathered == 0 && wanted > 0 {
+            return if done == 0 { Err(Errno::EFAULT) } else { Ok(done) };
+        }
+        let offset = match at {
+            At::Place => None,
+            At::Offset(offset) => Some(offset.saturating_add(done)),
+        };
+        let count = match kernel.write_file(file, offset, &piece[..gathered]) {
+            Ok(count) => count,
+            Err(_) if done > 0 => return Ok(done),
+            Err(errno) => return Err(errno),
+        };
+        done += count as u64;
+        if count < wanted || done == total {
+            return Ok(done);
+        }
+    }
+}
+
+/// Calls with an offset need a file that has places.
+fn check_seekable(kernel: &Kernel, file: FileId, at: At) -> Result<(), Errno> {
+    let has_no_places = matches!(
+        kernel.vfs.file(file).opened,
+        Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_)
+    );
+    if has_no_places && at != At::Place { Err(Errno::ESPIPE) } else { Ok(()) }
+}
+
+impl Kernel {
+    /// Reads from an open file at `offset`, or at its place; does not move the place.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) fn read_file(
+        &mut self,
+        file: FileId,
+        offset: Option<u64>,
+        bytes: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let open = self.vfs.file(file);
+        let at = offset.unwrap_or(open.offset);
+        let is_nonblocking = open.is_nonblocking();
+        match &open.opened {
+            Opened::Regular(node) => {
+                let node = *node;
+                self.vfs.read_regular(&self.memory, &self.hw, node, at, bytes)
+            }
+            Opened::Directory { .. } => Err(Errno::EISDIR),
+            Opened::Device { device, .. } => {
+                let device = *device;
+                self.vfs.read_device(device, offset, bytes)
+            }
+            Opened::Proc { .. } => self.read_proc(file, at, bytes),
+            Opened::Pipe(node) => {
+                let node = *node;
+                match self.vfs.read_pipe(node, bytes) {
+                    Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                    result => result,
+                }
+            }
+            Opened::Event { .. } => match self.vfs.read_event(file, bytes) {
+                Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                result => result,
+            },
+            Opened::Epoll(_) => Err(Errno::EINVAL),
+            Opened::Socket(_) => Err(Errno::ENOTCONN),
+            Opened::Path(_) => Err(Errno::EBADF),
+        }
+    }
+
+    /// Writes to an open file at `offset`, or at its place, which moves on.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn write_file(
+        &mut self,
+        file: FileId,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<usize, Errno> {
+        let open = self.vfs.file(file);
+        let is_nonblocking = open.is_nonblocking();
+        match &open.opened {
+            Opened::Regular(_) => self.write_place(file, offset, bytes),
+            Opened::Directory { .. } | Opened::Path(_) => Err(Errno::EBADF),
+            Opened::Device { device, .. } => {
+                let result = write_device(*device, offset, bytes);
+                if let (Err(Errno::EPIPE), Device::Stream(_)) = (&result, *device) {
+                    self.send_sigpipe();
+                }
+                result
+            }
+            Opened::Proc { .. } => self.write_proc(file, bytes),
+            Opened::Pipe(node) => {
+                let node = *node;
+                match self.vfs.write_pipe(node, bytes) {
+                    Err(Errno::EPIPE) => {
+                        self.send_sigpipe();
+                        Err(Errno::EPIPE)
+                    }
+                    Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                    result => result,
+                }
+            }
+            Opened::Event { .. } => match self.vfs.write_event(file, bytes) {
+                Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                result => result,
+            },
+            Opened::Epoll(_) => Err(Errno::EINVAL),
+            Opened::Socket(_) => {
+                self.send_sigpipe();
+                Err(Errno::EPIPE)
+            }
+        }
+    }
+
+    /// Writes to a regular file, within `RLIMIT_FSIZE`.
+    fn write_place(
+        &mut self,
+        file: FileId,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<usize, Errno> {
+        let open = self.vfs.file(file);
+        let Opened::Regular(node) = open.opened else { return Err(Errno::EBADF) };
+        let is_append = open.status & flag::APPEND != 0;
+        let at = match offset {
+            _ if is_append => self.vfs.size_of(node)?,
+            Some(offset) => offset,
+            None => open.offset,
+        };
+        let limit = self.task.limits[LIMIT_FILE_BYTES].soft;
+        if at >= limit && !bytes.is_empty() {
+            self.task.signals.send(SigInfo::kernel(SIGXFSZ));
+            return Err(Errno::EFBIG);
+        }
+        let count = bytes.len().min(to_usize(limit - at.min(limit)));
+        let (vfs, mut pages) = self.files_and_pages();
+        vfs.write_regular(&mut pages, node, at, &bytes[..count])?;
+        if offset.is_none() {
+            vfs.file_mut(file).offset = at + count as u64;
+        }
+        Ok(count)
+    }
+
+    /// Waits for what nobody else can bring about: ends with a signal, or the run ends.
+    pub(super) fn wait_for_ever(&mut self) -> Result<usize, Errno> {
+        match self.wait_until(None) {
+            Wait::Interrupted | Wait::TimedOut => Err(Errno::EINTR),
+        }
+    }
+}

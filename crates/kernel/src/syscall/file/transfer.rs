@@ -1,0 +1,186 @@
+//! Moving bytes from file to file, and advice about files.
+//!
+//! # Source
+//! man 2 `sendfile`, `copy_file_range`, `splice`, `posix_fadvise`.
+
+use machine::VirtAddr;
+
+use super::low32;
+use super::read_write::{readable, writable};
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::fs::{FileId, Opened, flag};
+use crate::syscall::Handler;
+
+/// Bytes moved at once.
+const PIECE_BYTES: u64 = 256 << 10;
+/// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
+const CALL_BYTES_MAX: u64 = 0x7fff_f000;
+
+/// The function for system call `number`, if it is here.
+pub(super) fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        40 => sys_sendfile,
+        187 => sys_readahead,
+        221 => sys_fadvise64,
+        275 | 276 | 278 => sys_splice,
+        277 => sys_sync_file_range,
+        326 => sys_copy_file_range,
+        _ => return None,
+    })
+}
+
+/// A file to read from or to write to, at its own place or at an offset in the program's memory.
+#[derive(Clone, Copy)]
+struct End {
+    file: FileId,
+    /// Where the offset is, and what it was.
+    offset: Option<(u64, u64)>,
+}
+
+impl End {
+    fn new(kernel: &mut Kernel, file: FileId, pointer: u64) -> Result<Self, Errno> {
+        if pointer == 0 {
+            return Ok(Self { file, offset: None });
+        }
+        let offset = kernel.read_user_u64(VirtAddr::new(pointer))?;
+        if offset.cast_signed() < 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { file, offset: Some((pointer, offset)) })
+    }
+
+    fn place(self, done: u64) -> Option<u64> {
+        self.offset.map(|(_, offset)| offset.saturating_add(done))
+    }
+
+    fn finish(self, kernel: &mut Kernel, done: u64) -> Result<(), Errno> {
+        match self.offset {
+            Some((pointer, offset)) => {
+                kernel.write_user_u64(VirtAddr::new(pointer), offset.saturating_add(done))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn sys_sendfile(kernel: &mut Kernel, [out, from, offset, bytes, ..]: [u64; 6]) -> SysResult {
+    let from = readable(kernel, from)?;
+    let out = writable(kernel, out)?;
+    let is_source = matches!(
+        kernel.vfs.file(from).opened,
+        Opened::Regular(_) | Opened::Device { .. } | Opened::Proc { .. }
+    );
+    if !is_source || kernel.vfs.file(out).status & flag::APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let from = End::new(kernel, from, offset)?;
+    let out = End { file: out, offset: None };
+    move_bytes(kernel, from, out, bytes)
+}
+
+fn sys_copy_file_range(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [from, from_offset, out, out_offset, bytes, flags] = args;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let from = readable(kernel, from)?;
+    let out = writable(kernel, out)?;
+    let (source, sink) = match (&kernel.vfs.file(from).opened, &kernel.vfs.file(out).opened) {
+        (Opened::Regular(source), Opened::Regular(sink)) => (*source, *sink),
+        (Opened::Directory { .. }, _) | (_, Opened::Directory { .. }) => return Err(Errno::EISDIR),
+        _ => return Err(Errno::EINVAL),
+    };
+    if kernel.vfs.file(out).status & flag::APPEND != 0 {
+        return Err(Errno::EBADF);
+    }
+    let from_place = kernel.vfs.file(from).offset;
+    let out_place = kernel.vfs.file(out).offset;
+    let from = End::new(kernel, from, from_offset)?;
+    let out = End::new(kernel, out, out_offset)?;
+    if source == sink {
+        let start = from.place(0).unwrap_or(from_place);
+        let target = out.place(0).unwrap_or(out_place);
+        if start.abs_diff(target) < bytes {
+            return Err(Errno::EINVAL);
+        }
+    }
+    move_bytes(kernel, from, out, bytes)
+}
+
+fn move_bytes(kernel: &mut Kernel, from: End, out: End, bytes: u64) -> SysResult {
+    let total = bytes.min(CALL_BYTES_MAX);
+    let mut piece = vec![0; usize::try_from(total.min(PIECE_BYTES)).unwrap_or(0)];
+    let mut done = 0;
+    let mut result = Ok(());
+    while done < total {
+        let wanted = usize::try_from((total - done).min(PIECE_BYTES)).unwrap_or(0);
+        let count = match kernel.read_file(from.file, from.place(done), &mut piece[..wanted]) {
+            Ok(count) => count,
+            Err(errno) => {
+                result = Err(errno);
+                break;
+            }
+        };
+        let mut written = 0;
+        while written < count {
+            let place = out.place(done + written as u64);
+            match kernel.write_file(out.file, place, &piece[written..count]) {
+                Ok(some) => written += some,
+                Err(errno) => {
+                    result = Err(errno);
+                    break;
+                }
+            }
+        }
+        if from.offset.is_none() {
+            kernel.vfs.advance(from.file, written as u64);
+        }
+        done += written as u64;
+        if count < wanted || result.is_err() {
+            break;
+        }
+    }
+    if done == 0 {
+        result?;
+    }
+    from.finish(kernel, done)?;
+    out.finish(kernel, done)?;
+    Ok(done)
+}
+
+/// `splice`, `tee` and `vmsplice`: programs fall back to `read` and `write`.
+fn sys_splice(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EINVAL)
+}
+
+fn sys_fadvise64(kernel: &mut Kernel, [fd, _, bytes, advice, ..]: [u64; 6]) -> SysResult {
+    const ADVICE_MAX: u32 = 5;
+    let file = kernel.task.files.get(fd)?;
+    match kernel.vfs.file(file).opened {
+        Opened::Path(_) => return Err(Errno::EBADF),
+        Opened::Pipe(_) => return Err(Errno::ESPIPE),
+        _ => {}
+    }
+    if bytes.cast_signed() < 0 || low32(advice) > ADVICE_MAX {
+        return Err(Errno::EINVAL);
+    }
+    Ok(0)
+}
+
+fn sys_readahead(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+    let file = readable(kernel, fd)?;
+    match kernel.vfs.file(file).opened {
+        Opened::Regular(_) => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_sync_file_range(kernel: &mut Kernel, [fd, _, _, flags, ..]: [u64; 6]) -> SysResult {
+    let file = kernel.task.files.get(fd)?;
+    match kernel.vfs.file(file).opened {
+        _ if flags & !7 != 0 => Err(Errno::EINVAL),
+        Opened::Regular(_) | Opened::Directory { .. } => Ok(0),
+        _ => Err(Errno::ESPIPE),
+    }
+}

@@ -1,0 +1,583 @@
+//! System calls about the process itself: who it is, its limits, its end.
+//!
+//! Does not: start processes or threads. `fork`, `vfork`, `clone`, `clone3` and `wait4` of children
+//! return `ENOSYS` and `ECHILD`.
+
+use machine::VirtAddr;
+
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::outcome::Outcome;
+use crate::syscall::Handler;
+use crate::task::{LIMIT_COUNT, PARENT_PID, ResourceLimit};
+use crate::uaccess::TASK_END;
+
+/// The function for system call `number`, if it is about the process.
+pub fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        24 => sys_sched_yield,
+        39 | 186 => sys_getpid,
+        59 => crate::exec::sys_execve,
+        60 | 231 => sys_exit,
+        61 => sys_wait4,
+        97 => sys_getrlimit,
+        98 => sys_getrusage,
+        102 => sys_getuid,
+        104 => sys_getgid,
+        105 | 106 => sys_setuid,
+        107 => sys_getuid,
+        108 => sys_getgid,
+        109 => sys_setpgid,
+        110 => sys_getppid,
+        111 => sys_getpid,
+        112 => sys_setsid,
+        113 | 114 | 117 | 119 => sys_setresuid,
+        115 => sys_getgroups,
+        116 => sys_setgroups,
+        118 | 120 => sys_getresuid,
+        121 | 124 => sys_getpgid,
+        122 | 123 => sys_setfsuid,
+        125 => sys_capget,
+        126 => sys_capset,
+        135 => sys_personality,
+        140 => sys_getpriority,
+        141 => sys_setpriority,
+        142..=147 => scheduler_handler(number)?,
+        148 => sys_sched_rr_get_interval,
+        157 => sys_prctl,
+        158 => sys_arch_prctl,
+        160 => sys_setrlimit,
+        203 => sys_sched_setaffinity,
+        204 => sys_sched_getaffinity,
+        218 => sys_set_tid_address,
+        247 => sys_waitid,
+        273 => sys_set_robust_list,
+        274 => sys_get_robust_list,
+        302 => sys_prlimit64,
+        334 => sys_rseq,
+        _ => return None,
+    })
+}
+
+fn scheduler_handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        142 => sys_sched_setparam,
+        143 => sys_sched_getparam,
+        144 => sys_sched_setparam,
+        145 => sys_sched_getscheduler,
+        146 => sys_priority_max,
+        147 => sys_priority_min,
+        _ => return None,
+    })
+}
+
+/// An argument that is an int: the upper half does not count.
+fn int(value: u64) -> i32 {
+    value as i32
+}
+
+fn sys_exit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    kernel.task.exit = Some(Outcome::Exited((args[0] & 0xff) as u8));
+    Ok(0)
+}
+
+fn sys_sched_yield(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(0)
+}
+
+fn sys_getpid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.task.pid.into())
+}
+
+fn sys_getppid(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(PARENT_PID.into())
+}
+
+fn own_pid(kernel: &Kernel, pid: u64) -> Result<(), Errno> {
+    let pid = i64::from(int(pid));
+    if pid == 0 || pid == i64::from(kernel.task.pid) { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+fn sys_getpgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    own_pid(kernel, args[0])?;
+    Ok(kernel.task.pid.into())
+}
+
+fn sys_setpgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    if int(args[1]) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    own_pid(kernel, args[0])?;
+    // The task leads its session: Linux refuses to move such a one.
+    Err(Errno::EPERM)
+}
+
+fn sys_setsid(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    // The task already leads its group.
+    Err(Errno::EPERM)
+}
+
+fn sys_wait4(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    // WNOHANG WUNTRACED WCONTINUED __WNOTHREAD __WALL __WCLONE
+    if args[2] & 0xffff_ffff & !0xe000_000b != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Err(Errno::ECHILD)
+}
+
+fn sys_waitid(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    if args[0] > 3 || args[3] & 0xe == 0 { Err(Errno::EINVAL) } else { Err(Errno::ECHILD) }
+}
+
+fn sys_getuid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.task.fs.credentials.uid.into())
+}
+
+fn sys_getgid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.task.fs.credentials.gid.into())
+}
+
+/// `getresuid` and `getresgid`: all three numbers are the same.
+fn sys_getresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 118;
+    let credentials = &kernel.task.fs.credentials;
+    let id = if is_user { credentials.uid } else { credentials.gid };
+    for addr in &args[..3] {
+        kernel.write_user_u32(VirtAddr::new(*addr), id)?;
+    }
+    Ok(0)
+}
+
+/// `setuid` and `setgid`: only to what the task already is.
+fn sys_setuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 105;
+    change_ids(kernel, is_user, &args[..1])
+}
+
+/// `setreuid`, `setregid`, `setresuid`, `setresgid`: only to what the task already is.
+fn sys_setresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let number = kernel.task.regs.gpr[0] & 0xffff_ffff;
+    let count = if number <= 114 { 2 } else { 3 };
+    change_ids(kernel, matches!(number, 113 | 117), &args[..count])
+}
+
+/// Differs from Linux: nobody may become someone else, not even root.
+fn change_ids(kernel: &Kernel, is_user: bool, ids: &[u64]) -> SysResult {
+    let credentials = &kernel.task.fs.credentials;
+    let own = if is_user { credentials.uid } else { credentials.gid };
+    let is_same = |id: &u64| {
+        let id = (id & 0xffff_ffff) as u32;
+        id == own || id == u32::MAX
+    };
+    if ids.iter().all(is_same) { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// `setfsuid` and `setfsgid` return the number in force, never an error.
+fn sys_setfsuid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 122;
+    let credentials = &kernel.task.fs.credentials;
+    Ok(u64::from(if is_user { credentials.uid } else { credentials.gid }))
+}
+
+fn sys_getgroups(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let groups = kernel.task.fs.credentials.groups.clone();
+    let room = usize::try_from(int(args[0])).map_err(|_| Errno::EINVAL)?;
+    if room != 0 {
+        if room < groups.len() {
+            return Err(Errno::EINVAL);
+        }
+        let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_le_bytes()).collect();
+        kernel.write_user(VirtAddr::new(args[1]), &bytes)?;
+    }
+    Ok(groups.len() as u64)
+}
+
+fn sys_setgroups(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EPERM)
+}
+
+/// Versions of `struct __user_cap_header_struct`, and how many words of data each has.
+const CAPABILITY_VERSIONS: [(u32, u64); 3] = [(0x1998_0330, 1), (0x2007_1026, 2), (0x2008_0522, 2)];
+
+fn sys_capget(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [header, data, ..] = args;
+    let version = kernel.read_user_u32(VirtAddr::new(header))?;
+    let found = CAPABILITY_VERSIONS.iter().find(|entry| entry.0 == version);
+    let Some(&(_, words)) = found else {
+        kernel.write_user_u32(VirtAddr::new(header), CAPABILITY_VERSIONS[2].0)?;
+        return if data == 0 { Ok(0) } else { Err(Errno::EINVAL) };
+    };
+    let pid = kernel.read_user_u32(VirtAddr::new(header.wrapping_add(4)))?;
+    own_pid(kernel, pid.into())?;
+    if data != 0 {
+        // No capabilities, whoever it is.
+        let zeros = [0; 24];
+        let bytes = usize::try_from(words * 12).unwrap_or(24);
+        kernel.write_user(VirtAddr::new(data), &zeros[..bytes])?;
+    }
+    Ok(0)
+}
+
+fn sys_capset(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EPERM)
+}
+
+fn sys_personality(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let before = kernel.task.personality;
+    let wanted = (args[0] & 0xffff_ffff) as u32;
+    if wanted != u32::MAX {
+        kernel.task.personality = wanted;
+    }
+    Ok(before.into())
+}
+
+fn sys_getpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    check_priority_target(kernel, args)?;
+    // The call returns 20 - nice, so that errors can be told apart.
+    Ok((20 - i64::from(kernel.task.settings.nice)).cast_unsigned())
+}
+
+fn sys_setpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    check_priority_target(kernel, args)?;
+    let nice = int(args[2]).clamp(-20, 19);
+    if nice < kernel.task.settings.nice {
+        return Err(Errno::EACCES);
+    }
+    kernel.task.settings.nice = nice;
+    Ok(0)
+}
+
+fn check_priority_target(kernel: &Kernel, args: [u64; 6]) -> Result<(), Errno> {
+    let uid = u64::from(kernel.task.fs.credentials.uid);
+    match int(args[0]) {
+        0 | 1 => own_pid(kernel, args[1]),
+        2 if args[1] == 0 || args[1] == uid => Ok(()),
+        2 => Err(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_sched_getscheduler(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    own_pid(kernel, args[0])?;
+    Ok(0)
+}
+
+/// `sched_setparam`, `sched_setscheduler`: only the ordinary class.
+fn sys_sched_setparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let is_class = kernel.task.regs.gpr[0] & 0xffff_ffff == 144;
+    own_pid(kernel, args[0])?;
+    let (class, param) = if is_class { (int(args[1]), args[2]) } else { (0, args[1]) };
+    let priority = kernel.read_user_u32(VirtAddr::new(param))?;
+    match class & !0x4000_0000 {
+        0 | 3 | 5 if priority == 0 => Ok(0),
+        1 | 2 | 6 => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_sched_getparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    own_pid(kernel, args[0])?;
+    kernel.write_user_u32(VirtAddr::new(args[1]), 0)?;
+    Ok(0)
+}
+
+fn sys_priority_max(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    match int(args[0]) {
+        0 | 3 | 5 | 6 => Ok(0),
+        1 | 2 => Ok(99),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_priority_min(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    match int(args[0]) {
+        0 | 3 | 5 | 6 => Ok(0),
+        1 | 2 => Ok(1),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_sched_rr_get_interval(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    own_pid(kernel, args[0])?;
+    crate::syscall::time::write_timespec(kernel, args[1], 4_000_000)?;
+    Ok(0)
+}
+
+/// The machine has one CPU.
+fn sys_sched_getaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [pid, bytes, mask, ..] = args;
+    if bytes % 8 != 0 || bytes == 0 {
+        return Err(Errno::EINVAL);
+    }
+    own_pid(kernel, pid)?;
+    kernel.write_user_u64(VirtAddr::new(mask), 1)?;
+    Ok(8)
+}
+
+fn sys_sched_setaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [pid, bytes, mask, ..] = args;
+    own_pid(kernel, pid)?;
+    let mut first = [0; 1];
+    if bytes != 0 {
+        kernel.read_user(VirtAddr::new(mask), &mut first)?;
+    }
+    if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+fn sys_set_tid_address(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    kernel.task.clear_tid = VirtAddr::new(args[0]);
+    Ok(kernel.task.pid.into())
+}
+
+/// Size of `struct robust_list_head`.
+const ROBUST_LIST_BYTES: u64 = 24;
+
+fn sys_set_robust_list(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    if args[1] != ROBUST_LIST_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    kernel.task.robust_list = args[0];
+    Ok(0)
+}
+
+fn sys_get_robust_list(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    own_pid(kernel, args[0])?;
+    let head = kernel.task.robust_list;
+    kernel.write_user_u64(VirtAddr::new(args[2]), ROBUST_LIST_BYTES)?;
+    kernel.write_user_u64(VirtAddr::new(args[1]), head)?;
+    Ok(0)
+}
+
+/// Size and alignment of the original `struct rseq`.
+const RSEQ_BYTES: u32 = 32;
+/// `RSEQ_FLAG_UNREGISTER`.
+const RSEQ_UNREGISTER: u32 = 1;
+
+fn sys_rseq(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let addr = args[0];
+    let [bytes, flags, signature] = [args[1], args[2], args[3]].map(|word| word as u32);
+    let own = kernel.task.rseq;
+    if flags & RSEQ_UNREGISTER != 0 {
+        let is_same = flags == RSEQ_UNREGISTER
+            && own.is_some_and(|(at, length, _)| at == addr && length == bytes);
+        if !is_same {
+            return Err(Errno::EINVAL);
+        }
+        if own.is_some_and(|(_, _, own_signature)| own_signature != signature) {
+            return Err(Errno::EPERM);
+        }
+        write_rseq(kernel, addr, u32::MAX)?;
+        kernel.task.rseq = None;
+        return Ok(0);
+    }
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let Some((at, length, own_signature)) = own {
+        let is_same = at == addr && length == bytes;
+        return Err(match (is_same, own_signature == signature) {
+            (false, _) => Errno::EINVAL,
+            (true, false) => Errno::EPERM,
+            (true, true) => Errno::EBUSY,
+        });
+    }
+    if bytes < RSEQ_BYTES || !addr.is_multiple_of(u64::from(RSEQ_BYTES)) {
+        return Err(Errno::EINVAL);
+    }
+    if addr >= TASK_END {
+        return Err(Errno::EFAULT);
+    }
+    write_rseq(kernel, addr, 0)?;
+    kernel.task.rseq = Some((addr, bytes, signature));
+    Ok(0)
+}
+
+/// Tells the area on which CPU the task is: always 0, or not registered.
+fn write_rseq(kernel: &mut Kernel, addr: u64, cpu: u32) -> Result<(), Errno> {
+    let mut words = [0; 8];
+    words[4..].copy_from_slice(&cpu.to_le_bytes());
+    kernel.write_user(VirtAddr::new(addr), &words)?;
+    // Node and concurrency number.
+    kernel.write_user(VirtAddr::new(addr.wrapping_add(20)), &[0; 8])
+}
+
+const ARCH_SET_GS: u64 = 0x1001;
+const ARCH_SET_FS: u64 = 0x1002;
+const ARCH_GET_FS: u64 = 0x1003;
+const ARCH_GET_GS: u64 = 0x1004;
+const ARCH_GET_CPUID: u64 = 0x1011;
+const ARCH_SET_CPUID: u64 = 0x1012;
+const ARCH_GET_XCOMP_SUPP: u64 = 0x1021;
+const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
+
+fn sys_arch_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [code, addr, ..] = args;
+    match code {
+        ARCH_SET_GS | ARCH_SET_FS if addr >= TASK_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            kernel.task.regs.fs_base = addr;
+            Ok(0)
+        }
+        ARCH_SET_GS => {
+            kernel.task.regs.gs_base = addr;
+            Ok(0)
+        }
+        ARCH_GET_FS => put_word(kernel, addr, kernel.task.regs.fs_base),
+        ARCH_GET_GS => put_word(kernel, addr, kernel.task.regs.gs_base),
+        ARCH_GET_CPUID => Ok(1),
+        ARCH_SET_CPUID => Err(Errno::ENODEV),
+        ARCH_GET_XCOMP_SUPP | ARCH_GET_XCOMP_PERM => put_word(kernel, addr, cpu::XCR0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn put_word(kernel: &mut Kernel, addr: u64, value: u64) -> SysResult {
+    kernel.write_user_u64(VirtAddr::new(addr), value)?;
+    Ok(0)
+}
+
+fn limit_index(resource: u64) -> Result<usize, Errno> {
+    usize::try_from(resource & 0xffff_ffff)
+        .ok()
+        .filter(|&index| index < LIMIT_COUNT)
+        .ok_or(Errno::EINVAL)
+}
+
+fn write_limit(kernel: &mut Kernel, addr: u64, limit: ResourceLimit) -> SysResult {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&limit.soft.to_le_bytes());
+    bytes[8..].copy_from_slice(&limit.hard.to_le_bytes());
+    kernel.write_user(VirtAddr::new(addr), &bytes)?;
+    Ok(0)
+}
+
+fn read_limit(kernel: &mut Kernel, addr: u64) -> Result<ResourceLimit, Errno> {
+    let soft = kernel.read_user_u64(VirtAddr::new(addr))?;
+    let hard = kernel.read_user_u64(VirtAddr::new(addr.wrapping_add(8)))?;
+    Ok(ResourceLimit { soft, hard })
+}
+
+/// Changes a limit; the hard limit can only go down.
+fn change_limit(kernel: &mut Kernel, index: usize, wanted: ResourceLimit) -> Result<(), Errno> {
+    if wanted.soft > wanted.hard {
+        return Err(Errno::EINVAL);
+    }
+    if wanted.hard > kernel.task.limits[index].hard {
+        return Err(Errno::EPERM);
+    }
+    kernel.task.limits[index] = wanted;
+    kernel.task.mm.limits = kernel.task.memory_limits();
+    Ok(())
+}
+
+fn sys_getrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let index = limit_index(args[0])?;
+    write_limit(kernel, args[1], kernel.task.limits[index])
+}
+
+fn sys_setrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let wanted = read_limit(kernel, args[1])?;
+    change_limit(kernel, limit_index(args[0])?, wanted)?;
+    Ok(0)
+}
+
+fn sys_prlimit64(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [pid, resource, new, old, ..] = args;
+    let mut wanted = None;
+    if new != 0 {
+        wanted = Some(read_limit(kernel, new)?);
+    }
+    own_pid(kernel, pid)?;
+    let index = limit_index(resource)?;
+    let before = kernel.task.limits[index];
+    if let Some(wanted) = wanted {
+        change_limit(kernel, index, wanted)?;
+    }
+    if old != 0 {
+        write_limit(kernel, old, before)?;
+    }
+    Ok(0)
+}
+
+fn sys_getrusage(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let mut words = [0_u64; 18];
+    match int(args[0]) {
+        // SELF, THREAD
+        0 | 1 => {
+            let cpu_ns = kernel.cpu_ns();
+            let mm = &kernel.task.mm;
+            words[0] = cpu_ns / 1_000_000_000;
+            words[1] = cpu_ns % 1_000_000_000 / 1_000;
+            words[4] = mm.rss_peak_pages(&kernel.memory) * (machine::PAGE_BYTES / 1024);
+            words[8] = mm.faults().minor;
+            words[9] = mm.faults().major;
+        }
+        // CHILDREN: there are none.
+        -1 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    kernel.write_user(VirtAddr::new(args[1]), &bytes)?;
+    Ok(0)
+}
+
+fn sys_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [option, value, third, ..] = args;
+    let settings = &mut kernel.task.settings;
+    match option & 0xffff_ffff {
+        // PDEATHSIG
+        1 if value <= 64 => settings.parent_death_signal = value,
+        2 => {
+            let signal = settings.parent_death_signal as u32;
+            kernel.write_user_u32(VirtAddr::new(value), signal)?;
+        }
+        // DUMPABLE
+        3 => return Ok(settings.dumpable),
+        4 if value <= 1 => settings.dumpable = value,
+        // KEEPCAPS
+        7 => return Ok(settings.keep_capabilities),
+        8 if value <= 1 => settings.keep_capabilities = value,
+        // NAME
+        15 => {
+            let mut name = [0; 16];
+            let count = kernel.copy_from_user(VirtAddr::new(value), &mut name[..15]);
+            let end = name.iter().position(|&byte| byte == 0).unwrap_or(15);
+            if end >= count && count < 15 {
+                return Err(Errno::EFAULT);
+            }
+            kernel.task.name = name[..end].to_vec();
+        }
+        16 => {
+            let mut name = [0; 16];
+            name[..kernel.task.name.len()].copy_from_slice(&kernel.task.name);
+            kernel.write_user(VirtAddr::new(value), &name)?;
+        }
+        // CAPBSET_READ: no capabilities; SECCOMP: off
+        23 if value <= 40 => return Ok(0),
+        21 => return Ok(0),
+        // TSC: readable
+        25 => kernel.write_user_u32(VirtAddr::new(value), 1)?,
+        26 if value == 1 => {}
+        // TIMERSLACK
+        29 => settings.timer_slack_ns = if value == 0 { 50_000 } else { value },
+        30 => return Ok(settings.timer_slack_ns),
+        // CHILD_SUBREAPER
+        36 => {}
+        37 => kernel.write_user_u32(VirtAddr::new(value), 0)?,
+        // NO_NEW_PRIVS
+        38 if value == 1 => settings.no_new_privileges = 1,
+        39 => return Ok(settings.no_new_privileges),
+        // GET_TID_ADDRESS
+        40 => {
+            let addr = kernel.task.clear_tid.as_u64();
+            kernel.write_user_u64(VirtAddr::new(value), addr)?;
+        }
+        // THP_DISABLE
+        41 => settings.thp_disable = u64::from(value != 0),
+        42 => return Ok(settings.thp_disable),
+        // CAP_AMBIENT: IS_SET none, CLEAR_ALL
+        47 if value == 1 && third <= 40 || value == 4 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}

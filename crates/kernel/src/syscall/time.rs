@@ -1,0 +1,331 @@
+//! Virtual time: clocks, sleeping, interval timers.
+//!
+//! A clock reads the machine's virtual nanoseconds; sleeping lets them pass at once. A timer sends
+//! its signal when the loop next looks, so it is late by at most one slice of the engine.
+//!
+//! Does not: read or wait for the host's time.
+
+use machine::VirtAddr;
+
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::outcome::Outcome;
+use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
+use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
+use crate::syscall::Handler;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+const NS_PER_MICROSECOND: u64 = 1_000;
+/// Nanoseconds of one tick of `times` (`AT_CLKTCK` 100).
+const NS_PER_TICK: u64 = 10_000_000;
+/// `TIMER_ABSTIME`.
+const ABSOLUTE: u64 = 1;
+
+/// The function for system call `number`, if it is about time.
+pub fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        35 => sys_nanosleep,
+        36 => sys_getitimer,
+        37 => sys_alarm,
+        38 => sys_setitimer,
+        96 => sys_gettimeofday,
+        100 => sys_times,
+        201 => sys_time,
+        228 => sys_clock_gettime,
+        229 => sys_clock_getres,
+        230 => sys_clock_nanosleep,
+        164 | 227 => sys_set_clock,
+        _ => return None,
+    })
+}
+
+/// One interval timer.
+#[derive(Clone, Copy, Default, Debug)]
+struct Timer {
+    /// When it fires, in nanoseconds of its clock; `None` while it is off.
+    deadline_ns: Option<u64>,
+    /// How long until it fires again, 0 for once.
+    interval_ns: u64,
+}
+
+/// The interval timers of the task, and what it slept.
+#[derive(Clone, Default, Debug)]
+pub struct Timers {
+    /// `ITIMER_REAL`, `ITIMER_VIRTUAL`, `ITIMER_PROF`.
+    timers: [Timer; 3],
+    is_armed: bool,
+    slept_ns: u64,
+}
+
+/// The signal of each timer.
+const TIMER_SIGNALS: [u8; 3] = [SIGALRM, SIGVTALRM, SIGPROF];
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// The time has come.
+    TimedOut,
+    /// A signal came first, or the run is over because nothing could ever come.
+    Interrupted,
+}
+
+impl Kernel {
+    /// Nanoseconds since 1970.
+    pub fn realtime_ns(&self) -> u64 {
+        self.hw.boot_seconds().saturating_mul(NS_PER_SECOND).saturating_add(self.hw.now_ns())
+    }
+
+    /// Nanoseconds that the task used the CPU: all but what it slept.
+    pub fn cpu_ns(&self) -> u64 {
+        self.hw.now_ns().saturating_sub(self.timers.slept_ns)
+    }
+
+    /// Waits until `deadline_ns` of [`machine::Machine::now_ns`], or for a signal if that is `None`.
+    ///
+    /// If nothing can ever end the wait, the run ends: [`Outcome::Stuck`].
+    pub fn wait_until(&mut self, deadline_ns: Option<u64>) -> Wait {
+        loop {
+            self.expire_timers();
+            if self.task.signals.has_deliverable() {
+                return Wait::Interrupted;
+            }
+            let now = self.hw.now_ns();
+            if deadline_ns.is_some_and(|deadline| deadline <= now) {
+                return Wait::TimedOut;
+            }
+            let timer = self.timers.timers[0].deadline_ns;
+            let Some(next) = deadline_ns.into_iter().chain(timer).min() else {
+                let number = u32::try_from(self.task.regs.gpr[0]).unwrap_or(u32::MAX);
+                self.task.exit = Some(Outcome::Stuck { number });
+                return Wait::Interrupted;
+            };
+            // A timer in the past would not let time pass: at least one nanosecond does.
+            let pause = next.saturating_sub(now).max(1);
+            self.timers.slept_ns = self.timers.slept_ns.saturating_add(pause);
+            self.hw.advance_ns(pause);
+        }
+    }
+
+    fn clock_of_timer(&self, index: usize) -> u64 {
+        if index == 0 { self.hw.now_ns() } else { self.cpu_ns() }
+    }
+
+    /// Sends the signals of timers that have run out.
+    pub(crate) fn expire_timers(&mut self) {
+        if !self.timers.is_armed {
+            return;
+        }
+        for (index, &signal) in TIMER_SIGNALS.iter().enumerate() {
+            let now = self.clock_of_timer(index);
+            let timer = &mut self.timers.timers[index];
+            if timer.deadline_ns.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            timer.deadline_ns =
+                (timer.interval_ns != 0).then(|| now.saturating_add(timer.interval_ns));
+            self.task.signals.send(SigInfo { signal, code: SI_KERNEL, detail: SigDetail::None });
+        }
+        self.timers.is_armed = self.timers.timers.iter().any(|timer| timer.deadline_ns.is_some());
+    }
+
+    /// Sets a timer and returns what was left of it and its interval.
+    fn set_timer(&mut self, index: usize, after_ns: u64, interval_ns: u64) -> (u64, u64) {
+        let before = self.timer_left(index);
+        let now = self.clock_of_timer(index);
+        let deadline_ns = (after_ns != 0).then(|| now.saturating_add(after_ns));
+        self.timers.timers[index] = Timer { deadline_ns, interval_ns };
+        self.timers.is_armed = self.timers.timers.iter().any(|timer| timer.deadline_ns.is_some());
+        before
+    }
+
+    fn timer_left(&self, index: usize) -> (u64, u64) {
+        let timer = self.timers.timers[index];
+        let now = self.clock_of_timer(index);
+        let left = timer.deadline_ns.map_or(0, |deadline| deadline.saturating_sub(now).max(1));
+        (left, timer.interval_ns)
+    }
+
+    fn clock_ns(&self, clock: u64) -> Result<u64, Errno> {
+        match clock & 0xffff_ffff {
+            // REALTIME, REALTIME_COARSE, REALTIME_ALARM, TAI.
+            0 | 5 | 8 | 11 => Ok(self.realtime_ns()),
+            // MONOTONIC, MONOTONIC_RAW, MONOTONIC_COARSE, BOOTTIME, BOOTTIME_ALARM.
+            1 | 4 | 6 | 7 | 9 => Ok(self.hw.now_ns()),
+            // PROCESS_CPUTIME_ID, THREAD_CPUTIME_ID.
+            2 | 3 => Ok(self.cpu_ns()),
+            // The CPU clock of a process or thread: `~pid << 3 | kind`, of ours only.
+            number if number & 0x8000_0000 != 0 => {
+                let pid = !(number as u32 as i32 >> 3);
+                let is_own = pid == 0 || i64::from(pid) == i64::from(self.task.pid);
+                if is_own { Ok(self.cpu_ns()) } else { Err(Errno::EINVAL) }
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// Reads a `struct timespec` as nanoseconds.
+///
+/// # Errors
+/// `EFAULT`: it cannot be read. `EINVAL`: negative, or a second or more of nanoseconds.
+pub fn read_timespec(kernel: &mut Kernel, addr: u64) -> Result<u64, Errno> {
+    read_pair(kernel, addr, 1)
+}
+
+/// Reads a `struct timeval` as nanoseconds.
+///
+/// # Errors
+/// As [`read_timespec`].
+pub fn read_timeval(kernel: &mut Kernel, addr: u64) -> Result<u64, Errno> {
+    read_pair(kernel, addr, NS_PER_MICROSECOND)
+}
+
+/// Writes nanoseconds as a `struct timespec`.
+///
+/// # Errors
+/// `EFAULT`: it cannot be written.
+pub fn write_timespec(kernel: &mut Kernel, addr: u64, ns: u64) -> Result<(), Errno> {
+    write_pair(kernel, addr, ns, 1)
+}
+
+fn read_pair(kernel: &mut Kernel, addr: u64, unit_ns: u64) -> Result<u64, Errno> {
+    let addr = VirtAddr::new(addr);
+    let mut bytes = [0; 16];
+    kernel.read_user(addr, &mut bytes)?;
+    let word = |start: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[start..start + 8]);
+        u64::from_le_bytes(word)
+    };
+    let (seconds, rest) = (word(0), word(8));
+    if i64::try_from(seconds).is_err() || rest >= NS_PER_SECOND / unit_ns {
+        return Err(Errno::EINVAL);
+    }
+    Ok(seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest * unit_ns))
+}
+
+fn write_pair(kernel: &mut Kernel, addr: u64, ns: u64, unit_ns: u64) -> Result<(), Errno> {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&(ns / NS_PER_SECOND).to_le_bytes());
+    bytes[8..].copy_from_slice(&(ns % NS_PER_SECOND / unit_ns).to_le_bytes());
+    kernel.write_user(VirtAddr::new(addr), &bytes)
+}
+
+fn sys_clock_gettime(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let now = kernel.clock_ns(args[0])?;
+    write_timespec(kernel, args[1], now)?;
+    Ok(0)
+}
+
+fn sys_clock_getres(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    kernel.clock_ns(args[0])?;
+    if args[1] != 0 {
+        // The coarse clocks tick with the timer of Linux, 250 Hz.
+        let is_coarse = matches!(args[0] & 0xffff_ffff, 5 | 6);
+        write_timespec(kernel, args[1], if is_coarse { 4_000_000 } else { 1 })?;
+    }
+    Ok(0)
+}
+
+fn sys_set_clock(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EPERM)
+}
+
+fn sys_gettimeofday(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    if args[0] != 0 {
+        let now = kernel.realtime_ns();
+        write_pair(kernel, args[0], now, NS_PER_MICROSECOND)?;
+    }
+    if args[1] != 0 {
+        kernel.write_user(VirtAddr::new(args[1]), &[0; 8])?;
+    }
+    Ok(0)
+}
+
+fn sys_time(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let seconds = kernel.realtime_ns() / NS_PER_SECOND;
+    if args[0] != 0 {
+        kernel.write_user_u64(VirtAddr::new(args[0]), seconds)?;
+    }
+    Ok(seconds)
+}
+
+fn sys_times(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    if args[0] != 0 {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(kernel.cpu_ns() / NS_PER_TICK).to_le_bytes());
+        kernel.write_user(VirtAddr::new(args[0]), &bytes)?;
+    }
+    Ok(kernel.hw.now_ns() / NS_PER_TICK)
+}
+
+fn sys_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let ns = read_timespec(kernel, args[0])?;
+    let deadline = kernel.hw.now_ns().saturating_add(ns);
+    sleep(kernel, deadline, args[1])
+}
+
+fn sys_clock_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [clock, flags, request, left, ..] = args;
+    if clock & 0xffff_ffff == 3 {
+        return Err(Errno::EINVAL);
+    }
+    let clock_now = kernel.clock_ns(clock)?;
+    let ns = read_timespec(kernel, request)?;
+    let now = kernel.hw.now_ns();
+    if flags & ABSOLUTE == 0 {
+        return sleep(kernel, now.saturating_add(ns), left);
+    }
+    sleep(kernel, now.saturating_add(ns.saturating_sub(clock_now)), 0)
+}
+
+fn sleep(kernel: &mut Kernel, deadline: u64, left: u64) -> SysResult {
+    if kernel.wait_until(Some(deadline)) == Wait::TimedOut {
+        return Ok(0);
+    }
+    if left != 0 {
+        let rest = deadline.saturating_sub(kernel.hw.now_ns());
+        write_timespec(kernel, left, rest)?;
+    }
+    Err(Errno::EINTR)
+}
+
+fn sys_alarm(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let seconds = args[0] & 0xffff_ffff;
+    let (left, _) = kernel.set_timer(0, seconds * NS_PER_SECOND, 0);
+    // Linux rounds to the nearest second, but never down to none.
+    let rounded = left.saturating_add(NS_PER_SECOND / 2) / NS_PER_SECOND;
+    Ok(if left == 0 { 0 } else { rounded.max(1) })
+}
+
+fn timer_index(which: u64) -> Result<usize, Errno> {
+    match which & 0xffff_ffff {
+        0 => Ok(0),
+        1 => Ok(1),
+        2 => Ok(2),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn write_timer(kernel: &mut Kernel, addr: u64, (left, interval): (u64, u64)) -> SysResult {
+    write_pair(kernel, addr, interval, NS_PER_MICROSECOND)?;
+    write_pair(kernel, addr.wrapping_add(16), left, NS_PER_MICROSECOND)?;
+    Ok(0)
+}
+
+fn sys_getitimer(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let index = timer_index(args[0])?;
+    let left = kernel.timer_left(index);
+    write_timer(kernel, args[1], left)
+}
+
+fn sys_setitimer(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let index = timer_index(args[0])?;
+    let (mut interval, mut after) = (0, 0);
+    if args[1] != 0 {
+        interval = read_timeval(kernel, args[1])?;
+        after = read_timeval(kernel, args[1].wrapping_add(16))?;
+    }
+    let before = kernel.set_timer(index, after, interval);
+    if args[2] != 0 { write_timer(kernel, args[2], before) } else { Ok(0) }
+}

@@ -1,0 +1,305 @@
+//! What the command line means: typed values, defaults filled in, files read.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use cpu::x86::InstructionCount;
+use kernel::fs::{Bind, BindAccess};
+use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
+
+use super::low;
+use crate::failure::Failure;
+use crate::machine::{MachineFile, find_geometry, find_tlb};
+
+/// RAM unless told otherwise, bytes.
+const RAM_DEFAULT: u64 = 4 << 30;
+/// Variables of the host that the program gets, besides `LC_*`.
+const PASSED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TERM", "LANG", "TZ"];
+/// Seconds of a day.
+const DAY_SECONDS: u64 = 86_400;
+
+/// A run, fully described.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    pub(crate) machine: MachineConfig,
+    pub(crate) instructions: InstructionCount,
+    pub(crate) seed: u64,
+    /// The boot time, if it was asked for.
+    pub(crate) boot_seconds_asked: Option<u64>,
+    pub(crate) root: PathBuf,
+    pub(crate) binds: Vec<Bind>,
+    pub(crate) env: Vec<Vec<u8>>,
+    pub(crate) cwd: Vec<u8>,
+    /// The program and its arguments, as typed.
+    pub(crate) args: Vec<Vec<u8>>,
+    pub(crate) text: Option<TextTarget>,
+    pub(crate) json: Option<JsonTarget>,
+    pub(crate) trace: Option<PathBuf>,
+}
+
+/// Where the report for people goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum TextTarget {
+    Stderr,
+    File(PathBuf),
+}
+
+/// Where the report for machines goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum JsonTarget {
+    Stdout,
+    File(PathBuf),
+}
+
+/// What the plan takes from the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    /// All variables.
+    pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// The current directory.
+    pub(crate) directory: Option<PathBuf>,
+    /// Seconds since 1970.
+    pub(crate) now_seconds: u64,
+}
+
+impl RunPlan {
+    /// The meaning of what was typed.
+    ///
+    /// # Errors
+    /// Exit code 125, with a line that says what is accepted.
+    pub(crate) fn new(typed: low::Run, host: &Host) -> Result<Self, Failure> {
+        // The end of the host's day: the same all day long, and no file is younger.
+        let day_end = (host.now_seconds / DAY_SECONDS + 1) * DAY_SECONDS;
+        let boot_seconds = typed.boot_time.unwrap_or(day_end);
+        let count_instructions = typed.count == Some(low::Count::Instructions);
+        Ok(Self {
+            machine: machine_config(&typed, boot_seconds)?,
+            instructions: match count_instructions {
+                true => InstructionCount::On,
+                false => InstructionCount::Off,
+            },
+            seed: typed.seed,
+            boot_seconds_asked: typed.boot_time,
+            binds: typed.bind.iter().map(|bind| parse_bind(bind)).collect::<Result<_, _>>()?,
+            env: environment(&typed.env, host)?,
+            cwd: working_directory(&typed, host)?,
+            args: typed.command.into_iter().map(OsString::into_vec).collect(),
+            root: typed.root,
+            text: match (typed.report, typed.output) {
+                (low::ReportKind::None, _) => None,
+                (low::ReportKind::Text, None) => Some(TextTarget::Stderr),
+                (low::ReportKind::Text, Some(file)) => Some(TextTarget::File(file)),
+            },
+            json: typed.json.map(|file| match file.as_os_str() == "-" {
+                true => JsonTarget::Stdout,
+                false => JsonTarget::File(file),
+            }),
+            trace: typed.trace,
+        })
+    }
+}
+
+fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, Failure> {
+    let file = match &typed.machine {
+        Some(name) if name.ends_with(".toml") => MachineFile::read(name)?,
+        Some(name) => MachineFile { geometry: Some(name.clone()), ..MachineFile::default() },
+        None => MachineFile::default(),
+    };
+    let ram_bytes = match typed.ram.as_ref().or(file.ram.as_ref()) {
+        Some(text) => parse_ram(text)?,
+        None => RAM_DEFAULT,
+    };
+    let geometry = match &file.geometry {
+        Some(name) => find_geometry(name)?,
+        None => Geometry::X86_64,
+    };
+    let tlb = match typed.tlb.as_ref().or(file.tlb.as_ref()) {
+        Some(name) => find_tlb(name)?,
+        None => TlbMode::Model(*machine::tlb_default()),
+    };
+    Ok(MachineConfig {
+        ram_bytes,
+        geometry,
+        tlb,
+        reference: if typed.reference { FastPath::Empty } else { FastPath::Filled },
+        keep: if typed.trace.is_some() { Keep::Events } else { Keep::HashOnly },
+        boot_seconds,
+    })
+}
+
+/// Bytes of a size with an optional suffix.
+///
+/// # Errors
+/// Exit code 125: not a number, an unknown suffix, or 2^64 and more.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let shift = match suffix {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        "T" | "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn parse_ram(text: &str) -> Result<u64, Failure> {
+    let bytes = parse_size(text).ok_or_else(|| {
+        Failure::own(format!(
+            "--ram {text}: not a size; give a number with an optional suffix K, M, G or T"
+        ))
+    })?;
+    if !bytes.is_multiple_of(PAGE_BYTES) || !(1 << 20..=1 << 46).contains(&bytes) {
+        let range = "give a multiple of 4K from 1M to 64T";
+        return Err(Failure::own(format!("--ram {text}: no machine has such RAM; {range}")));
+    }
+    Ok(bytes)
+}
+
+/// `HOST:GUEST[:ro|rw]`.
+fn parse_bind(text: &OsStr) -> Result<Bind, Failure> {
+    let wrong = |why: &str| {
+        let text = text.to_string_lossy();
+        Failure::own(format!("--bind {text}: {why}; give HOST:GUEST, HOST:GUEST:ro or :rw"))
+    };
+    let parts: Vec<&[u8]> = text.as_bytes().split(|byte| *byte == b':').collect();
+    let (host, guest, access) = match parts.as_slice() {
+        [host, guest] | [host, guest, b"ro"] => (host, guest, BindAccess::ReadOnly),
+        [host, guest, b"rw"] => (host, guest, BindAccess::ReadWrite),
+        [_, _, _] => return Err(wrong("the access is neither ro nor rw")),
+        _ => return Err(wrong("not two paths")),
+    };
+    if host.is_empty() || !guest.starts_with(b"/") {
+        return Err(wrong("the guest's path is not absolute"));
+    }
+    Ok(Bind { host: PathBuf::from(OsStr::from_bytes(host)), guest: guest.to_vec(), access })
+}
+
+/// The program's variables: the ones passed on in a fixed order, then those of `--env`.
+fn environment(asked: &[OsString], host: &Host) -> Result<Vec<Vec<u8>>, Failure> {
+    let locale = host.variables.keys().filter(|name| name.as_bytes().starts_with(b"LC_"));
+    let passed = PASSED_VARIABLES.iter().map(OsStr::new).chain(locale.map(OsString::as_os_str));
+    let mut env: Vec<(Vec<u8>, Vec<u8>)> = passed
+        .filter_map(|name| Some((name, host.variables.get(name)?)))
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect();
+    for text in asked {
+        let bytes = text.as_bytes();
+        let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(0) => {
+                let text = text.to_string_lossy();
+                return Err(Failure::own(format!("--env {text}: no name; give NAME=VALUE")));
+            }
+            Some(at) => (&bytes[..at], Some(bytes[at + 1..].to_vec())),
+            None => (bytes, host.variables.get(text).map(|value| value.as_bytes().to_vec())),
+        };
+        env.retain(|(other, _)| other != name);
+        env.extend(value.map(|value| (name.to_vec(), value)));
+    }
+    Ok(env.into_iter().map(|(name, value)| [name, b"=".to_vec(), value].concat()).collect())
+}
+
+fn working_directory(typed: &low::Run, host: &Host) -> Result<Vec<u8>, Failure> {
+    if let Some(cwd) = &typed.cwd {
+        if !cwd.as_bytes().starts_with(b"/") {
+            let cwd = cwd.to_string_lossy();
+            return Err(Failure::own(format!("--cwd {cwd}: give an absolute path of the guest")));
+        }
+        return Ok(cwd.as_bytes().to_vec());
+    }
+    if typed.root != *"/" {
+        return Ok(b"/".to_vec());
+    }
+    Ok(host.directory.as_ref().map_or(b"/".to_vec(), |path| path.as_os_str().as_bytes().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn plan(args: &[&str]) -> Result<RunPlan, Failure> {
+        let typed = ["faultline", "run"].iter().chain(args);
+        let cli = low::Cli::try_parse_from(typed).expect("the form is right");
+        let low::Command::Run(run) = cli.command else { panic!("it is a run") };
+        let variables = [("PATH", "/bin"), ("SECRET", "x"), ("LC_TIME", "C"), ("TZ", "UTC")];
+        let host = Host {
+            variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            directory: Some("/somewhere".into()),
+            now_seconds: 3 * DAY_SECONDS + 17,
+        };
+        RunPlan::new(*run, &host)
+    }
+
+    fn env(args: &[&str]) -> Vec<String> {
+        let env = plan(args).expect("the plan is right").env;
+        env.into_iter().map(|each| String::from_utf8(each).expect("it is text")).collect()
+    }
+
+    #[test]
+    fn sizes_take_binary_suffixes() {
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!(parse_size("64K"), Some(65536));
+        assert_eq!(parse_size("3m"), Some(3 << 20));
+        assert_eq!(parse_size("2T"), Some(2 << 40));
+        for wrong in ["", "K", "1.5G", "-1", "4 G", "1Q", "99999999999999999999", "99999999T"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ram_must_be_whole_pages_and_possible() {
+        assert_eq!(plan(&["--ram", "64M", "x"]).expect("fits").machine.ram_bytes, 64 << 20);
+        for wrong in ["1", "1048577", "64K", "4095", "65T", "abc"] {
+            let failure = plan(&["--ram", wrong, "x"]).expect_err(wrong);
+            assert_eq!(failure.kind.code(), 125);
+            assert!(failure.message.contains("give a"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn few_variables_are_passed_and_env_changes_them() {
+        assert_eq!(env(&["x"]), ["PATH=/bin", "TZ=UTC", "LC_TIME=C"]);
+        assert_eq!(
+            env(&["--env", "TZ=X=Y", "--env", "SECRET", "--env", "NONE", "x"]),
+            ["PATH=/bin", "LC_TIME=C", "TZ=X=Y", "SECRET=x"]
+        );
+        assert!(plan(&["--env", "=x", "x"]).is_err());
+    }
+
+    #[test]
+    fn binds_have_two_paths_and_an_access() {
+        let binds = plan(&["--bind", "/a:/b:rw", "--bind", "c:/d", "x"]).expect("right").binds;
+        assert_eq!(binds[0].access, BindAccess::ReadWrite);
+        assert_eq!(
+            (binds[1].access, binds[1].guest.as_slice()),
+            (BindAccess::ReadOnly, &b"/d"[..])
+        );
+        for wrong in ["/a", "/a:b", ":/b", "/a:/b:wr", "/a:/b:ro:x"] {
+            assert!(plan(&["--bind", wrong, "x"]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_clock_starts_at_the_end_of_the_day_and_another_root_at_its_top() {
+        let plain = plan(&["x"]).expect("right");
+        assert_eq!(plain.machine.boot_seconds, 4 * DAY_SECONDS);
+        assert_eq!((plain.boot_seconds_asked, plain.cwd), (None, b"/somewhere".to_vec()));
+        let rooted = plan(&["--root", "/r", "--boot-time", "5", "x"]).expect("right");
+        assert_eq!((rooted.boot_seconds_asked, rooted.cwd), (Some(5), b"/".to_vec()));
+        assert!(plan(&["--cwd", "relative", "x"]).is_err());
+    }
+
+    #[test]
+    fn unknown_machines_and_tlbs_say_what_there_is() {
+        let failure = plan(&["--machine", "vax", "x"]).expect_err("no such machine");
+        assert!(failure.message.contains("x86-64-la57"), "{}", failure.message);
+        let failure = plan(&["--tlb", "huge", "x"]).expect_err("no such TLB");
+        assert!(failure.message.contains("off"), "{}", failure.message);
+        assert_eq!(plan(&["--tlb", "off", "x"]).expect("right").machine.tlb, TlbMode::Off);
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line as typed: names and texts, checked for form only.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run a Linux program on a virtual memory system of its own and report what it did to memory.
+#[derive(Debug, Parser)]
+#[command(name = "faultline", version, about, after_help = MAIN_EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const MAIN_EXAMPLES: &str = "\
+Examples:
+  faultline run -- /usr/bin/python3 -c 'print(1)'    run it, then the memory report on stderr
+  faultline machine list                             the machines and TLBs to choose from";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program, then print the memory report on stderr
+    Run(Box<Run>),
+    /// The machines and TLBs to choose from
+    #[command(subcommand)]
+    Machine(Machine),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  faultline run ls -la /usr/bin
+  faultline run --json report.json --report none -- python3 script.py
+  faultline run --ram 64M --tlb off -- sort big.txt
+  faultline run --bind /data:/data:rw --cwd /data -- ./tool --its-own-option
+  faultline run --trace events.txt -- /bin/true
+
+The program keeps its standard streams and its exit code; a fatal signal is raised again.
+127: no such program; 126: it cannot be executed; 125: a wrong option or a failure of ours.
+It sees the variables PATH, HOME, TERM, LANG, LC_* and TZ, and what --env adds; the host's files
+read-only, with its own changes in memory until it ends; and an address space that is not random.";
+
+/// `faultline run`.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    /// The page-table format: a name of `machine list`, or a file
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Machine")]
+    pub(crate) machine: Option<String>,
+
+    /// RAM of the machine, with suffix K, M, G or T [default: 4G]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) ram: Option<String>,
+
+    /// The modelled TLBs: a name of `machine list`, a file, or off
+    #[arg(long, value_name = "NAME|FILE.toml|off", help_heading = "Machine")]
+    pub(crate) tlb: Option<String>,
+
+    /// Send every access through the model (slow; gives the same counts)
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) reference: bool,
+
+    /// Count what is not counted otherwise (costs time)
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Machine")]
+    pub(crate) count: Option<Count>,
+
+    /// Seed of all randomness that the program sees
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Machine")]
+    pub(crate) seed: u64,
+
+    /// Time of day at the start, seconds since 1970 [default: the end of today, UTC]
+    #[arg(long, value_name = "SECONDS", help_heading = "Machine")]
+    pub(crate) boot_time: Option<u64>,
+
+    /// The directory that the program sees as /
+    #[arg(long, value_name = "DIR", default_value = "/", help_heading = "World")]
+    pub(crate) root: PathBuf,
+
+    /// Show a file or directory of the host at a place of its own [default: ro]
+    #[arg(long, value_name = "HOST:GUEST[:ro|rw]", help_heading = "World")]
+    pub(crate) bind: Vec<OsString>,
+
+    /// Set a variable of the program; without a value, pass it on
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "World")]
+    pub(crate) env: Vec<OsString>,
+
+    /// Working directory inside [default: the current one; / with --root]
+    #[arg(long, value_name = "DIR", help_heading = "World")]
+    pub(crate) cwd: Option<OsString>,
+
+    /// The report for people
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = ReportKind::Text,
+          help_heading = "Report")]
+    pub(crate) report: ReportKind,
+
+    /// Write the report for people to a file instead of stderr
+    #[arg(short, long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Write the same report for machines to a file, or - for stdout
+    #[arg(long, value_name = "FILE|-", help_heading = "Report")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write every event to a file, one line each
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
+          value_names = ["PROGRAM", "ARG"])]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What `--count` takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Count {
+    /// Instructions executed
+    Instructions,
+}
+
+/// What `--report` takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ReportKind {
+    /// At most 40 lines of text
+    Text,
+    /// Nothing
+    None,
+}
+
+const MACHINE_EXAMPLES: &str = "\
+Examples:
+  faultline machine list
+  faultline machine show x86-64
+  faultline machine show classic > my-core.toml    a file for --tlb, to be changed";
+
+/// `faultline machine`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = MACHINE_EXAMPLES)]
+pub(crate) enum Machine {
+    /// List the page-table formats and the TLBs
+    #[command(after_help = MACHINE_EXAMPLES)]
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one of them; a TLB comes in the form that --tlb FILE.toml reads
+    #[command(after_help = MACHINE_EXAMPLES)]
+    Show {
+        /// A name of the list
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_description_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_program_are_the_programs() {
+        let cli = Cli::try_parse_from(["faultline", "run", "--seed", "3", "ls", "--json", "-o"]);
+        let Ok(Cli { command: Command::Run(run) }) = cli else { panic!("it is a run: {cli:?}") };
+        assert_eq!(run.command, ["ls", "--json", "-o"]);
+        assert_eq!((run.seed, run.json, run.output), (3, None, None));
+    }
+
+    #[test]
+    fn the_dashes_are_optional_and_end_our_options() {
+        let cli = Cli::try_parse_from(["faultline", "run", "--", "--odd-name", "--", "x"]);
+        let Ok(Cli { command: Command::Run(run) }) = cli else { panic!("it is a run: {cli:?}") };
+        assert_eq!(run.command, ["--odd-name", "--", "x"]);
+    }
+}

@@ -1,0 +1,358 @@
+//! The report of a run: every figure once, as plain data; [`text`] and [`json`] only lay it out.
+//!
+//! Invariants
+//! 1. No figure depends on the host's time, paths, terminal or load.
+//! 2. Each figure of the text is one of the JSON, or computed from figures of the JSON.
+
+pub(crate) mod json;
+pub(crate) mod text;
+
+use kernel::{Outcome, RunReport, VmaReport};
+use machine::{Counters, Geometry, HitMiss, PAGE_BYTES, TlbMode};
+use mm::Rss;
+use serde::Serialize;
+
+use crate::args::high::RunPlan;
+
+/// Name and version of the JSON form.
+const SCHEMA: &str = "faultline.report/1";
+
+/// Everything that a report says, in the order of the JSON.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) machine: MachineFigures,
+    pub(crate) exit: ExitFigures,
+    /// Executed, if they were counted.
+    pub(crate) instructions: Option<u64>,
+    pub(crate) accesses: AccessFigures,
+    pub(crate) faults: FaultFigures,
+    pub(crate) memory: MemoryFigures,
+    pub(crate) swap: SwapFigures,
+    pub(crate) reclaim: ReclaimFigures,
+    pub(crate) tlb: Option<TlbFigures>,
+    pub(crate) walks: WalkFigures,
+    pub(crate) vmas: Vec<VmaFigures>,
+    pub(crate) syscalls: SyscallFigures,
+    pub(crate) virtual_ns: u64,
+    pub(crate) log_events: u64,
+    pub(crate) log_hash: String,
+}
+
+/// What the run was asked to be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct MachineFigures {
+    pub(crate) geometry: &'static str,
+    pub(crate) tlb: &'static str,
+    pub(crate) seed: u64,
+    /// Only if it was asked for.
+    pub(crate) boot_seconds: Option<u64>,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct ExitFigures {
+    pub(crate) code: Option<u8>,
+    pub(crate) signal: Option<u8>,
+    pub(crate) reason: ExitReason,
+}
+
+/// Why it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ExitReason {
+    Exited,
+    Signal,
+    OutOfMemory,
+    Stuck { syscall: u32 },
+}
+
+/// Accesses made by the program's own instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct AccessFigures {
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    pub(crate) fetch: u64,
+}
+
+/// Page faults since the first instruction; denied ones are in no total.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct FaultFigures {
+    pub(crate) minor: u64,
+    pub(crate) major: u64,
+    pub(crate) total: u64,
+    pub(crate) by_kind: KindFigures,
+}
+
+/// Page faults by how they were resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct KindFigures {
+    pub(crate) zero: u64,
+    pub(crate) file: u64,
+    pub(crate) cow: u64,
+    pub(crate) reuse: u64,
+    pub(crate) swap_in: u64,
+    pub(crate) mk_write: u64,
+    pub(crate) stack: u64,
+    pub(crate) spurious: u64,
+    pub(crate) denied: u64,
+}
+
+/// Memory, in bytes and frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct MemoryFigures {
+    pub(crate) ram_bytes: u64,
+    pub(crate) rss_bytes: u64,
+    pub(crate) rss_peak_bytes: u64,
+    pub(crate) at_exit: RssFigures,
+    pub(crate) at_peak: RssFigures,
+    pub(crate) page_table_bytes: u64,
+    pub(crate) page_table_peak_bytes: u64,
+    pub(crate) frames_total: u64,
+    pub(crate) frames_used_peak: u64,
+    pub(crate) frames_free_at_exit: u64,
+    pub(crate) frames_leaked: u64,
+}
+
+/// Resident bytes by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct RssFigures {
+    pub(crate) anon_bytes: u64,
+    pub(crate) file_bytes: u64,
+    pub(crate) shmem_bytes: u64,
+}
+
+/// Pages moved to and from swap: the machine has none yet.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct SwapFigures {
+    pub(crate) in_pages: u64,
+    pub(crate) out_pages: u64,
+}
+
+/// Pages looked at and taken by reclaim: there is none yet.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct ReclaimFigures {
+    pub(crate) scanned: u64,
+    pub(crate) reclaimed: u64,
+}
+
+/// The TLB levels.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(crate) struct TlbFigures {
+    pub(crate) l1d: LevelFigures,
+    pub(crate) l1i: LevelFigures,
+    pub(crate) l2: LevelFigures,
+}
+
+/// One TLB level.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(crate) struct LevelFigures {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    /// Misses in a million look-ups, rounded down.
+    pub(crate) misses_per_million: u64,
+}
+
+/// Page walks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct WalkFigures {
+    pub(crate) count: u64,
+    pub(crate) memory_reads: u64,
+    pub(crate) dirty_only: u64,
+}
+
+/// One VMA at exit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct VmaFigures {
+    pub(crate) start: String,
+    pub(crate) end: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) perms: String,
+    pub(crate) name: String,
+    pub(crate) rss_bytes: u64,
+    pub(crate) faults: u64,
+}
+
+/// System calls.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct SyscallFigures {
+    pub(crate) count: u64,
+    pub(crate) unimplemented: Vec<UnimplementedFigures>,
+}
+
+/// A system call that returned ENOSYS for want of an implementation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct UnimplementedFigures {
+    pub(crate) number: u32,
+    pub(crate) name: &'static str,
+    pub(crate) count: u64,
+}
+
+impl Report {
+    /// The figures of a run that has ended.
+    pub(crate) fn new(plan: &RunPlan, run: &RunReport) -> Self {
+        let counters = &run.counters;
+        Self {
+            schema: SCHEMA,
+            program: text(&run.program),
+            args: plan.args.iter().map(|arg| text(arg)).collect(),
+            machine: MachineFigures::new(plan),
+            exit: ExitFigures::new(run.outcome),
+            instructions: run.engine.instruction_count,
+            accesses: AccessFigures {
+                read: counters.reads,
+                write: counters.writes,
+                fetch: counters.fetches,
+            },
+            faults: FaultFigures::new(run),
+            memory: MemoryFigures::new(run),
+            swap: SwapFigures::default(),
+            reclaim: ReclaimFigures::default(),
+            tlb: TlbFigures::new(plan, counters),
+            walks: WalkFigures {
+                count: counters.walks,
+                memory_reads: counters.walk_memory_reads,
+                dirty_only: counters.dirty_walks,
+            },
+            vmas: run.vmas.iter().map(VmaFigures::new).collect(),
+            syscalls: SyscallFigures::new(run),
+            virtual_ns: run.virtual_ns,
+            log_events: run.log_count,
+            log_hash: format!("{:#018x}", run.log_hash),
+        }
+    }
+}
+
+impl MachineFigures {
+    fn new(plan: &RunPlan) -> Self {
+        Self {
+            geometry: match plan.machine.geometry {
+                Geometry::I386 => "i386",
+                Geometry::Pae => "i386-pae",
+                Geometry::X86_64 => "x86-64",
+                Geometry::La57 => "x86-64-la57",
+            },
+            tlb: match plan.machine.tlb {
+                TlbMode::Model(spec) => spec.name,
+                TlbMode::Off => "off",
+            },
+            seed: plan.seed,
+            boot_seconds: plan.boot_seconds_asked,
+        }
+    }
+}
+
+impl ExitFigures {
+    fn new(outcome: Outcome) -> Self {
+        let (code, signal, reason) = match outcome {
+            Outcome::Exited(code) => (Some(code), None, ExitReason::Exited),
+            Outcome::Killed(signal) => (None, Some(signal), ExitReason::Signal),
+            Outcome::OutOfMemory => (None, Some(9), ExitReason::OutOfMemory),
+            Outcome::Stuck { number } => (None, None, ExitReason::Stuck { syscall: number }),
+        };
+        Self { code, signal, reason }
+    }
+}
+
+impl FaultFigures {
+    fn new(run: &RunReport) -> Self {
+        use machine::FaultLabel as Label;
+        let of = |label| run.faults.of(label);
+        Self {
+            minor: run.faults.minor,
+            major: run.faults.major,
+            total: run.faults.total(),
+            by_kind: KindFigures {
+                zero: of(Label::Zero),
+                file: of(Label::File),
+                cow: of(Label::Cow),
+                reuse: of(Label::Reuse),
+                swap_in: of(Label::SwapIn),
+                mk_write: of(Label::MkWrite),
+                stack: of(Label::Stack),
+                spurious: of(Label::Spurious),
+                denied: of(Label::Denied),
+            },
+        }
+    }
+}
+
+impl MemoryFigures {
+    fn new(run: &RunReport) -> Self {
+        Self {
+            ram_bytes: run.ram_bytes,
+            rss_bytes: run.rss.total_pages() * PAGE_BYTES,
+            rss_peak_bytes: run.rss_at_peak.total_pages() * PAGE_BYTES,
+            at_exit: RssFigures::new(&run.rss),
+            at_peak: RssFigures::new(&run.rss_at_peak),
+            page_table_bytes: run.page_table_bytes,
+            page_table_peak_bytes: run.page_table_peak_bytes,
+            frames_total: run.usage.frames_total,
+            frames_used_peak: run.usage.frames_used_peak,
+            frames_free_at_exit: run.frames_free_at_exit,
+            frames_leaked: run.frames_leaked,
+        }
+    }
+}
+
+impl RssFigures {
+    fn new(rss: &Rss) -> Self {
+        Self {
+            anon_bytes: rss.anon_pages * PAGE_BYTES,
+            file_bytes: rss.file_pages * PAGE_BYTES,
+            shmem_bytes: rss.shmem_pages * PAGE_BYTES,
+        }
+    }
+}
+
+impl TlbFigures {
+    fn new(plan: &RunPlan, counters: &Counters) -> Option<Self> {
+        let TlbMode::Model(_) = plan.machine.tlb else { return None };
+        Some(Self {
+            l1d: LevelFigures::new(counters.l1d),
+            l1i: LevelFigures::new(counters.l1i),
+            l2: LevelFigures::new(counters.l2),
+        })
+    }
+}
+
+impl LevelFigures {
+    fn new(level: HitMiss) -> Self {
+        let total = u128::from(level.hits) + u128::from(level.misses);
+        let rate = (u128::from(level.misses) * 1_000_000).checked_div(total).unwrap_or(0);
+        let misses_per_million = u64::try_from(rate).expect("a part is at most the whole");
+        Self { hits: level.hits, misses: level.misses, misses_per_million }
+    }
+}
+
+impl VmaFigures {
+    fn new(vma: &VmaReport) -> Self {
+        Self {
+            start: format!("{:#x}", vma.start),
+            end: format!("{:#x}", vma.end),
+            size_bytes: vma.end.saturating_sub(vma.start),
+            perms: text(&vma.perms),
+            name: text(&vma.name),
+            rss_bytes: vma.rss_bytes,
+            faults: vma.faults,
+        }
+    }
+}
+
+impl SyscallFigures {
+    fn new(run: &RunReport) -> Self {
+        let unimplemented = run.unimplemented.iter().map(|call| UnimplementedFigures {
+            number: call.number,
+            name: call.name,
+            count: call.count,
+        });
+        Self { count: run.syscall_count, unimplemented: unimplemented.collect() }
+    }
+}
+
+/// Bytes of a name as text; what is not UTF-8 is replaced.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

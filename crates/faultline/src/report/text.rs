@@ -1,0 +1,251 @@
+//! The report for people: at most 40 lines of at most 100 columns.
+
+use std::fmt::Write;
+
+use super::{ExitReason, KindFigures, LevelFigures, Report, VmaFigures};
+use crate::failure::visible;
+
+/// VMAs shown.
+const VMA_LINES: usize = 7;
+/// Unimplemented system calls shown.
+const CALL_LINES: usize = 3;
+/// Columns of a line.
+const COLUMNS: usize = 100;
+/// Columns of the program's name in the verdict.
+const PROGRAM_COLUMNS: usize = 24;
+/// Columns of a name in the VMA list.
+const NAME_COLUMNS: usize = 42;
+
+/// The text. Contains no character that commands a terminal.
+pub(crate) fn render(report: &Report) -> String {
+    let mut out = String::new();
+    verdict(&mut out, report);
+    faults(&mut out, report);
+    memory(&mut out, report);
+    vmas(&mut out, report);
+    translation(&mut out, report);
+    calls(&mut out, report);
+    out
+}
+
+/// Appends a formatted line.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => {
+        writeln!($out, $($text)*).expect("a string takes every write")
+    };
+}
+
+fn verdict(out: &mut String, report: &Report) {
+    let memory = &report.memory;
+    let program = shorten(&report.program, PROGRAM_COLUMNS);
+    let mut text = format!(
+        "faultline: {program} {}; peak RSS {}, {} faults",
+        ending(report),
+        short_bytes(memory.rss_peak_bytes),
+        grouped(report.faults.total),
+    );
+    if let Some((kind, share)) = dominant(report) {
+        let dominant = format!(", {share} % {kind}");
+        if text.chars().count() + dominant.len() <= COLUMNS {
+            text += &dominant;
+        }
+    }
+    line!(out, "{text}");
+    if memory.frames_leaked != 0 {
+        let leaked = grouped(memory.frames_leaked);
+        line!(out, "{leaked} frames leaked: a bug of faultline, please report it");
+    }
+}
+
+fn ending(report: &Report) -> String {
+    let exit = &report.exit;
+    match (exit.reason, exit.code, exit.signal) {
+        (ExitReason::OutOfMemory, ..) => {
+            format!("ran out of {} of RAM", short_bytes(report.memory.ram_bytes))
+        }
+        (ExitReason::Stuck { syscall }, ..) => format!("waits forever in system call {syscall}"),
+        (_, _, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("died of {name}"),
+            None => format!("died of signal {signal}"),
+        },
+        (_, Some(code), None) => format!("exited with {code}"),
+        (_, None, None) => "ended".to_owned(),
+    }
+}
+
+/// The kind of fault that was most frequent, and its share in percent.
+fn dominant(report: &Report) -> Option<(&'static str, u64)> {
+    let total = kind_lines(&report.faults.by_kind).iter().map(|(_, count, _)| count).sum::<u64>();
+    let (_, count, words) =
+        kind_lines(&report.faults.by_kind).into_iter().max_by_key(|(_, count, _)| *count)?;
+    Some((words, count.saturating_mul(100).checked_div(total)?))
+}
+
+/// Kinds of resolved and denied faults: name, count, words for the verdict.
+fn kind_lines(kinds: &KindFigures) -> [(&'static str, u64, &'static str); 9] {
+    [
+        ("zero-filled", kinds.zero, "for zeroed memory"),
+        ("file page", kinds.file, "for pages of files"),
+        ("copied (COW)", kinds.cow, "for private copies"),
+        ("reused", kinds.reuse, "to make pages writable again"),
+        ("swapped in", kinds.swap_in, "for pages from swap"),
+        ("made writable", kinds.mk_write, "to make shared pages writable"),
+        ("stack growth", kinds.stack, "for stack growth"),
+        ("spurious", kinds.spurious, "spurious"),
+        ("denied", kinds.denied, "denied"),
+    ]
+}
+
+fn faults(out: &mut String, report: &Report) {
+    let faults = &report.faults;
+    line!(out, "\n{:<24}{:>20}", "FAULTS", grouped(faults.total));
+    pair(out, ("minor", faults.minor), Some(("major", faults.major)));
+    let kinds = kind_lines(&faults.by_kind).map(|(name, count, _)| (name, count));
+    let seen: Vec<_> = kinds.into_iter().filter(|(_, count)| *count != 0).collect();
+    for two in seen.chunks(2) {
+        pair(out, two[0], two.get(1).copied());
+    }
+}
+
+fn memory(out: &mut String, report: &Report) {
+    let memory = &report.memory;
+    let (peak, exit) = (&memory.at_peak, &memory.at_exit);
+    let rows = [
+        ("  anonymous", peak.anon_bytes, exit.anon_bytes),
+        ("  file", peak.file_bytes, exit.file_bytes),
+        ("  shared memory", peak.shmem_bytes, exit.shmem_bytes),
+        ("  all resident (RSS)", memory.rss_peak_bytes, memory.rss_bytes),
+        ("  page tables", memory.page_table_peak_bytes, memory.page_table_bytes),
+    ];
+    line!(out, "\n{:<24}{:>20}{:>20}", "MEMORY (KiB)", "at RSS peak", "at exit");
+    for (name, at_peak, at_exit) in rows {
+        line!(out, "{name:<24}{:>20}{:>20}", kib(at_peak), kib(at_exit));
+    }
+}
+
+fn vmas(out: &mut String, report: &Report) {
+    let mut order: Vec<&VmaFigures> = report.vmas.iter().collect();
+    order.sort_by_key(|vma| std::cmp::Reverse((vma.rss_bytes, vma.faults)));
+    let shown = order.iter().take(VMA_LINES).filter(|vma| vma.rss_bytes != 0 || vma.faults != 0);
+    let count = grouped(report.vmas.len() as u64);
+    let title = format!("VMAS (KiB), costliest of {count}");
+    line!(out, "\n{title:<49}{:>17}{:>17}{:>17}", "size", "resident", "faults");
+    for vma in shown {
+        let name = if vma.name.is_empty() { "[anonymous]" } else { &vma.name };
+        let name = shorten(name, NAME_COLUMNS);
+        line!(
+            out,
+            "  {:<4} {name:<42}{:>17}{:>17}{:>17}",
+            vma.perms,
+            kib(vma.size_bytes),
+            kib(vma.rss_bytes),
+            grouped(vma.faults)
+        );
+    }
+}
+
+fn translation(out: &mut String, report: &Report) {
+    let accesses = &report.accesses;
+    let title = format!("TLB {}", shorten(report.machine.tlb, 18));
+    line!(out, "\n{title:<24}{:>20}{:>20}{:>14}", "hits", "misses", "miss rate");
+    let row = |out: &mut String, name: &str, level: &LevelFigures| {
+        let rate = percent(level.misses_per_million);
+        let [hits, misses] = [level.hits, level.misses].map(grouped);
+        line!(out, "{name:<24}{hits:>20}{misses:>20}{rate:>14}");
+    };
+    if let Some(tlb) = &report.tlb {
+        row(out, "  L1 data", &tlb.l1d);
+        row(out, "  L1 instruction", &tlb.l1i);
+        row(out, "  L2", &tlb.l2);
+    }
+    let walks = &report.walks;
+    pair(out, ("page walks", walks.count), Some(("page-table reads", walks.memory_reads)));
+    pair(out, ("data reads", accesses.read), Some(("data writes", accesses.write)));
+    let instructions = report.instructions.map(|count| ("instructions", count));
+    pair(out, ("code-page entries", accesses.fetch), instructions);
+}
+
+/// One or two figures in a line.
+fn pair(out: &mut String, first: (&str, u64), second: Option<(&str, u64)>) {
+    let mut text = format!("  {:<22}{:>20}", first.0, grouped(first.1));
+    if let Some((name, count)) = second {
+        write!(text, "    {name:<22}{:>20}", grouped(count)).expect("a string takes every write");
+    }
+    line!(out, "{text}");
+}
+
+fn calls(out: &mut String, report: &Report) {
+    let calls = &report.syscalls;
+    let unimplemented = &calls.unimplemented;
+    line!(out, "\n{:<24}{:>20}", "SYSTEM CALLS", grouped(calls.count));
+    for call in unimplemented.iter().take(CALL_LINES) {
+        let name = format!("  not implemented: {} ({})", call.name, call.number);
+        line!(out, "{name:<44}{:>16} times", grouped(call.count));
+    }
+    if unimplemented.len() > CALL_LINES {
+        let more = unimplemented.len() - CALL_LINES;
+        line!(out, "  and {more} more not implemented: see --json");
+    }
+}
+
+/// A number with thousands separators.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as KiB, with thousands separators.
+fn kib(bytes: u64) -> String {
+    grouped(bytes / 1024)
+}
+
+/// Bytes with three figures and a unit.
+fn short_bytes(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    for (shift, unit) in units {
+        let tenths = (u128::from(bytes) * 10) >> shift;
+        if tenths >= 10 {
+            return match tenths {
+                ..1000 if tenths % 10 != 0 => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+                _ => format!("{} {unit}", tenths / 10),
+            };
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+/// Parts of a million as percent with four decimals.
+fn percent(per_million: u64) -> String {
+    format!("{}.{:04} %", per_million / 10_000, per_million % 10_000)
+}
+
+/// The text with its harmless characters, its middle left out if it has more than `columns`.
+fn shorten(text: &str, columns: usize) -> String {
+    let chars: Vec<char> = text.chars().map(visible).collect();
+    if chars.len() <= columns {
+        return chars.into_iter().collect();
+    }
+    let head = columns / 3;
+    let tail = columns - head - 3;
+    let end = &chars[chars.len() - tail..];
+    chars[..head].iter().chain(&['.', '.', '.']).chain(end).collect()
+}
+
+/// The name of a signal.
+fn signal_name(number: u8) -> Option<&'static str> {
+    match number {
+        16 => Some("SIGSTKFLT"),
+        30 => Some("SIGPWR"),
+        _ => signal_hook::low_level::signal_name(number.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

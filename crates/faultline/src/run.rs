@@ -1,0 +1,198 @@
+//! `faultline run`: builds the kernel, runs the program, writes the reports, ends as it ended.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cpu::x86::{Translator, TranslatorConfig};
+use kernel::{BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, VfsConfig};
+use observe::{Observer, TraceWriter};
+use rustix::process::{Resource, Rlimit, Signal};
+
+use crate::args::high::{JsonTarget, RunPlan, TextTarget};
+use crate::failure::{Failure, FailureKind};
+use crate::report::{Report, json, text};
+
+/// Stack limit of the guest, bytes: Linux's default.
+const STACK_BYTES: u64 = 8 << 20;
+/// Most bytes that the guest may write into its view of the files.
+const OVERLAY_BYTES_MAX: u64 = 1 << 30;
+
+/// Runs the program of a plan to its end.
+///
+/// Does not return if a signal ended the program: the signal is raised again.
+///
+/// # Errors
+/// Exit codes 127, 126 or 125, with the line that says why.
+pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
+    let outputs = Outputs::open(&plan)?;
+    let mut kernel = Kernel::new(config(&plan)?).map_err(boot_failure)?;
+    let outcome = kernel.run();
+    outputs.write(&plan, &kernel)?;
+    // The memory of the machine goes with the process: taking it apart first would only cost time.
+    std::mem::forget(kernel);
+    end(outcome)
+}
+
+fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
+    let engine =
+        Translator::new(TranslatorConfig { instructions: plan.instructions, ..Default::default() })
+            .map_err(|error| Failure::own(error.to_string()))?;
+    let program = plan.args.first().cloned().unwrap_or_default();
+    Ok(KernelConfig {
+        machine: plan.machine,
+        engine: Box::new(engine),
+        vfs: VfsConfig {
+            root: plan.root.clone(),
+            binds: plan.binds.clone(),
+            hidden: kernel::fs::default_hidden(home().as_deref()),
+            overlay_bytes_max: OVERLAY_BYTES_MAX,
+            seed: plan.seed,
+            pid: kernel::task::PID,
+        },
+        program,
+        args: plan.args.clone(),
+        env: plan.env.clone(),
+        cwd: plan.cwd.clone(),
+        credentials: credentials(),
+        stack_bytes: STACK_BYTES,
+        seed: plan.seed,
+    })
+}
+
+/// The program runs as who we are.
+fn credentials() -> Credentials {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    Credentials {
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+        groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
+    }
+}
+
+fn boot_failure(error: BootError) -> Failure {
+    let message = error.to_string();
+    let (kind, advice) = match &error {
+        BootError::NotFound { program } if program.contains(&b'/') => {
+            (FailureKind::NotFound, "check the path, as the guest sees it")
+        }
+        BootError::NotFound { .. } => (FailureKind::NotFound, "it is in no directory of PATH"),
+        BootError::Exec { errno, .. } if *errno == Errno::ENOENT => {
+            (FailureKind::NotFound, "the program or its interpreter is missing")
+        }
+        BootError::Exec { errno, .. } if *errno == Errno::ENOMEM => {
+            (FailureKind::NotExecutable, "give more --ram")
+        }
+        BootError::Exec { .. } => {
+            (FailureKind::NotExecutable, "give an executable ELF file for x86-64 Linux")
+        }
+        BootError::Ram(_) | BootError::Memory(_) => (FailureKind::Own, "give another --ram"),
+        BootError::Files { .. } => (FailureKind::Own, "check --root, --bind and --cwd"),
+    };
+    Failure { kind, message: format!("{message}; {advice}") }
+}
+
+/// The files that reports go to: opened before the run, so that a wrong name costs no run.
+struct Outputs {
+    text: Option<Target>,
+    json: Option<Target>,
+    trace: Option<File>,
+}
+
+/// Where a report goes.
+enum Target {
+    Stdout,
+    Stderr,
+    File(File),
+}
+
+impl Outputs {
+    fn open(plan: &RunPlan) -> Result<Self, Failure> {
+        Ok(Self {
+            text: match &plan.text {
+                None => None,
+                Some(TextTarget::Stderr) => Some(Target::Stderr),
+                Some(TextTarget::File(path)) => Some(Target::File(create(path)?)),
+            },
+            json: match &plan.json {
+                None => None,
+                Some(JsonTarget::Stdout) => Some(Target::Stdout),
+                Some(JsonTarget::File(path)) => Some(Target::File(create(path)?)),
+            },
+            trace: plan.trace.as_deref().map(create).transpose()?,
+        })
+    }
+
+    fn write(self, plan: &RunPlan, kernel: &Kernel) -> Result<(), Failure> {
+        let cannot = |error: io::Error| Failure::own(format!("cannot write the report: {error}"));
+        if let Some(file) = self.trace {
+            let mut trace = TraceWriter::new(BufWriter::new(file));
+            trace.observe_all(kernel.hw.log.pending());
+            trace.finish().map_err(cannot)?;
+        }
+        if self.text.is_none() && self.json.is_none() {
+            return Ok(());
+        }
+        let run = kernel.report().expect("a run that has ended has a report");
+        let report = Report::new(plan, run);
+        if let Some(target) = self.json {
+            target.write(&json::render(&report)).map_err(cannot)?;
+        }
+        match self.text {
+            // The program may have closed its stderr, which is ours: that is no failure.
+            Some(Target::Stderr) => drop(Target::Stderr.write(&text::render(&report))),
+            Some(target) => target.write(&text::render(&report)).map_err(cannot)?,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn write(self, text: &str) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().write_all(text.as_bytes()),
+            Self::Stderr => io::stderr().write_all(text.as_bytes()),
+            Self::File(mut file) => file.write_all(text.as_bytes()),
+        }
+    }
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        Failure::own(format!("{}: cannot create: {error}; give another file", path.display()))
+    })
+}
+
+/// Ends as the program ended.
+fn end(outcome: Outcome) -> Result<ExitCode, Failure> {
+    match outcome {
+        Outcome::Exited(code) => Ok(ExitCode::from(code)),
+        Outcome::Killed(signal) => raise(signal),
+        Outcome::OutOfMemory => raise(9),
+        Outcome::Stuck { number } => Err(Failure::own(format!(
+            "the program waits in system call {number} for what can never happen; it was stopped"
+        ))),
+    }
+}
+
+/// Dies of the signal, as the program did.
+fn raise(signal: u8) -> Result<ExitCode, Failure> {
+    // A core file would be ours, not the program's.
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: None });
+    let _ = io::stdout().flush();
+    if signal_hook::low_level::emulate_default_handler(signal.into()).is_err() {
+        // Not in the table of that crate: nobody handles it in this process either.
+        if let Some(signal) = Signal::from_named_raw(signal.into()) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        }
+    }
+    // What shells report for a death by a signal.
+    Ok(ExitCode::from(signal.saturating_add(128)))
+}
+
+/// The home of the user who runs us: what is private there stays hidden.
+fn home() -> Option<std::path::PathBuf> {
+    std::env::var_os("HOME").map(Into::into)
+}

@@ -1,0 +1,127 @@
+//! The same command gives the same figures: run again, in the reference mode, in another terminal.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Build, Guest, build, installed, lines};
+use serde_json::Value;
+
+/// Programs that use the machine in different ways.
+fn guests() -> Vec<Guest> {
+    let text = common::input("determinism.txt", || lines(3000));
+    let text = text.to_str().expect("our own names are text");
+    let python = "import json, random\nrandom.seed(3)\n\
+                  print(json.dumps([random.random() for _ in range(500)])[:60])";
+    let mut guests = Vec::new();
+    for command in [
+        &["/bin/true"][..],
+        &["/usr/bin/sort", text],
+        &["/bin/gzip", "-n", "-c", text],
+        &["/usr/bin/python3", "-S", "-c", python],
+        &["/usr/bin/lua5.4", "-e", "local t = {} for i = 1, 9999 do t[i] = {i} end print(#t)"],
+    ] {
+        if installed(command[0]).is_some() {
+            guests.push(Guest::new(command));
+        }
+    }
+    for (kernel, size) in [("tables", "1"), ("ssecopy", "40"), ("chase", "300000")] {
+        if let Some(program) = build(&format!("kernels/{kernel}.c"), Build::MuslStatic) {
+            guests.push(Guest::new([program.as_os_str(), size.as_ref()]));
+        }
+    }
+    for pattern in ["anonread", "mprot", "dontneed", "mremap"] {
+        if let Some(program) = build("patterns.c", Build::GlibcStatic) {
+            let arguments = [program.as_os_str(), pattern.as_ref(), "0x100000".as_ref()];
+            guests.push(Guest::new(arguments));
+        }
+    }
+    guests
+}
+
+/// All TLB presets by name, and none.
+fn tlbs() -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_faultline"))
+        .args(["machine", "list", "--json"])
+        .output()
+        .expect("our own program runs");
+    let list: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    let presets = list["tlbs"].as_array().expect("it lists TLBs").iter();
+    let names = presets.map(|tlb| tlb["name"].as_str().expect("each has a name").to_owned());
+    names.chain(["off".to_owned()]).collect()
+}
+
+#[test]
+fn two_runs_are_byte_identical() {
+    for guest in guests() {
+        let (first, report, first_bytes) = guest.inside_with_json();
+        let (second, _, second_bytes) = guest.inside_with_json();
+        assert_eq!(first, second);
+        let differs =
+            String::from_utf8_lossy(&first_bytes) != String::from_utf8_lossy(&second_bytes);
+        assert!(!differs, "two reports of {first:?} differ");
+        assert!(report["log_hash"].as_str().is_some_and(|hash| hash.len() == 18), "{report:#}");
+    }
+}
+
+#[test]
+fn what_the_program_sees_of_the_machine_is_the_same_again() {
+    let Some(program) = build("hostile/hidden_state.c", Build::MuslStatic) else { return };
+    let guest = Guest::new([program]).options(["--boot-time", "1700000000"]);
+    assert_eq!(guest.inside(), guest.inside());
+    let other = guest.clone().options(["--seed", "1"]);
+    assert_ne!(guest.inside().stdout, other.inside().stdout, "the seed decides what is random");
+}
+
+#[test]
+fn counting_instructions_changes_no_other_figure() {
+    for guest in guests() {
+        let (_, mut plain, _) = guest.inside_with_json();
+        let (_, counted, _) = guest.clone().options(["--count", "instructions"]).inside_with_json();
+        assert_eq!(plain["instructions"], Value::Null);
+        let count = counted["instructions"].as_u64().expect("they are counted");
+        assert!(count > 1000, "{count} instructions");
+        plain["instructions"] = counted["instructions"].clone();
+        assert_eq!(plain, counted);
+    }
+}
+
+/// Every counter of every program under every TLB equals that of the reference mode.
+#[test]
+fn the_fast_path_counts_like_the_model() {
+    for (index, guest) in guests().into_iter().enumerate() {
+        for (number, tlb) in tlbs().iter().enumerate() {
+            // Every program under the first preset, and each preset under some programs.
+            if number > 0 && index % 3 != number % 3 {
+                continue;
+            }
+            let guest = guest.clone().options(["--tlb", tlb]);
+            let (_, fast, _) = guest.inside_with_json();
+            let (_, reference, _) = guest.options(["--reference"]).inside_with_json();
+            if tlb == "off" {
+                // Without TLBs a walk is a miss of the engine's own cache.
+                assert_eq!(fast["faults"], reference["faults"]);
+                assert_eq!(fast["log_hash"], reference["log_hash"]);
+            } else {
+                assert_eq!(fast, reference, "{tlb}");
+            }
+        }
+    }
+}
+
+#[test]
+fn five_levels_change_the_walks_alone() {
+    for guest in guests() {
+        let (four, four_report, _) = guest.inside_with_json();
+        let five = guest.clone().options(["--machine", "x86-64-la57"]);
+        let (five, five_report, _) = five.inside_with_json();
+        assert_eq!(four, five);
+        for key in ["faults", "accesses", "tlb", "syscalls"] {
+            assert_eq!(four_report[key], five_report[key], "{key}");
+        }
+        assert!(
+            five_report["walks"]["memory_reads"].as_u64()
+                > four_report["walks"]["memory_reads"].as_u64()
+        );
+    }
+}

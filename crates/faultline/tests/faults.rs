@@ -1,0 +1,118 @@
+//! Minor faults since exec: exactly the host's where memory is anonymous or the program static,
+//! within 3 % where the host's page cache decides how many file pages one fault maps.
+
+mod common;
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use common::{Build, Guest, build, installed};
+use serde_json::Value;
+
+/// What the native oracle says of a program: its minor faults since exec.
+fn native_faults(command: &[&str]) -> u64 {
+    static PROBE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+    let probe = PROBE.get_or_init(|| build("probe.c", Build::Dynamic));
+    let probe = probe.as_ref().expect("the C compiler is needed anyway");
+    let mut faults = Vec::new();
+    // The first run warms the page cache.
+    for _ in 0..2 {
+        let output = Command::new(probe).args(command).output().expect("the probe runs");
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{command:?}: {error}: {}", String::from_utf8_lossy(&output.stderr))
+        });
+        faults.push(value["minor"].as_u64().expect("it counts faults"));
+    }
+    faults[1]
+}
+
+fn our_faults(command: &[&str]) -> (u64, Value) {
+    let (_, report, _) = Guest::new(command).inside_with_json();
+    assert_eq!(report["memory"]["frames_leaked"], 0, "{command:?}");
+    assert_eq!(report["faults"]["major"], 0, "{command:?}");
+    (report["faults"]["minor"].as_u64().expect("it counts faults"), report)
+}
+
+#[track_caller]
+fn exactly(command: &[&str]) {
+    let native = native_faults(command);
+    let (ours, report) = our_faults(command);
+    assert_eq!(ours, native, "{command:?}: {}", report["faults"]);
+}
+
+#[track_caller]
+fn nearly(command: &[&str]) {
+    if installed(command[0]).is_none() {
+        return;
+    }
+    let native = native_faults(command);
+    let (ours, report) = our_faults(command);
+    let most = native * 3 / 100;
+    let faults = &report["faults"];
+    assert!(ours.abs_diff(native) <= most, "{command:?}: {ours}, native {native}: {faults}");
+}
+
+fn patterns(kind: Build) {
+    let Some(program) = build("patterns.c", kind) else { return };
+    let program = program.to_str().expect("our own names are text");
+    for (pattern, amount) in [
+        ("nothing", "0"),
+        ("anon", "0x4000000"),
+        ("anonread", "0x1000000"),
+        ("populate", "0x1000000"),
+        ("brk", "0x1000000"),
+        ("malloc", "100000"),
+        ("stack", "1000"),
+        ("mprot", "0x400000"),
+        ("dontneed", "0x1000000"),
+        ("mremap", "0x1000000"),
+        ("mlock", "0x400000"),
+        ("hole", "0x400000"),
+        ("shared", "0x400000"),
+        ("toggle", "0x400000"),
+    ] {
+        exactly(&[program, pattern, amount]);
+    }
+}
+
+#[test]
+fn static_programs_fault_exactly_as_natively() {
+    for (source, kind) in [
+        ("hello_nolibc.c", Build::Nolibc),
+        ("hello.c", Build::MuslStatic),
+        ("hello.c", Build::GlibcStatic),
+        ("hello.c", Build::GlibcStaticPie),
+    ] {
+        if let Some(program) = build(source, kind) {
+            exactly(&[program.to_str().expect("our own names are text")]);
+        }
+    }
+}
+
+#[test]
+fn patterns_with_glibc_fault_exactly_as_natively() {
+    patterns(Build::GlibcStatic);
+}
+
+#[test]
+fn patterns_with_musl_fault_exactly_as_natively() {
+    patterns(Build::MuslStatic);
+}
+
+#[test]
+fn dynamic_programs_fault_nearly_as_natively() {
+    for (source, kind) in
+        [("hello.c", Build::Dynamic), ("hello.c", Build::NoPie), ("hello.cc", Build::Cxx)]
+    {
+        if let Some(program) = build(source, kind) {
+            nearly(&[program.to_str().expect("our own names are text")]);
+        }
+    }
+    nearly(&["/bin/true"]);
+    nearly(&["/bin/cat", "/etc/passwd"]);
+    nearly(&["/usr/bin/python3", "-S", "-c", "print(1)"]);
+    nearly(&["/usr/bin/perl", "-e", "my %h; $h{$_} = $_ for 1..10000; print scalar keys %h"]);
+    nearly(&["/usr/bin/lua5.4", "-e", "local t = {} for i = 1, 100000 do t[i] = 'x' .. i end"]);
+    nearly(&["/usr/bin/sqlite3", ":memory:", "select sum(1) from (select 1 union select 2)"]);
+    nearly(&["/bin/gzip", "-n", "-c", "/usr/bin/perl"]);
+}

@@ -44,20 +44,16 @@ pub(super) struct Trap {
 /// Why the slow path stopped an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
-    /// The guest has to know. The flags are lost if the site says so.
-    Exit(Exit, Flags),
+    /// The guest has to know. Arithmetic flags outside of the mask are lost.
+    Exit(Exit, u16),
     /// The page lies in another frame than the one it was translated from.
     Moved(Frame),
     /// The cache is full.
     NoRoom,
 }
 
-/// Whether the arithmetic flags are those of the guest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Flags {
-    Kept,
-    Lost,
-}
+/// All flags are those of the guest.
+const ALL_FLAGS: u16 = u16::MAX;
 
 /// One access of an instruction.
 #[derive(Clone, Copy)]
@@ -75,12 +71,12 @@ impl Core {
     pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
         let site = self.emitter.sites[site as usize];
         let result = match site.kind {
-            SiteKind::Access { access, bytes, ordinal, is_stack, is_flags_dead } => {
+            SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
                 self.statistics.slow_access_count += 1;
                 self.trap.address = address;
                 let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
                 self.data(hw, site, wanted).map_err(|stop| match stop {
-                    Stop::Exit(exit, _) if is_flags_dead => Stop::Exit(exit, Flags::Lost),
+                    Stop::Exit(exit, _) => Stop::Exit(exit, live),
                     stop => stop,
                 })
             }
@@ -136,11 +132,11 @@ impl Core {
     /// The stop for a refused access: a non-canonical address is not a page fault.
     fn refused(&self, want: Wanted, address: u64, exit: Exit) -> Stop {
         if VirtAddr::new(address).is_canonical(self.canonical_bits) {
-            return Stop::Exit(exit, Flags::Kept);
+            return Stop::Exit(exit, ALL_FLAGS);
         }
         let exception =
             if want.is_stack { Exception::StackFault } else { Exception::GeneralProtection };
-        Stop::Exit(Exit::Exception(exception), Flags::Kept)
+        Stop::Exit(Exit::Exception(exception), ALL_FLAGS)
     }
 
     /// Whether a single block could not be translated.
@@ -164,7 +160,7 @@ impl Core {
         for (address, place) in [want.address, next].into_iter().zip(&mut place) {
             *place = hw
                 .access(VirtAddr::new(address), want.access)
-                .map_err(|fault| Stop::Exit(Exit::Fault(fault), Flags::Kept))?;
+                .map_err(|fault| Stop::Exit(Exit::Fault(fault), ALL_FLAGS))?;
         }
         let [low, high] = place;
         let is_write = want.access == Access::Write;
@@ -232,7 +228,7 @@ impl Core {
     fn translate_single(&mut self, hw: &mut Machine, rip: u64) -> Result<BlockId, Stop> {
         let page = self.pages.page_at(self.space, rip).ok_or(Stop::NoRoom)?;
         self.translate(hw, page, rip, Extent::Single).map_err(|refused| match refused {
-            Refused::Exit(exit) => Stop::Exit(exit, Flags::Kept),
+            Refused::Exit(exit) => Stop::Exit(exit, ALL_FLAGS),
             Refused::NoRoom => Stop::NoRoom,
         })
     }
@@ -260,7 +256,7 @@ impl Core {
             if is_second { (site.rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { site.rip };
         let place = hw
             .fetch(VirtAddr::new(address), number)
-            .map_err(|fault| Stop::Exit(Exit::Fault(fault), Flags::Kept))?;
+            .map_err(|fault| Stop::Exit(Exit::Fault(fault), ALL_FLAGS))?;
         hw.fast()[layout::FETCH_PAGE] = u64::from(number);
         debug_assert_eq!(slot(number - 1), number, "slots count pages from 1");
         if self.pages.page(number - 1).frame != place.frame() {
@@ -275,10 +271,10 @@ impl Core {
         let Some(counting) = self.counting.as_mut() else { return };
         let block = &self.pages.blocks[block as usize];
         let first = block.first_point as usize;
-        let points = &self.emitter.points[first..first + block.point_count as usize];
+        let points = &self.emitter.points[first..first + block.instruction_count as usize];
         let guest = rip.wrapping_sub(block.rip);
         let before = points.iter().filter(|point| u64::from(point.guest) < guest).count() as u64;
-        counting.take_back((u64::from(block.point_count) - before).saturating_sub(done));
+        counting.take_back((u64::from(block.instruction_count) - before).saturating_sub(done));
     }
 }
 

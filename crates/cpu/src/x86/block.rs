@@ -7,8 +7,10 @@
 //! at are part of what the block depends on.
 
 use super::classify::{Class, Classifier};
+use super::group::{self, Group};
 use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+    RflagsBits,
 };
 use machine::PAGE_BYTES;
 
@@ -24,8 +26,11 @@ const ARITHMETIC: u32 = 0x3f;
 pub(super) struct Step {
     pub instruction: Instruction,
     pub class: Class,
-    /// Whether some arithmetic flag from before the instruction may still be read.
-    pub is_flags_live: bool,
+    /// Arithmetic flags from before the instruction that may still be read, as bits of RFLAGS.
+    pub live: u16,
+    /// Operands that are read, and operands that may be written, as bits.
+    pub reads: u8,
+    pub writes: u8,
 }
 
 /// How many instructions to take.
@@ -45,6 +50,10 @@ pub(super) struct Scan {
     pub next_rip: u64,
     /// What the block depends on: ranges of offsets in the first page.
     pub seen: Vec<(u16, u16)>,
+    /// Groups of steps that share a probe.
+    pub groups: Vec<Group>,
+    /// For each step that is a member of a group, the displacement of its operand.
+    pub members: Vec<Option<i32>>,
     /// Whether the (only) instruction reaches into the next page.
     pub is_straddling: bool,
     /// Whether flags may be read behind the block.
@@ -94,7 +103,8 @@ impl Scan {
             }
             next_rip = instruction.next_ip();
             let class = classifier.classify(&instruction);
-            self.steps.push(Step { instruction, class, is_flags_live: true });
+            let (reads, writes) = classifier.usage(&instruction);
+            self.steps.push(Step { instruction, class, live: u16::MAX, reads, writes });
             if class.ends_block() || end >= page_rest {
                 break;
             }
@@ -102,6 +112,7 @@ impl Scan {
         self.next_rip = next_rip;
         self.note_seen(offset, offset + next_rip.wrapping_sub(rip));
         self.find_live_flags(code, rip - offset);
+        group::find(self);
         Ok(())
     }
 
@@ -114,7 +125,7 @@ impl Scan {
         self.is_flags_live_behind = live != 0;
         for step in self.steps.iter_mut().rev() {
             live = flags_before(&step.instruction, step.class, live);
-            step.is_flags_live = live != 0;
+            step.live = in_rflags(live);
         }
     }
 
@@ -174,6 +185,19 @@ fn flags_before(instruction: &Instruction, class: Class, behind: u32) -> u32 {
         Class::Nop | Class::Lea => behind,
         _ => instruction.rflags_read() & ARITHMETIC | behind & !kills(instruction),
     }
+}
+
+/// Flags in the numbering of the decoder as bits of RFLAGS.
+fn in_rflags(flags: u32) -> u16 {
+    let pairs = [
+        (RflagsBits::OF, 0x800),
+        (RflagsBits::SF, 0x80),
+        (RflagsBits::ZF, 0x40),
+        (RflagsBits::AF, 0x10),
+        (RflagsBits::CF, 1),
+        (RflagsBits::PF, 4),
+    ];
+    pairs.iter().filter(|(bit, _)| flags & bit != 0).fold(0, |all, (_, mask)| all | mask)
 }
 
 /// Flags that the instruction always overwrites.

@@ -200,7 +200,7 @@ impl Emitter {
     }
 
     /// Jumps to the guest address in r14 through the jump cache; leaves on a miss or a drain.
-    fn indirect(&mut self) {
+    pub(super) fn indirect(&mut self) {
         if self.now.is_single {
             self.asm.constant(S1, u64::from(Reason::Done.alone()));
             self.asm.jump_to(self.stubs.leave);

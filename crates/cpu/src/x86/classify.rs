@@ -14,6 +14,9 @@ use iced_x86::{
 };
 use machine::Access;
 
+/// Most bytes of an instruction.
+const LENGTH_MAX: usize = 15;
+
 /// The treatment of one instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
@@ -99,13 +102,46 @@ enum ByCode {
 #[derive(Debug)]
 pub(super) struct Classifier {
     table: Vec<ByCode>,
+    usage: Vec<Option<(u8, u8)>>,
     pub(super) factory: InstructionInfoFactory,
 }
 
 impl Classifier {
     pub(super) fn new() -> Self {
         let count = Code::values().len();
-        Self { table: vec![ByCode::Unknown; count], factory: InstructionInfoFactory::new() }
+        Self {
+            table: vec![ByCode::Unknown; count],
+            usage: vec![None; count],
+            factory: InstructionInfoFactory::new(),
+        }
+    }
+
+    /// Which operands the instruction reads, and which it may write, as bits. Remembered by code.
+    pub(super) fn usage(&mut self, instruction: &Instruction) -> (u8, u8) {
+        let index = instruction.code() as usize;
+        if let Some(usage) = self.usage[index] {
+            return usage;
+        }
+        let options =
+            InstructionInfoOptions::NO_MEMORY_USAGE | InstructionInfoOptions::NO_REGISTER_USAGE;
+        let info = self.factory.info_options(instruction, options);
+        let (mut reads, mut writes) = (0, 0);
+        for operand in 0..instruction.op_count() {
+            let (is_read, is_written) = match info.op_access(operand) {
+                OpAccess::Read | OpAccess::CondRead => (1, 0),
+                OpAccess::Write => (0, 1),
+                OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => (1, 1),
+                OpAccess::None | OpAccess::NoMemAccess => (0, 0),
+            };
+            reads |= is_read << operand;
+            writes |= is_written << operand;
+        }
+        if names_one_twice(instruction) {
+            // `xor eax, eax` counts as a write only: nothing to remember.
+            return (u8::MAX, writes);
+        }
+        self.usage[index] = Some((reads, writes));
+        (reads, writes)
     }
 
     /// The treatment of `instruction`.
@@ -146,6 +182,14 @@ impl Classifier {
             _ => ByCode::Writes,
         }
     }
+}
+
+/// Whether neighbouring operands are the same register.
+fn names_one_twice(instruction: &Instruction) -> bool {
+    (1..instruction.op_count()).any(|operand| {
+        instruction.op_kind(operand) == OpKind::Register
+            && instruction.op_register(operand) == instruction.op_register(operand - 1)
+    })
 }
 
 /// What `code` is if it is not ordinary.
@@ -426,6 +470,17 @@ fn is_bit_string(code: Code) -> bool {
 /// Whether a `push` or `pop` class has its operand in memory (the code allows both).
 fn with_operands(class: Class, instruction: &Instruction) -> Class {
     match class {
+        // More than 15 bytes.
+        Class::Trap(_) if instruction.is_invalid() && instruction.len() == LENGTH_MAX => {
+            Class::Trap(Exception::GeneralProtection)
+        }
+        // Linux opens these two gates to user programs.
+        Class::Trap(_) if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 3 => {
+            Class::Trap(Exception::Breakpoint)
+        }
+        Class::Trap(_) if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 4 => {
+            Class::Trap(Exception::Overflow)
+        }
         Class::PushMemory if instruction.op0_kind() == OpKind::Register => Class::Push,
         Class::PopMemory if instruction.op0_kind() == OpKind::Register => Class::Pop,
         _ => class,

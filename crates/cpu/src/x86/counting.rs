@@ -42,7 +42,7 @@ impl Counting {
     pub(super) fn sum(&self, blocks: &[Block]) -> u64 {
         blocks.iter().zip(&self.counters).fold(self.total, |total, (block, counter)| {
             let executions = counter.load(Ordering::Relaxed);
-            total.wrapping_add(executions.wrapping_mul(u64::from(block.point_count)))
+            total.wrapping_add(executions.wrapping_mul(u64::from(block.instruction_count)))
         })
     }
 }

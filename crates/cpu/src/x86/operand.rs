@@ -6,12 +6,14 @@
 //! ah, bh, ch and dh cannot be named next to r14: such an instruction gets its memory operand on a
 //! low register.
 
+use super::block::Step;
 use super::classify::{is_high_byte, memory_operand, number};
 use super::emit::{Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
+use super::group::Group;
 use super::probe::Want;
 use super::translate::Emitter;
 use super::words;
-use iced_x86::{Code, Instruction, InstructionInfoOptions, MemorySize, OpAccess, OpKind, Register};
+use iced_x86::{Code, Instruction, MemorySize, OpKind, Register};
 use machine::Access;
 
 /// A stolen register and what stands in for it.
@@ -86,31 +88,35 @@ pub(super) fn want(instruction: &Instruction, access: Access) -> Want {
 
 impl Emitter {
     /// An instruction without a memory operand.
-    pub(super) fn plain(&mut self, instruction: &Instruction) {
+    pub(super) fn plain(&mut self, step: &Step) {
+        let instruction = &step.instruction;
         let mut leases = Leases::default();
-        self.find_stolen(instruction, &mut leases);
+        find_stolen(step, &mut leases);
         if leases.leases[0].is_none() {
             self.encode(instruction);
             return;
         }
-        self.assign(instruction, &mut leases, &[S0, S1]);
+        // Inside of a group r14 is taken.
+        let free: &[Reg] = if self.now.is_grouped { &[S1] } else { &[S0, S1] };
+        self.assign(instruction, &mut leases, free);
         let mut copy = *instruction;
         self.emit_leased(&mut copy, &leases);
     }
 
     /// An instruction with one memory operand.
-    pub(super) fn memory(&mut self, instruction: &Instruction, access: Access) {
+    pub(super) fn memory(&mut self, step: &Step, access: Access) {
+        let instruction = &step.instruction;
         self.address(instruction, 0);
         self.probe(want(instruction, access));
-        self.on_pointer(instruction, None);
+        self.on_pointer(step, None);
     }
 
     /// Emits an instruction whose operand is at `[r14+r13]`, or at `[r14+offset]`.
-    pub(super) fn on_pointer(&mut self, instruction: &Instruction, offset: Option<i32>) {
-        let mut copy = *instruction;
+    pub(super) fn on_pointer(&mut self, step: &Step, offset: Option<i32>) {
+        let mut copy = step.instruction;
         without_absolute(&mut copy);
         let mut leases = Leases::default();
-        self.find_stolen(&copy, &mut leases);
+        find_stolen(step, &mut leases);
         let has_high = (0..copy.op_count())
             .any(|i| copy.op_kind(i) == OpKind::Register && is_high_byte(copy.op_register(i)));
         if has_high {
@@ -168,27 +174,6 @@ impl Emitter {
         }
     }
 
-    /// Finds which stolen registers the register operands name, and how they are used.
-    fn find_stolen(&mut self, instruction: &Instruction, leases: &mut Leases) {
-        for operand in 0..instruction.op_count() {
-            if instruction.op_kind(operand) != OpKind::Register {
-                continue;
-            }
-            let register = instruction.op_register(operand);
-            let Some(stolen) = number(register).filter(|n| *n >= S1) else { continue };
-            let options = InstructionInfoOptions::NO_MEMORY_USAGE;
-            let access = self.factory.info_options(instruction, options).op_access(operand);
-            let is_partial = register.size() < 4;
-            let (is_read, is_written) = match access {
-                OpAccess::Read | OpAccess::CondRead => (true, false),
-                OpAccess::Write => (is_partial, true),
-                OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
-                OpAccess::None | OpAccess::NoMemAccess => (false, false),
-            };
-            merge(leases, Lease { stolen, temporary: 0, is_read, is_written });
-        }
-    }
-
     /// Chooses temporaries: the free scratch registers first, then registers not used.
     fn assign(&mut self, instruction: &Instruction, leases: &mut Leases, free: &[Reg]) {
         let mut free = free.iter();
@@ -220,13 +205,7 @@ impl Emitter {
     /// Computes the address of the memory operand into r14; rsp counts as `rsp_add` more.
     pub(super) fn address(&mut self, instruction: &Instruction, rsp_add: i32) {
         self.effective(instruction, rsp_add, S0);
-        let base = match instruction.segment_prefix() {
-            Register::FS => words::FS_BASE,
-            Register::GS => words::GS_BASE,
-            _ => return,
-        };
-        self.asm.load(S1, Mem::word(base));
-        self.asm.lea(S0, Mem::sum(S0, S1));
+        self.add_segment(instruction.segment_prefix());
     }
 
     /// Computes the offset part of the address of the memory operand into `to`; changes r13 and r14.
@@ -260,6 +239,30 @@ impl Emitter {
         } else {
             self.asm.lea(to, place);
         }
+    }
+
+    /// Computes the address of the lowest byte of a group into r14.
+    pub(super) fn group_address(&mut self, group: &Group) {
+        let anchor = group.anchor;
+        if anchor.base.is_none() && anchor.index.is_none() {
+            self.asm.constant(S0, anchor.absolute.wrapping_add(group.low as i64 as u64));
+        } else {
+            let base = anchor.base.map(|register| self.current(register, S0));
+            let index = anchor.index.map(|(register, scale)| (self.current(register, S1), scale));
+            self.asm.lea(S0, Mem { base, index, displacement: group.low, is_gs: false });
+        }
+        self.add_segment(anchor.segment);
+    }
+
+    /// Adds the base of a segment to the address in r14.
+    fn add_segment(&mut self, segment: Register) {
+        let base = match segment {
+            Register::FS => words::FS_BASE,
+            Register::GS => words::GS_BASE,
+            _ => return,
+        };
+        self.asm.load(S1, Mem::word(base));
+        self.asm.lea(S0, Mem::sum(S0, S1));
     }
 
     /// The register that holds guest register `register` now: itself, or `scratch` if stolen.
@@ -312,15 +315,7 @@ impl Emitter {
         if instruction.memory_base() == Register::EBX {
             self.asm.copy32(S0, S0);
         }
-        let segment = match instruction.segment_prefix() {
-            Register::FS => Some(words::FS_BASE),
-            Register::GS => Some(words::GS_BASE),
-            _ => None,
-        };
-        if let Some(base) = segment {
-            self.asm.load(S1, Mem::word(base));
-            self.asm.lea(S0, Mem::sum(S0, S1));
-        }
+        self.add_segment(instruction.segment_prefix());
         self.probe(Want { access: Access::Read, bytes: 1, is_stack: false });
         self.asm.bytes(&[0x43, 0x8a, 0x04, 0x2e]); // mov al, [r14+r13]
     }
@@ -334,6 +329,22 @@ pub(super) fn is_short_address(instruction: &Instruction) -> bool {
         || instruction.memory_displ_size() == 4
             && instruction.memory_base() == Register::None
             && instruction.memory_index() == Register::None
+}
+
+/// Finds which stolen registers the register operands name, and how they are used.
+fn find_stolen(step: &Step, leases: &mut Leases) {
+    let instruction = &step.instruction;
+    for operand in 0..instruction.op_count() {
+        if instruction.op_kind(operand) != OpKind::Register {
+            continue;
+        }
+        let register = instruction.op_register(operand);
+        let Some(stolen) = number(register).filter(|number| *number >= S1) else { continue };
+        let is_written = step.writes >> operand & 1 != 0;
+        // A write of one or two bytes keeps the others.
+        let is_read = step.reads >> operand & 1 != 0 || register.size() < 4;
+        merge(leases, Lease { stolen, temporary: 0, is_read, is_written });
+    }
 }
 
 fn merge(leases: &mut Leases, new: Lease) {

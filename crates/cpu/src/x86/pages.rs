@@ -34,6 +34,7 @@ pub(super) struct Block {
     pub entry: Option<(u64, u64)>,
     pub first_point: u32,
     pub point_count: u32,
+    pub instruction_count: u32,
     pub first_site: u32,
     pub site_count: u32,
     /// Links that are patched to this block.

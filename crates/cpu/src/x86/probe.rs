@@ -6,7 +6,9 @@
 //!
 //! Neither form touches memory at an address of the guest's choice before it has decided.
 
+use super::block::Scan;
 use super::emit::{CLK, Mem, RCX, S0, S1};
+use super::group::Group;
 use super::translate::{Cold, Emitter, IsSecond, Site, SiteKind};
 use super::words;
 use machine::{Access, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
@@ -44,7 +46,7 @@ impl Emitter {
 
     /// Probes for `want.bytes` bytes, and advances the clock by `clock`.
     pub(super) fn probe_span(&mut self, want: Want, clock: i32) {
-        let is_flags_live = self.now.is_flags_live;
+        let is_flags_live = self.now.live != 0;
         let site = self.site(want);
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
@@ -66,11 +68,27 @@ impl Emitter {
                 bytes: want.bytes,
                 ordinal: self.now.ordinal,
                 is_stack: want.is_stack,
-                is_flags_dead: !self.now.is_flags_live,
+                live: self.now.live,
             },
         });
         self.now.ordinal += 1;
         number
+    }
+
+    /// Probes for a group whose address is in r14; its operands are then at `[r14 + offset]`.
+    pub(super) fn probe_group(&mut self, group: &Group) {
+        let is_flags_live = self.now.live != 0;
+        let access = if group.writes > 0 { Access::Write } else { Access::Read };
+        let want = Want { access, bytes: group.bytes, is_stack: false };
+        let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
+        self.asm.store(Mem::table(layout::STAMP, S1), CLK);
+        let clock = ticks(group.reads.into(), group.writes.into());
+        self.asm.lea(CLK, Mem::at(CLK, clock));
+        self.asm.load(S1, Mem::table(layout::HOST, S1));
+        self.asm.lea(S0, Mem::sum(S0, S1));
+        let (first, last) = (group.first, group.last);
+        self.cold.push(Cold::Group { branch, first, last, resume: 0, is_flags_live });
+        self.now.has_access = true;
     }
 
     fn probe_dead(&mut self, want: Want) -> super::emit::Patch {
@@ -184,7 +202,7 @@ impl Emitter {
         let page_entry = self.asm.here();
         self.page_entry(rip, slot, is_flags_live, IsSecond::No);
         self.asm.jump_to(body);
-        self.finish();
+        self.finish(&Scan::default());
         (base, page_entry)
     }
 }

@@ -1,6 +1,6 @@
 //! The loop between emitted code and the world: enter, look why it left, go on or return.
 
-use super::access::{Flags, Stop};
+use super::access::Stop;
 use super::block::Extent;
 use super::engine::{Core, SPIN_EDGES, jump_slot};
 use super::pages::slot;
@@ -224,11 +224,9 @@ impl Core {
     fn stopped(&mut self, regs: &Registers, hw: &mut Machine, rip: u64) -> Next {
         let block = hw.fast()[words::ARGUMENT] as BlockId;
         match self.trap.stop.take().unwrap_or(Stop::NoRoom) {
-            Stop::Exit(exit, flags) => {
+            Stop::Exit(exit, live) => {
                 self.uncount_rest(block, rip, 0);
-                if flags == Flags::Lost {
-                    hw.fast()[words::FLAGS] = 0;
-                }
+                hw.fast()[words::FLAGS] &= u64::from(live);
                 Next::Leave(self.first_exit(regs, hw, rip, exit))
             }
             Stop::Moved(frame) => {
@@ -275,9 +273,7 @@ impl Core {
         }
         let pending = u64::from(point.pending) + (u64::from(point.pending_writes) << CLOCK_SHIFT);
         fast[layout::CLOCK] -= pending;
-        if point.is_flags_dead {
-            fast[words::FLAGS] = 0;
-        }
+        fast[words::FLAGS] &= u64::from(point.live);
         let rip = block.rip.wrapping_add(u64::from(point.guest));
         self.uncount_rest(id, rip, 0);
         Self::leave_at(hw, rip, Exit::Exception(exception))

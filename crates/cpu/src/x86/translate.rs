@@ -46,8 +46,8 @@ pub(super) enum SiteKind {
         ordinal: u8,
         /// Whether a non-canonical address is #SS and not #GP.
         is_stack: bool,
-        /// Whether the arithmetic flags were given up before the probe.
-        is_flags_dead: bool,
+        /// Arithmetic flags that were kept before the probe, as bits of RFLAGS.
+        live: u16,
     },
     /// No access: where an indirect jump stands.
     Branch,
@@ -83,7 +83,8 @@ pub(super) struct Point {
     pub pending: u8,
     /// Writes among them.
     pub pending_writes: u8,
-    pub is_flags_dead: bool,
+    /// Arithmetic flags that are kept, as bits of RFLAGS.
+    pub live: u16,
 }
 
 /// What has to be emitted behind the hot code.
@@ -91,6 +92,8 @@ pub(super) struct Point {
 pub(super) enum Cold {
     /// A probe failed.
     Probe { branch: Patch, site: u32, access: Access, is_flags_live: bool },
+    /// The probe of a group failed.
+    Group { branch: Patch, first: usize, last: usize, resume: u64, is_flags_live: bool },
     /// A direct jump without a target.
     Link { link: u32 },
     /// Leave with an address and a reason.
@@ -111,11 +114,16 @@ pub(super) struct Current {
     /// The instruction being emitted.
     pub rip: u64,
     pub next_rip: u64,
-    pub is_flags_live: bool,
+    /// Arithmetic flags that may still be read, as bits of RFLAGS.
+    pub live: u16,
     /// Whether flags may be read behind the block.
     pub is_flags_live_behind: bool,
     /// Probes of the instruction so far.
     pub ordinal: u8,
+    /// Whether r14 holds the address of a group.
+    pub is_grouped: bool,
+    /// The first instruction of the block.
+    pub first: u64,
 }
 
 /// Emits blocks.
@@ -185,6 +193,7 @@ impl Emitter {
             is_single: extent == Extent::Single,
             exit_page,
             is_flags_live_behind: scan.is_flags_live_behind,
+            first,
             ..Current::default()
         };
         if let Some(counter) = counter {
@@ -194,14 +203,29 @@ impl Emitter {
             self.now.rip = first;
             self.page_entry(first, second.slot, true, IsSecond::Yes);
         }
-        for step in &scan.steps {
-            self.step(step, first);
-        }
+        self.steps(scan);
         let last = scan.steps.last().expect("a block has an instruction");
         if !last.class.ends_block() {
             self.go(scan.next_rip, scan.is_flags_live_behind);
         }
-        self.finish();
+        self.finish(scan);
+    }
+
+    fn steps(&mut self, scan: &Scan) {
+        let mut at = 0;
+        let mut groups = if self.now.is_single { [].iter() } else { scan.groups.iter() }.peekable();
+        while at < scan.steps.len() {
+            match groups.next_if(|group| group.first == at) {
+                Some(group) => {
+                    self.group(scan, group);
+                    at = group.last + 1;
+                }
+                None => {
+                    self.step(&scan.steps[at]);
+                    at += 1;
+                }
+            }
+        }
     }
 
     /// Adds one to an execution counter at a host address.
@@ -212,23 +236,30 @@ impl Emitter {
         self.asm.store(Mem::at(S1, 0), S0);
     }
 
-    fn step(&mut self, step: &Step, first: u64) {
+    /// Turns to the next instruction.
+    pub(super) fn begin(&mut self, step: &Step) {
         let instruction = &step.instruction;
         self.now.rip = instruction.ip();
         self.now.next_rip = instruction.next_ip();
-        self.now.is_flags_live = step.is_flags_live;
+        self.now.live = step.live;
         self.now.ordinal = 0;
         self.points.push(Point {
             host: self.asm.len() as u32,
-            guest: instruction.ip().wrapping_sub(first) as u16,
+            guest: instruction.ip().wrapping_sub(self.now.first) as u16,
             spilled: [0xff; 2],
             pending: 0,
             pending_writes: 0,
-            is_flags_dead: !step.is_flags_live,
+            live: step.live,
         });
+    }
+
+    /// Emits one instruction with probes of its own.
+    pub(super) fn step(&mut self, step: &Step) {
+        let instruction = &step.instruction;
+        self.begin(step);
         match step.class {
-            Class::Plain => self.plain(instruction),
-            Class::Memory(access) => self.memory(instruction, access),
+            Class::Plain => self.plain(step),
+            Class::Memory(access) => self.memory(step, access),
             Class::Lea => self.lea(instruction),
             Class::Nop => {}
             Class::Push => self.push(instruction),
@@ -260,13 +291,14 @@ impl Emitter {
     }
 
     fn trap(&mut self, exception: Exception) {
-        let is_behind = matches!(exception, Exception::Breakpoint | Exception::Debug);
+        let is_behind =
+            matches!(exception, Exception::Breakpoint | Exception::Debug | Exception::Overflow);
         let rip = if is_behind { self.now.next_rip } else { self.now.rip };
         self.leave_with(rip, Reason::Trap.with(exception_number(exception)));
     }
 
     /// `cld` or `std`: the flag is virtual.
-    fn direction(&mut self, instruction: &Instruction) {
+    pub(super) fn direction(&mut self, instruction: &Instruction) {
         let value = if instruction.code() == iced_x86::Code::Std { 0x400 } else { 0 };
         self.asm.store_imm(Mem::word(words::DIRECTION), value);
     }
@@ -279,7 +311,7 @@ impl Emitter {
     }
 
     /// Emits what stands behind the hot code.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, scan: &Scan) {
         let mut index = 0;
         while let Some(cold) = self.cold.get(index).copied() {
             index += 1;
@@ -299,6 +331,10 @@ impl Emitter {
                 Cold::Leave { branch, rip, reason } => {
                     self.asm.resolve(branch);
                     self.leave_with(rip, reason);
+                }
+                Cold::Group { branch, first, last, resume, is_flags_live } => {
+                    self.asm.resolve(branch);
+                    self.cold_group(&scan.steps[first..=last], resume, is_flags_live);
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);

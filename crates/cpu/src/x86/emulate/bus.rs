@@ -4,7 +4,7 @@
 use super::Result;
 use crate::{Exception, Exit, Registers};
 use iced_x86::{Instruction, Register};
-use machine::{Access, Machine, PAGE_BYTES, PhysAddr, VirtAddr};
+use machine::{Access, Machine, PAGE_BYTES, PhysAddr, Privilege, VirtAddr};
 
 /// The way to guest memory.
 pub(super) struct Bus<'a> {
@@ -106,6 +106,16 @@ impl Bus<'_> {
         self.write_number(place, value, bytes).map_err(on_stack)?;
         regs.gpr[Registers::RSP] = place;
         Ok(())
+    }
+
+    /// Whether the stack could be written at `address`. Not an access.
+    pub(super) fn check_write(&mut self, address: u64) -> Result<()> {
+        let address = VirtAddr::new(address);
+        if !address.is_canonical(self.canonical_bits) {
+            return Err(Exit::Exception(Exception::StackFault));
+        }
+        let result = self.hw.probe(address, Access::Write, Privilege::User);
+        result.map(|_| ()).map_err(Exit::Fault)
     }
 
     /// Reads the top of the stack; rsp does not move.

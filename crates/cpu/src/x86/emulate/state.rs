@@ -162,10 +162,12 @@ fn xrstor(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     let (present, format) = (u64_at(&image, HEADER), u64_at(&image, HEADER + 8));
     let is_compacted = format & COMPACTED != 0;
     let known = if is_compacted { format & !COMPACTED } else { crate::XCR0 };
+    // The standard form looks at less of the header.
+    let reserved_end = if is_compacted { HIGH_HALVES } else { HEADER + 24 };
     let is_sound = present & !known == 0
         && known & !crate::XCR0 == 0
         && (is_compacted || format == 0)
-        && image[HEADER + 16..HIGH_HALVES].iter().all(|byte| *byte == 0);
+        && image[HEADER + 16..reserved_end].iter().all(|byte| *byte == 0);
     if !is_sound {
         return Err(PROTECTION);
     }

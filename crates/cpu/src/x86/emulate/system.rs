@@ -130,8 +130,10 @@ fn enter_steps(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -
         _ => frame,
     };
     let locals = u64::from(instruction.immediate16());
-    regs.gpr[Registers::RSP] = regs.gpr[Registers::RSP].wrapping_sub(locals);
-    Ok(())
+    let end = regs.gpr[Registers::RSP].wrapping_sub(locals);
+    regs.gpr[Registers::RSP] = end;
+    // A write to the end must be possible, though none is made.
+    bus.check_write(end)
 }
 
 /// `leave` with a 16-bit operand: only the low part of rbp is popped.

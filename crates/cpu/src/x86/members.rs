@@ -1,0 +1,165 @@
+//! Emitting a same-page group: one probe, then every member without one.
+
+use super::block::{Scan, Step};
+use super::classify::{Class, number};
+use super::emit::{Mem, RBP, RCX, RSP, S0, S1};
+use super::group::{Group, pop_bytes, push_bytes};
+use super::translate::{Cold, Emitter};
+use super::words;
+use iced_x86::{Code, Instruction, OpKind};
+use machine::Access;
+
+impl Emitter {
+    /// Emits the steps of a group.
+    pub(super) fn group(&mut self, scan: &Scan, group: &Group) {
+        let steps = &scan.steps[group.first..=group.last];
+        self.begin(&steps[0]);
+        self.points.pop();
+        self.group_address(group);
+        self.probe_group(group);
+        let cold = self.cold.len() - 1;
+        let (mut reads, mut writes) = (group.reads, group.writes);
+        self.now.is_grouped = true;
+        for (step, member) in steps.iter().zip(&scan.members[group.first..]) {
+            self.begin(step);
+            let Some(displacement) = *member else {
+                self.other(step);
+                continue;
+            };
+            match access_of(step) {
+                Access::Write => writes -= 1,
+                Access::Read | Access::Fetch => reads -= 1,
+            }
+            if let Some(point) = self.points.last_mut() {
+                point.pending = reads + writes;
+                point.pending_writes = writes;
+            }
+            self.member(step, displacement - group.low);
+        }
+        self.now.is_grouped = false;
+        let here = self.asm.here();
+        if let Cold::Group { resume, .. } = &mut self.cold[cold] {
+            *resume = here;
+        }
+    }
+
+    /// Emits the same steps with probes of their own, and goes back.
+    pub(super) fn cold_group(&mut self, steps: &[Step], resume: u64, is_flags_live: bool) {
+        if is_flags_live {
+            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        }
+        for step in steps {
+            self.step(step);
+        }
+        if steps.last().is_some_and(|step| !step.class.ends_block()) {
+            self.asm.jump_to(resume);
+        }
+    }
+
+    /// A step between members.
+    fn other(&mut self, step: &Step) {
+        match step.class {
+            Class::Plain => self.plain(step),
+            Class::Lea => self.lea(&step.instruction),
+            Class::Direction => self.direction(&step.instruction),
+            _ => {}
+        }
+    }
+
+    /// A member with its operand at `[r14 + offset]`.
+    fn member(&mut self, step: &Step, offset: i32) {
+        let instruction = &step.instruction;
+        let place = Mem::at(S0, offset);
+        match step.class {
+            Class::Memory(_) => self.on_pointer(step, Some(offset)),
+            Class::Push => self.member_push(instruction, place),
+            Class::Pop => self.member_pop(instruction, place),
+            Class::Leave => {
+                self.asm.load(S1, place);
+                self.asm.lea(RSP, Mem::at(RBP, 8));
+                self.asm.copy(RBP, S1);
+            }
+            Class::Call => {
+                if let Ok(value) = i32::try_from(self.now.next_rip as i64) {
+                    self.asm.store_imm(place, value);
+                } else {
+                    self.asm.constant(S1, self.now.next_rip);
+                    self.asm.store(place, S1);
+                }
+                self.asm.lea(RSP, Mem::at(RSP, -8));
+                self.go(instruction.near_branch_target(), self.now.is_flags_live_behind);
+            }
+            Class::Return => {
+                let drop = match instruction.code() {
+                    Code::Retnq_imm16 => i32::from(instruction.immediate16()),
+                    _ => 0,
+                };
+                self.asm.load(S0, place);
+                self.asm.lea(RSP, Mem::at(RSP, 8 + drop));
+                self.indirect();
+            }
+            _ => {
+                self.asm.load(S0, place);
+                self.indirect();
+            }
+        }
+    }
+
+    fn member_push(&mut self, instruction: &Instruction, place: Mem) {
+        let bytes = push_bytes(instruction);
+        if instruction.op0_kind() == OpKind::Register {
+            let register = number(instruction.op0_register()).unwrap_or(0);
+            let register = self.current(register, S1);
+            if bytes == 2 {
+                self.asm.store16(place, register);
+            } else {
+                self.asm.store(place, register);
+            }
+        } else if bytes == 2 {
+            self.asm.store_imm16(place, instruction.immediate(0) as i16);
+        } else {
+            self.asm.store_imm(place, instruction.immediate(0) as i32);
+        }
+        self.asm.lea(RSP, Mem::at(RSP, -bytes));
+    }
+
+    fn member_pop(&mut self, instruction: &Instruction, place: Mem) {
+        let bytes = pop_bytes(instruction);
+        let register = number(instruction.op0_register()).unwrap_or(0);
+        if register == RSP {
+            if bytes == 2 {
+                self.asm.lea(RSP, Mem::at(RSP, 2));
+                self.asm.load16(S1, place);
+                self.asm.copy16(RSP, S1);
+            } else {
+                self.asm.load(RSP, place);
+            }
+            return;
+        }
+        match (bytes, register >= S1) {
+            (2, false) => {
+                self.asm.load16(S1, place);
+                self.asm.copy16(register, S1);
+            }
+            (2, true) => {
+                self.asm.load16(S1, place);
+                self.asm.store16(Mem::word(words::home(register)), S1);
+            }
+            (_, false) => self.asm.load(register, place),
+            (_, true) => {
+                self.asm.load(S1, place);
+                self.asm.store(Mem::word(words::home(register)), S1);
+            }
+        }
+        self.asm.lea(RSP, Mem::at(RSP, bytes));
+    }
+}
+
+/// What the access of a member does.
+fn access_of(step: &Step) -> Access {
+    match step.class {
+        Class::Memory(access) => access,
+        Class::Push | Class::Call => Access::Write,
+        _ => Access::Read,
+    }
+}

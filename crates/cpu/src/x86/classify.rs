@@ -157,7 +157,7 @@ impl Classifier {
             self.table[index] = by_code;
         }
         match by_code {
-            ByCode::Fixed(class) => with_operands(class, instruction),
+            ByCode::Fixed(class) => by_operands(class, instruction),
             _ if memory_operand(instruction).is_none() => Class::Plain,
             ByCode::Writes => Class::Memory(Access::Write),
             ByCode::BitString => Class::Emulate,
@@ -467,8 +467,13 @@ fn is_bit_string(code: Code) -> bool {
     )
 }
 
-/// Whether a `push` or `pop` class has its operand in memory (the code allows both).
-fn with_operands(class: Class, instruction: &Instruction) -> Class {
+/// Whether the bytes ended before the instruction did.
+fn is_too_long(instruction: &Instruction) -> bool {
+    instruction.is_invalid() && instruction.len() == 15
+}
+
+/// The class where it depends on the operands too.
+fn by_operands(class: Class, instruction: &Instruction) -> Class {
     match class {
         // More than 15 bytes.
         Class::Trap(_) if instruction.is_invalid() && instruction.len() == LENGTH_MAX => {
@@ -480,6 +485,18 @@ fn with_operands(class: Class, instruction: &Instruction) -> Class {
         }
         Class::Trap(_) if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 4 => {
             Class::Trap(Exception::Overflow)
+        }
+        // More than 15 bytes are #GP, not #UD.
+        Class::Trap(Exception::InvalidOpcode) if is_too_long(instruction) => {
+            Class::Trap(Exception::GeneralProtection)
+        }
+        Class::Trap(Exception::GeneralProtection) if instruction.code() == Code::Int_imm8 => {
+            // Linux lets programs raise these two.
+            match instruction.immediate8() {
+                3 => Class::Trap(Exception::Breakpoint),
+                4 => Class::Trap(Exception::Overflow),
+                _ => class,
+            }
         }
         Class::PushMemory if instruction.op0_kind() == OpKind::Register => Class::Push,
         Class::PopMemory if instruction.op0_kind() == OpKind::Register => Class::Pop,

@@ -94,7 +94,9 @@ fn grow(scan: &mut Scan, first: usize) -> Option<Group> {
             Some(next) if next.anchor == leader.anchor => {
                 let low = group.low.min(next.displacement);
                 let top = high.max(next.displacement + next.bytes);
-                if top - low > SPAN_BYTES || group.reads + group.writes == 60 {
+                if i64::from(top) - i64::from(low) > i64::from(SPAN_BYTES)
+                    || group.reads + group.writes == 60
+                {
                     break;
                 }
                 (group.low, high, group.last) = (low, top, at);
@@ -181,7 +183,7 @@ fn explicit(
         let absolute = leader.map_or(address, |anchor| anchor.absolute);
         let displacement = i32::try_from(address.wrapping_sub(absolute) as i64).ok()?;
         let anchor = Anchor { base: None, index: None, segment, absolute };
-        let is_near = displacement.abs() <= SPAN_BYTES;
+        let is_near = (-SPAN_BYTES..=SPAN_BYTES).contains(&displacement);
         return is_near.then_some(Candidate { anchor, displacement, bytes, access });
     }
     let base = number(instruction.memory_base());
@@ -262,7 +264,7 @@ fn constant_move(step: &Step) -> Option<i32> {
         }
         _ => return None,
     };
-    i32::try_from(bytes).ok().filter(|bytes| bytes.abs() <= 1 << 20)
+    i32::try_from(bytes).ok().filter(|bytes| (-1 << 20..=1 << 20).contains(bytes))
 }
 
 /// The general registers that a step may change, as bits.

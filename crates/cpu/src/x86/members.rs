@@ -22,19 +22,19 @@ impl Emitter {
         self.now.is_grouped = true;
         for (step, member) in steps.iter().zip(&scan.members[group.first..]) {
             self.begin(step);
-            let Some(displacement) = *member else {
-                self.other(step);
-                continue;
-            };
-            match access_of(step) {
-                Access::Write => writes -= 1,
-                Access::Read | Access::Fetch => reads -= 1,
+            match (*member).map(|_| access_of(step)) {
+                Some(Access::Write) => writes -= 1,
+                Some(Access::Read | Access::Fetch) => reads -= 1,
+                None => {}
             }
             if let Some(point) = self.points.last_mut() {
                 point.pending = reads + writes;
                 point.pending_writes = writes;
             }
-            self.member(step, displacement - group.low);
+            match *member {
+                Some(displacement) => self.member(step, displacement - group.low),
+                None => self.other(step),
+            }
         }
         self.now.is_grouped = false;
         let here = self.asm.here();

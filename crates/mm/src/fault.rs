@@ -327,6 +327,10 @@ pub fn populate(
         let is_cow = vma.rights.contains(Rights::WRITE) && vma.sharing == Sharing::Private;
         let access = if is_cow { Access::Write } else { Access::Read };
         if !vma.flags.intersects(skipped) {
+            // Without any right nothing is tried, so there is no fault to count.
+            if !vma.rights.is_accessible() {
+                return Err(FaultError::Denied { addr });
+            }
             populate_with(mm, memory, hw, part, access)?;
         }
         addr = part.end;

@@ -1,0 +1,73 @@
+//! Plays the scenarios in `tests/scenarios` at the top of the repository.
+//!
+//! A scenario is a text: commands (see `world.rs`), a line `---`, and what each command caused. An
+//! indented line is an event, or the refusal of the command. `UPDATE=1` writes that half anew; what
+//! `expect` demands is checked in either case. After each command the invariants are checked, at
+//! the end everything is freed and no frame may be missing.
+
+mod names;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use world::World;
+
+#[test]
+fn scenarios_cause_what_they_say() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
+    let entries = fs::read_dir(&directory).expect("the scenarios are in the repository");
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("the directory can be read").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "scn"));
+    paths.sort();
+    assert!(!paths.is_empty(), "no scenario in {}", directory.display());
+    let failures: Vec<String> = paths.iter().filter_map(|path| check(path).err()).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Plays one scenario and compares, or writes anew with `UPDATE=1`.
+fn check(path: &Path) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let (commands, expected) = text.split_once("---\n").unwrap_or((&text, ""));
+    let mut world = World::new();
+    let mut found = String::new();
+    for (number, line) in (1..).zip(commands.lines()) {
+        let command = line.split('#').next().unwrap_or_default().trim();
+        if command.is_empty() {
+            continue;
+        }
+        let caused = world.play(command);
+        let caused = caused.map_err(|error| format!("{name}:{number}: {command}: {error}"))?;
+        if !caused.is_empty() {
+            found.push_str(&format!("{command}\n"));
+        }
+        for line in caused {
+            found.push_str(&format!("  {line}\n"));
+        }
+    }
+    world.finish().map_err(|error| format!("{name}: at the end: {error}"))?;
+    if found == expected {
+        return Ok(());
+    }
+    if env::var_os("UPDATE").is_some() {
+        let text = format!("{commands}---\n{found}");
+        return fs::write(path, text).map_err(|error| format!("{name}: {error}"));
+    }
+    Err(format!("{name}: {}", first_difference(expected, &found)))
+}
+
+/// The first line that differs, with the line before it.
+fn first_difference(expected: &str, found: &str) -> String {
+    let same = expected.lines().zip(found.lines()).take_while(|(left, right)| left == right);
+    let same_count = same.count();
+    let line = |text: &str| text.lines().nth(same_count).unwrap_or("the end").to_owned();
+    let before = same_count.checked_sub(1).and_then(|last| found.lines().nth(last));
+    format!(
+        "after {:?} expected {:?}, found {:?} (UPDATE=1 accepts it)",
+        before.unwrap_or("the start"),
+        line(expected),
+        line(found)
+    )
+}

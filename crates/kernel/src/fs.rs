@@ -30,6 +30,8 @@ pub(crate) mod proc;
 mod regular;
 mod special;
 mod stat;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod walk;
 
@@ -46,19 +48,19 @@ use content::Budget;
 use node::{HostKey, Node};
 use open::OpenFile;
 
-pub use descriptor::FdTable;
-pub(crate) use regular::Pages;
-pub use stat::{FileType, Stat, Timestamp};
 pub(crate) use attributes::{Change, Grant, host_fstatfs, host_statfs, permits};
+pub(crate) use content::{FILE_BYTES_MAX, Seek};
+pub use descriptor::FdTable;
 pub(crate) use descriptor::Inherit;
 pub(crate) use device::{Device, Stream, write_device};
 pub(crate) use listing::Entry;
-pub(crate) use node::{NodeKind, ProcFile, Target};
-pub(crate) use content::{FILE_BYTES_MAX, Seek};
 pub(crate) use namespace::{Made, RenameRules};
+pub(crate) use node::{NodeKind, ProcFile, Target};
 pub(crate) use open::{Interest, Opened, Socket, flag};
+pub(crate) use regular::Pages;
 pub(crate) use special::{SEAL_SEAL, SEALS_KNOWN};
 pub(crate) use stat::encode_device;
+pub use stat::{FileType, Stat, Timestamp};
 pub(crate) use walk::{Follow, View, Walk, WalkRules};
 
 /// Longest name of a file.
@@ -221,8 +223,19 @@ impl Vfs {
 /// user whose home is `home`, and the password files of the system.
 pub fn default_hidden(home: Option<&std::path::Path>) -> Vec<PathBuf> {
     const IN_HOME: [&str; 13] = [
-        ".ssh", ".gnupg", ".aws", ".azure", ".config/gcloud", ".netrc", ".docker", ".kube",
-        ".git-credentials", ".mozilla", ".config/google-chrome", ".config/chromium", ".password-store",
+        ".ssh",
+        ".gnupg",
+        ".aws",
+        ".azure",
+        ".config/gcloud",
+        ".netrc",
+        ".docker",
+        ".kube",
+        ".git-credentials",
+        ".mozilla",
+        ".config/google-chrome",
+        ".config/chromium",
+        ".password-store",
     ];
     const OF_SYSTEM: [&str; 4] = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"];
     let mut hidden: Vec<PathBuf> = OF_SYSTEM.iter().map(PathBuf::from).collect();

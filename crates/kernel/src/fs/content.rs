@@ -28,7 +28,7 @@ use crate::errno::Errno;
 const CHUNK_BYTES: u64 = 64 << 10;
 
 /// Longest file: that of ext4 with blocks of 4 KiB.
-pub(crate) const FILE_BYTES_MAX: u64 = 0xffff_ffff_000;
+pub(crate) const FILE_BYTES_MAX: u64 = 0x0fff_ffff_f000;
 
 /// How many bytes all changed chunks of a run may take.
 #[derive(Debug)]
@@ -415,9 +415,8 @@ impl ContentPager {
 impl Pager for ContentPager {
     fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
         let offset = index.checked_mul(PAGE_BYTES).ok_or(PagerError::NoPage { index })?;
-        let read = lock(&self.content)
-            .read_at(offset, page)
-            .map_err(|_| PagerError::Io { index })?;
+        let read =
+            lock(&self.content).read_at(offset, page).map_err(|_| PagerError::Io { index })?;
         page[read..].fill(0);
         Ok(())
     }

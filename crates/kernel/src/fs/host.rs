@@ -41,10 +41,8 @@ pub(super) fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
 }
 
 fn convert(host: &fs::Statx) -> Stat {
-    let time = |time: fs::StatxTimestamp| Timestamp {
-        seconds: time.tv_sec,
-        nanoseconds: time.tv_nsec,
-    };
+    let time =
+        |time: fs::StatxTimestamp| Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec };
     Stat {
         device: (host.stx_dev_major, host.stx_dev_minor),
         inode: host.stx_ino,
@@ -68,9 +66,23 @@ pub(super) fn is_virtual(path: &Path) -> bool {
     // Linux include/uapi/linux/magic.h: proc, sysfs, debugfs, tracefs, securityfs, cgroup, cgroup2,
     // bpf, configfs, pstore, efivarfs, selinux, binfmt_misc, fusectl, mqueue, devpts, nsfs.
     const MAGIC: [u32; 17] = [
-        0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0x0027_e0eb, 0x6367_7270,
-        0xcafe_4a11, 0x6265_6570, 0x6165_676c, 0xde5e_81e4, 0xf97c_ff8c, 0x4249_4e4d, 0x6573_5543,
-        0x1980_0202, 0x1cd1, 0x6e73_6673,
+        0x9fa0,
+        0x6265_6572,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0x0027_e0eb,
+        0x6367_7270,
+        0xcafe_4a11,
+        0x6265_6570,
+        0x6165_676c,
+        0xde5e_81e4,
+        0xf97c_ff8c,
+        0x4249_4e4d,
+        0x6573_5543,
+        0x1980_0202,
+        0x1cd1,
+        0x6e73_6673,
     ];
     match fs::statfs(path) {
         Ok(found) => u32::try_from(found.f_type & 0xffff_ffff).is_ok_and(|t| MAGIC.contains(&t)),
@@ -183,10 +195,8 @@ pub(super) fn set_times(
     accessed: Timestamp,
     modified: Timestamp,
 ) -> Result<(), Errno> {
-    let spec = |time: Timestamp| Timespec {
-        tv_sec: time.seconds,
-        tv_nsec: time.nanoseconds.into(),
-    };
+    let spec =
+        |time: Timestamp| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     let times = Timestamps { last_access: spec(accessed), last_modification: spec(modified) };
     Ok(fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }

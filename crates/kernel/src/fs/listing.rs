@@ -120,7 +120,8 @@ impl Vfs {
                 _ => (NodeKind::Magic(Magic::Descriptor(number)), 0o700),
             };
             let mut node = Node::new(kind, layer, mount);
-            let file_type = if permissions == 0o400 { FileType::Regular } else { FileType::Symlink };
+            let file_type =
+                if permissions == 0o400 { FileType::Regular } else { FileType::Symlink };
             let mut stat = Stat::new(file_type, permissions, self.now);
             stat.size_bytes = if permissions == 0o400 { 0 } else { 64 };
             node.stat = Some(Box::new(stat));

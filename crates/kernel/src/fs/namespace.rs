@@ -112,11 +112,8 @@ impl Vfs {
         let kind = match made {
             Made::File(_) => {
                 let mount_is_memory = self.node(parent).mount != 0;
-                let holes = if mount_is_memory {
-                    content::Holes::Absent
-                } else {
-                    content::Holes::Readable
-                };
+                let holes =
+                    if mount_is_memory { content::Holes::Absent } else { content::Holes::Readable };
                 let content = content::Content::empty(&self.budget, holes);
                 let content = Some(std::sync::Arc::new(std::sync::Mutex::new(content)));
                 NodeKind::Regular(Regular { content, ..Regular::default() })
@@ -348,9 +345,7 @@ impl Vfs {
             Target::Node(id) => self.node(*id).mount,
             _ => self.node(parent).mount,
         };
-        if mount != self.node(to.parent).mount
-            || stat.device != self.stat_node(to.parent)?.device
-        {
+        if mount != self.node(to.parent).mount || stat.device != self.stat_node(to.parent)?.device {
             return Err(Errno::EXDEV);
         }
         self.permits_names(view, to.parent)?;
@@ -543,10 +538,8 @@ impl Vfs {
         self.forget_child(from.parent, &from.name);
         let old = self.node(id).origin.clone();
         self.node_mut(id).place = Some((to.parent, to.name.as_slice().into()));
-        if is_directory {
-            if let Ok(directory) = self.node_mut(to.parent).directory_mut() {
-                directory.children.insert(to.name.clone(), Child::Host(id));
-            }
+        if is_directory && let Ok(directory) = self.node_mut(to.parent).directory_mut() {
+            directory.children.insert(to.name.clone(), Child::Host(id));
         }
         let Some(old) = old else { return };
         for node in self.nodes.iter_mut().flatten().filter(|node| node.layer == Layer::Through) {

@@ -283,9 +283,10 @@ impl Vfs {
             && node.stat.is_none()
             && (regular.object.is_none() || is_through)
             && node.attributes.is_empty()
-            && regular.content.as_ref().is_none_or(|content| {
-                is_through || !super::content::lock(content).is_changed()
-            })
+            && regular
+                .content
+                .as_ref()
+                .is_none_or(|content| is_through || !super::content::lock(content).is_changed())
     }
 
     /// Finds `name` in the directory.

@@ -148,8 +148,7 @@ impl Vfs {
 
     /// A new open file, referred to once; holds its node.
     pub(crate) fn add_file(&mut self, opened: Opened, status: u32) -> FileId {
-        let file =
-            OpenFile { opened, status, offset: 0, ref_count: 1, mapped: None, owner: 0 };
+        let file = OpenFile { opened, status, offset: 0, ref_count: 1, mapped: None, owner: 0 };
         if let Some(node) = file.node() {
             self.hold(node);
             let (reads, writes) = (file.can_read(), file.can_write());
@@ -237,7 +236,8 @@ impl Vfs {
             return Err(Errno::EINVAL);
         }
         let is_exclusive = flags & flag::CREAT != 0 && flags & flag::EXCL != 0;
-        let follow = if flags & flag::NOFOLLOW != 0 || is_exclusive { Follow::No } else { Follow::Yes };
+        let follow =
+            if flags & flag::NOFOLLOW != 0 || is_exclusive { Follow::No } else { Follow::Yes };
         let walk = self.walk(view, start, path, follow, rules)?;
         if flags & flag::CREAT != 0 {
             if matches!(walk.target, Target::Absent) && walk.last == Last::Name {

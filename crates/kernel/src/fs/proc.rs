@@ -64,7 +64,10 @@ impl Kernel {
                 let file = self.vfs.file(id);
                 let inode = self.vfs.stat_file(id).map_or(0, |stat| stat.inode);
                 let (offset, status) = (file.offset, file.status);
-                Some(format!("pos:\t{offset}\nflags:\t0{status:o}\nmnt_id:\t1\nino:\t{inode}\n").into())
+                Some(
+                    format!("pos:\t{offset}\nflags:\t0{status:o}\nmnt_id:\t1\nino:\t{inode}\n")
+                        .into(),
+                )
             }
         }
     }
@@ -85,7 +88,8 @@ impl Kernel {
                 Ok(bytes.len())
             }
             ProcFile::Task("oom_score_adj" | "oom_adj") => {
-                let value = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
+                let value =
+                    std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
                 match value {
                     Some(-1000..=1000_i32) => Ok(bytes.len()),
                     _ => Err(Errno::EINVAL),

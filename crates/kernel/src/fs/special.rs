@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use super::attributes::Grant;
 use super::content::{self, Content, Holes, Seek};
 use super::device::Device;
-use super::namespace::Made;
 use super::listing::Entry;
+use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, Target};
 use super::open::{Opened, Socket, flag};
 use super::pipe::{PIPE_BYTES_MAX, Pipe};
@@ -84,7 +84,8 @@ impl Vfs {
         let root = self.root;
         // The root can always be looked at; a failure only costs the owner's group.
         let node = self.new_node(view, root, &Made::File(0o777));
-        let mut node = node.unwrap_or_else(|_| Node::new(NodeKind::Closed(FileType::Regular), Layer::Overlay, 0));
+        let mut node = node
+            .unwrap_or_else(|_| Node::new(NodeKind::Closed(FileType::Regular), Layer::Overlay, 0));
         let content = Content::empty(&self.budget, Holes::Absent);
         node.mount = MEMORY_MOUNT;
         node.place = Some((root, [b"memfd:", name].concat().into_boxed_slice()));

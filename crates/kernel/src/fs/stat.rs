@@ -39,9 +39,9 @@ pub enum FileType {
 }
 
 /// The bits of `st_mode` that hold the type.
-pub const TYPE_MASK: u32 = 0o170_000;
+pub(crate) const TYPE_MASK: u32 = 0o170_000;
 /// The bits of `st_mode` that `chmod` sets.
-pub const MODE_MASK: u32 = 0o7777;
+pub(crate) const MODE_MASK: u32 = 0o7777;
 
 impl FileType {
     /// The type bits of `st_mode`.
@@ -148,6 +148,6 @@ impl Stat {
 ///
 /// # Source
 /// Linux 6.12 `include/linux/kdev_t.h:new_encode_dev`.
-pub fn encode_device((major, minor): (u32, u32)) -> u64 {
+pub(crate) fn encode_device((major, minor): (u32, u32)) -> u64 {
     u64::from(minor & 0xff) | u64::from(major & 0xfff) << 8 | u64::from(minor & !0xff) << 12
 }

@@ -136,10 +136,8 @@ impl Vfs {
     fn plant_terminal(&mut self, pts: NodeId, stream: Stream, mount: u32) {
         let path = stream.path();
         let Some(name) = path.strip_prefix(b"/dev/pts/") else { return };
-        let is_known = self
-            .node(pts)
-            .directory()
-            .is_ok_and(|directory| directory.children.contains_key(name));
+        let is_known =
+            self.node(pts).directory().is_ok_and(|directory| directory.children.contains_key(name));
         let Ok(stat) = stream.stat() else { return };
         if is_known || name.contains(&b'/') || !stream.is_terminal() {
             return;
@@ -255,8 +253,14 @@ impl Vfs {
             ("devices/system/cpu/present", CPUS),
             ("devices/system/node/online", CPUS),
             ("kernel/mm/transparent_hugepage/enabled", b"always [madvise] never\n"),
-            ("kernel/mm/transparent_hugepage/defrag", b"always defer defer+madvise [madvise] never\n"),
-            ("kernel/mm/transparent_hugepage/shmem_enabled", b"always within_size advise [never] deny force\n"),
+            (
+                "kernel/mm/transparent_hugepage/defrag",
+                b"always defer defer+madvise [madvise] never\n",
+            ),
+            (
+                "kernel/mm/transparent_hugepage/shmem_enabled",
+                b"always within_size advise [never] deny force\n",
+            ),
             ("kernel/mm/transparent_hugepage/hpage_pmd_size", b"2097152\n"),
             ("kernel/mm/transparent_hugepage/use_zero_page", b"1\n"),
         ];

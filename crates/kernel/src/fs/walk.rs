@@ -137,7 +137,8 @@ impl Vfs {
         if path.len() >= PATH_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let here = if path[0] == b'/' && !rules.has(WalkRules::IN_ROOT) { self.root } else { start };
+        let here =
+            if path[0] == b'/' && !rules.has(WalkRules::IN_ROOT) { self.root } else { start };
         if path[0] == b'/' && rules.has(WalkRules::BENEATH) {
             return Err(Errno::EXDEV);
         }
@@ -161,11 +162,7 @@ impl Vfs {
 
     /// The directory at the end of an absolute path or of one from the working directory, with the
     /// right to enter it.
-    pub(crate) fn find_directory(
-        &mut self,
-        view: &View<'_>,
-        path: &[u8],
-    ) -> Result<NodeId, Errno> {
+    pub(crate) fn find_directory(&mut self, view: &View<'_>, path: &[u8]) -> Result<NodeId, Errno> {
         let start = self.start_of(view, AT_FDCWD.cast_unsigned().into(), path)?;
         let id = self.find(view, start, path, Follow::Yes)?;
         if !self.node(id).is_directory() {

@@ -69,11 +69,7 @@ fn in_tree<T>(kernel: &mut Kernel, act: impl FnOnce(&mut Vfs, &View<'_>) -> T) -
 }
 
 /// The directory where a path starts and the path.
-fn path_argument(
-    kernel: &mut Kernel,
-    dirfd: u64,
-    path: u64,
-) -> Result<(NodeId, Vec<u8>), Errno> {
+fn path_argument(kernel: &mut Kernel, dirfd: u64, path: u64) -> Result<(NodeId, Vec<u8>), Errno> {
     let path = kernel.read_user_path(path)?;
     let view = View::new(&kernel.task.fs, &kernel.task.files);
     let start = kernel.vfs.start_of(&view, dirfd, &path)?;
@@ -85,8 +81,7 @@ impl Kernel {
     pub(crate) fn files_and_pages(&mut self) -> (&mut Vfs, Pages<'_>) {
         let now = self.realtime_ns();
         self.vfs.set_now_ns(now);
-        let pages =
-            Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.task.mm };
+        let pages = Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.task.mm };
         (&mut self.vfs, pages)
     }
 

@@ -33,8 +33,17 @@ pub(super) fn file(kernel: &Kernel, path: &str) -> Option<Vec<u8>> {
 
 /// The names that [`file`] knows.
 pub(super) const NAMES: [&str; 11] = [
-    "buddyinfo", "cpuinfo", "filesystems", "loadavg", "meminfo", "mounts", "stat", "swaps",
-    "uptime", "version", "vmstat",
+    "buddyinfo",
+    "cpuinfo",
+    "filesystems",
+    "loadavg",
+    "meminfo",
+    "mounts",
+    "stat",
+    "swaps",
+    "uptime",
+    "version",
+    "vmstat",
 ];
 
 /// The names below `/proc/sys` that [`file`] knows.
@@ -203,14 +212,43 @@ fn brand() -> String {
 }
 
 const EDX_NAMES: [(u32, &str); 20] = [
-    (0, "fpu"), (3, "pse"), (4, "tsc"), (5, "msr"), (6, "pae"), (8, "cx8"), (9, "apic"),
-    (11, "sep"), (13, "pge"), (15, "cmov"), (16, "pat"), (17, "pse36"), (19, "clflush"),
-    (23, "mmx"), (24, "fxsr"), (25, "sse"), (26, "sse2"), (28, "ht"), (7, "mce"), (14, "mca"),
+    (0, "fpu"),
+    (3, "pse"),
+    (4, "tsc"),
+    (5, "msr"),
+    (6, "pae"),
+    (8, "cx8"),
+    (9, "apic"),
+    (11, "sep"),
+    (13, "pge"),
+    (15, "cmov"),
+    (16, "pat"),
+    (17, "pse36"),
+    (19, "clflush"),
+    (23, "mmx"),
+    (24, "fxsr"),
+    (25, "sse"),
+    (26, "sse2"),
+    (28, "ht"),
+    (7, "mce"),
+    (14, "mca"),
 ];
 const ECX_NAMES: [(u32, &str); 15] = [
-    (0, "pni"), (1, "pclmulqdq"), (9, "ssse3"), (12, "fma"), (13, "cx16"), (17, "pcid"),
-    (19, "sse4_1"), (20, "sse4_2"), (22, "movbe"), (23, "popcnt"), (25, "aes"), (26, "xsave"),
-    (28, "avx"), (29, "f16c"), (31, "hypervisor"),
+    (0, "pni"),
+    (1, "pclmulqdq"),
+    (9, "ssse3"),
+    (12, "fma"),
+    (13, "cx16"),
+    (17, "pcid"),
+    (19, "sse4_1"),
+    (20, "sse4_2"),
+    (22, "movbe"),
+    (23, "popcnt"),
+    (25, "aes"),
+    (26, "xsave"),
+    (28, "avx"),
+    (29, "f16c"),
+    (31, "hypervisor"),
 ];
 const LEAF7_NAMES: [(u32, &str); 4] = [(3, "bmi1"), (5, "avx2"), (8, "bmi2"), (29, "sha_ni")];
 

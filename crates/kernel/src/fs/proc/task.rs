@@ -17,8 +17,22 @@ const NS_PER_TICK: u64 = 10_000_000;
 
 /// Names that [`file`] knows.
 pub(super) const NAMES: [&str; 16] = [
-    "auxv", "cmdline", "comm", "environ", "io", "limits", "loginuid", "maps", "oom_adj",
-    "oom_score", "oom_score_adj", "smaps", "smaps_rollup", "stat", "statm", "status",
+    "auxv",
+    "cmdline",
+    "comm",
+    "environ",
+    "io",
+    "limits",
+    "loginuid",
+    "maps",
+    "oom_adj",
+    "oom_score",
+    "oom_score_adj",
+    "smaps",
+    "smaps_rollup",
+    "stat",
+    "statm",
+    "status",
 ];
 
 /// The content of a file of the task's directory.
@@ -73,7 +87,8 @@ fn auxv(kernel: &Kernel) -> Vec<u8> {
         .collect();
     let argc = words.first().copied().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let env = argc.saturating_add(2);
-    let Some(env_count) = words.get(env..).and_then(|rest| rest.iter().position(|&w| w == 0)) else {
+    let Some(env_count) = words.get(env..).and_then(|rest| rest.iter().position(|&w| w == 0))
+    else {
         return Vec::new();
     };
     let vector = &words[env + env_count + 1..];
@@ -214,8 +229,9 @@ fn limits(limits: &[ResourceLimit]) -> String {
         u64::MAX => "unlimited".to_string(),
         value => value.to_string(),
     };
-    let mut text =
-        String::from("Limit                     Soft Limit           Hard Limit           Units     \n");
+    let mut text = String::from(
+        "Limit                     Soft Limit           Hard Limit           Units     \n",
+    );
     for ((name, unit), limit) in LIMIT_ROWS.iter().zip(limits) {
         let (soft, hard) = (shown(limit.soft), shown(limit.hard));
         writeln!(text, "{name:<25} {soft:<20} {hard:<20} {unit:<10}").expect("a string takes it");

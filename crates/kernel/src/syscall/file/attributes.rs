@@ -213,12 +213,7 @@ fn read_times(kernel: &mut Kernel, times: u64, unit_ns: u64) -> Result<[(i64, u6
     Ok(pair)
 }
 
-fn set_times(
-    kernel: &mut Kernel,
-    node: NodeId,
-    is_now: bool,
-    pair: [(i64, u64); 2],
-) -> SysResult {
+fn set_times(kernel: &mut Kernel, node: NodeId, is_now: bool, pair: [(i64, u64); 2]) -> SysResult {
     let now = Timestamp::from_ns(kernel.realtime_ns());
     let time = |(seconds, fraction): (i64, u64)| match fraction {
         _ if is_now => Some(now),

@@ -6,9 +6,7 @@ use super::open::install;
 use super::{in_tree, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{
-    Device, FileId, Inherit, NodeId, Opened, SEAL_SEAL, SEALS_KNOWN, Seek, flag,
-};
+use crate::fs::{Device, FileId, Inherit, NodeId, Opened, SEAL_SEAL, SEALS_KNOWN, Seek, flag};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -256,7 +254,7 @@ fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResu
         Opened::Proc { .. } if whence == 2 => return Err(Errno::EINVAL),
         Opened::Proc { .. } => moved(here, 0, offset, whence)?,
         Opened::Device { device: Device::Stream(stream), .. } => {
-            return Ok(stream.seek(offset, whence)?);
+            return stream.seek(offset, whence);
         }
         Opened::Device { device: Device::Tty, .. } => return Err(Errno::ESPIPE),
         Opened::Device { .. } => 0,

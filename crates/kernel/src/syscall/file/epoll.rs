@@ -123,13 +123,7 @@ fn milliseconds(timeout: u64) -> Option<u64> {
     u64::try_from(low32(timeout).cast_signed()).ok().map(|ms| ms * 1_000_000)
 }
 
-fn wait(
-    kernel: &mut Kernel,
-    epoll: u64,
-    addr: u64,
-    count: u64,
-    timeout: Option<u64>,
-) -> SysResult {
+fn wait(kernel: &mut Kernel, epoll: u64, addr: u64, count: u64, timeout: Option<u64>) -> SysResult {
     let count = low32(count);
     if count.cast_signed() <= 0 || count > EVENTS_MAX {
         return Err(Errno::EINVAL);

@@ -170,9 +170,8 @@ fn termios_bytes(settings: &Termios) -> [u8; 36] {
 }
 
 fn set_termios(fd: BorrowedFd<'_>, when: u32, bytes: &[u8; 36]) -> Result<(), Errno> {
-    let word = |at: usize| {
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    };
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let mut settings = termios::tcgetattr(fd)?;
     settings.input_modes = InputModes::from_bits_retain(word(0));
     settings.output_modes = OutputModes::from_bits_retain(word(4));

@@ -298,9 +298,8 @@ fn select(kernel: &mut Kernel, count: u64, sets: [u64; 3], timeout: Option<u64>)
         }
     }
     let answer = kernel.wait_ready(timeout, &streams, |kernel| {
-        let is_ready = |&&(_, set, file): &&(u64, usize, FileId)| {
-            kernel.ready_events(file) & SETS[set] != 0
-        };
+        let is_ready =
+            |&&(_, set, file): &&(u64, usize, FileId)| kernel.ready_events(file) & SETS[set] != 0;
         let ready: Vec<(u64, usize, FileId)> = wanted.iter().filter(is_ready).copied().collect();
         (!ready.is_empty()).then_some(ready)
     })?;

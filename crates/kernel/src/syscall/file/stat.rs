@@ -225,7 +225,8 @@ fn readlink(kernel: &mut Kernel, dirfd: u64, path: u64, buffer: u64, bytes: u64)
     let text = if is_empty_path(kernel, path)? {
         let file = kernel.task.files.get(dirfd)?;
         let Opened::Path(node) = kernel.vfs.file(file).opened else { return Err(Errno::ENOENT) };
-        in_tree(kernel, |vfs, view| text_of(vfs, view, &Target::Node(node)))?.ok_or(Errno::ENOENT)?
+        in_tree(kernel, |vfs, view| text_of(vfs, view, &Target::Node(node)))?
+            .ok_or(Errno::ENOENT)?
     } else {
         let (start, path) = path_argument(kernel, dirfd, path)?;
         in_tree(kernel, |vfs, view| {

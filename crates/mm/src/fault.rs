@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|
 //! | empty | anonymous | read | shared zero frame, read-only | Zero |
 //! | empty | anonymous | write | fresh zeroed frame | Zero |
-//! | empty | file, shared memory | read, or shared | page cache; reads map the pages around | File |
+//! | empty | file, shared memory | read, or shared | page cache; reads map those around | File |
 //! | empty | file | write, private | private copy | Cow |
 //! | present, write-protected | private | write | last owner: Reuse; else copy: Cow | |
 //! | present, write-protected | shared | write | make writable (dirty tracking) | `MkWrite` |

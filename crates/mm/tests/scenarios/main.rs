@@ -31,6 +31,8 @@ fn check(path: &Path) -> Result<(), String> {
     let name = path.file_name().unwrap_or_default().display().to_string();
     let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     let (commands, expected) = text.split_once("---\n").unwrap_or((&text, ""));
+    // Shown if the scenario panics.
+    eprintln!("{name}");
     let mut world = World::new();
     let mut found = String::new();
     for (number, line) in (1..).zip(commands.lines()) {

@@ -2,7 +2,7 @@
 //!
 //! | command | means |
 //! |---|---|
-//! | `mmap NAME 4p rw private anon [FLAGS]` | also `shared`, `file:FILE`, `file:20000`; flags below |
+//! | `mmap NAME 4p rw private anon [FLAGS]` | also `shared`; `file:FILE`, `file:20000` |
 //! | `munmap ADDR 4p`, `mprotect ADDR 4p r`, `madvise ADDR 4p dontneed` | as man 2 |
 //! | `mlock ADDR 4p [onfault]`, `munlock ADDR 4p` | as man 2 |
 //! | `mremap ADDR 4p 8p [maymove] [dontunmap] [to ADDR] [as NAME]` | the old place is `NAME.was` |

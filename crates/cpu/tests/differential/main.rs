@@ -1,0 +1,194 @@
+//! The translator against the CPU it runs on: the same instructions from the same state, natively
+//! in another process and in the engine, compared to the last bit.
+//!
+//! `FAULTLINE_CASES` sets how many random cases the long tests run, `FAULTLINE_SEED` from where.
+#![expect(unreachable_pub, reason = "one binary: all its modules are its own")]
+#![expect(clippy::cast_possible_truncation, reason = "tests cut random numbers to size")]
+
+mod builder;
+mod case;
+mod catalog;
+mod compare;
+mod exceptions;
+mod garbage;
+mod generate;
+mod guest;
+mod hidden;
+mod layout;
+mod operands;
+mod oracle;
+mod place;
+mod prepare;
+mod random;
+mod run;
+mod smc;
+mod states;
+mod strings;
+mod sweeps;
+
+use run::{Bench, case_count, seed};
+
+/// Cases that are generated, run natively and compared at a time.
+const BATCH: u64 = 500;
+
+#[test]
+fn every_instruction_does_what_the_host_does() {
+    let codes = catalog::comparable();
+    let (seed, count) = (seed(), case_count(60_000));
+    let mut bench = Bench::new(seed);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let code = |index: u64| codes[index as usize % codes.len()];
+        let cases: Vec<_> = indexes.filter_map(|i| generate::single(seed, i, code(i))).collect();
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn sequences_do_what_the_host_does() {
+    let codes = catalog::comparable();
+    let (seed, count) = (seed(), case_count(40_000));
+    let mut bench = Bench::new(seed);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let cases: Vec<_> = indexes.map(|i| generate::sequence(seed, i, &codes)).collect();
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn strings_do_what_the_host_does() {
+    let mut bench = Bench::new(seed());
+    let cases = strings::cases(seed(), case_count(24_000) / 12_000);
+    for batch in cases.chunks(BATCH as usize) {
+        bench.run(batch);
+    }
+    bench.finish();
+}
+
+#[test]
+fn every_access_can_fault_precisely() {
+    let mut bench = Bench::new(seed());
+    let cases = sweeps::cases(seed(), case_count(20_000) / 84);
+    for batch in cases.chunks(BATCH as usize) {
+        bench.run(batch);
+    }
+    bench.finish();
+}
+
+#[test]
+fn programs_may_write_to_their_own_code() {
+    let mut bench = Bench::new(seed());
+    let cases = smc::cases(seed(), case_count(20_000) / 40);
+    for batch in cases.chunks(BATCH as usize) {
+        bench.run(batch);
+    }
+    bench.finish();
+}
+
+#[test]
+fn exceptions_are_those_of_the_host() {
+    let mut bench = Bench::new(seed());
+    for batch in exceptions::cases(seed(), case_count(900) / 90).chunks(BATCH as usize) {
+        bench.run(batch);
+    }
+    bench.finish();
+}
+
+#[test]
+fn mutated_instructions_do_what_the_host_does() {
+    let codes = catalog::comparable();
+    let (seed, count) = (seed(), case_count(20_000));
+    let mut bench = Bench::new(seed);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let code = |index: u64| codes[index as usize % codes.len()];
+        let cases: Vec<_> = indexes.filter_map(|i| garbage::mutation(seed, i, code(i))).collect();
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn single_steps_are_those_of_the_host() {
+    const TRAP: u64 = 0x100;
+    let codes = catalog::comparable();
+    let (seed, count) = (seed(), case_count(10_000));
+    let mut bench = Bench::new(seed);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let mut cases: Vec<_> = indexes.map(|i| generate::sequence(seed, i, &codes)).collect();
+        // The engine takes a repeated string instruction and a gather as one step.
+        cases.retain(|case| {
+            case.instructions.first().is_some_and(|one| {
+                !one.has_rep_prefix() && !one.has_repne_prefix() && !one.is_vsib()
+            })
+        });
+        for case in &mut cases {
+            case.state.rflags |= TRAP;
+        }
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn hidden_instructions_are_undefined() {
+    let mut random = random::Random::new(seed());
+    let base = layout::base_content(&mut random);
+    let mut guest = guest::Guest::new(&base, machine::FastPath::Filled);
+    let cases: Vec<_> =
+        hidden::codes().into_iter().filter_map(|code| hidden::case(&mut random, code)).collect();
+    assert!(cases.len() > 500, "only {} hidden instructions", cases.len());
+    let mut executed = Vec::new();
+    for case in cases {
+        let outcome = guest.run(&case);
+        if !hidden::is_refused(&case, &outcome) {
+            executed.push((case.name, outcome.end));
+        }
+    }
+    assert!(executed.is_empty(), "not refused: {executed:x?}");
+}
+
+#[test]
+fn noise_ends_somehow() {
+    let codes = catalog::comparable();
+    let mut random = random::Random::new(seed());
+    let base = layout::base_content(&mut random);
+    let mut filled = guest::Guest::new(&base, machine::FastPath::Filled);
+    let mut empty = guest::Guest::new(&base, machine::FastPath::Empty);
+    for _ in 0..case_count(20_000) {
+        let case = garbage::noise(&mut random, &codes);
+        let _running = run::Running(&case);
+        // Undefined flags may lead the two to different ends.
+        let _ = (filled.run(&case), empty.run(&case));
+    }
+}
+
+/// What the generator makes: run it to see which instructions it does not reach.
+#[test]
+fn generator_reaches_every_instruction() {
+    let codes = catalog::comparable();
+    let missed: Vec<_> = codes
+        .iter()
+        .filter(|code| (0..40).all(|index| generate::single(7, index, **code).is_none()))
+        .collect();
+    assert!(missed.is_empty(), "no case of {missed:?}");
+    assert!(codes.len() > 1000, "only {} instructions are compared", codes.len());
+}
+
+/// The host agrees with itself: whatever differs later is the engine's.
+#[test]
+fn host_is_deterministic() {
+    let codes = catalog::comparable();
+    let base = layout::base_content(&mut random::Random::new(3));
+    let mut oracle = oracle::Oracle::new(&base);
+    let cases: Vec<_> = (0..4000).map(|index| generate::sequence(3, index, &codes)).collect();
+    let (first, second) = (oracle.run(&cases), oracle.run(&cases));
+    for ((case, first), second) in cases.iter().zip(&first).zip(&second) {
+        let text = compare::differences(case, first, second);
+        assert!(text.is_empty(), "{case}{text}");
+    }
+}

@@ -29,3 +29,10 @@ pub use mprotect::{ProtectFlags, mprotect};
 pub use mremap::{RemapFlags, mremap};
 pub use msync::{SyncFlags, msync};
 pub use munmap::munmap;
+
+/// A length in whole pages; one that would not fit into 64 bits becomes 0, as in Linux where this
+/// is used.
+const fn wrap_to_pages(bytes: u64) -> u64 {
+    let mask = machine::PAGE_BYTES - 1;
+    bytes.wrapping_add(mask) & !mask
+}

@@ -24,7 +24,7 @@ use core::ops::RangeInclusive;
 use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT};
 
 use crate::backing::ObjectId;
-use crate::error::PagerError;
+use crate::error::{MmError, PagerError};
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::page_table::{Zap, zap_object};
@@ -36,8 +36,11 @@ use crate::space::Mm;
 pub(crate) enum Life {
     /// Its maker, with [`Memory::drop_object`].
     Kept,
-    /// The last mapping of it.
-    WithMappings,
+    /// The last mapping of it; with it ends the promise of this many pages.
+    WithMappings {
+        /// Pages charged as committed memory.
+        charged_pages: u64,
+    },
 }
 
 /// Why a page can not be brought into the cache.
@@ -195,7 +198,22 @@ impl Memory {
 
     /// Adds an object of zeros for `MAP_SHARED | MAP_ANONYMOUS`; it ends with its last mapping.
     pub fn add_shared_zeros(&mut self, size_bytes: u64) -> ObjectId {
-        self.cache.add(Box::new(crate::pager::ZeroPager::new(size_bytes)), Life::WithMappings)
+        self.add_zeros(size_bytes, 0)
+    }
+
+    /// The same, charged in full as committed memory for as long as it lives (SHM-5, COMMIT-1).
+    ///
+    /// # Errors
+    /// - [`MmError::NoMemory`]: the promise is refused; nothing was added.
+    pub(crate) fn add_charged_zeros(&mut self, size_bytes: u64) -> Result<ObjectId, MmError> {
+        let charged_pages = size_bytes.div_ceil(PAGE_BYTES);
+        self.charge_commit(charged_pages)?;
+        Ok(self.add_zeros(size_bytes, charged_pages))
+    }
+
+    fn add_zeros(&mut self, size_bytes: u64, charged_pages: u64) -> ObjectId {
+        let pager = Box::new(crate::pager::ZeroPager::new(size_bytes));
+        self.cache.add(pager, Life::WithMappings { charged_pages })
     }
 
     /// Forgets an object and its cached pages, without storing dirty ones.
@@ -209,11 +227,15 @@ impl Memory {
         for (_, frame) in object.pages.iter() {
             self.uncache(hw, frame);
         }
+        if let Life::WithMappings { charged_pages } = object.life {
+            self.uncharge_commit(charged_pages);
+        }
     }
 
     /// Ends the object if it lives only as long as it is mapped.
     pub(crate) fn drop_unmapped_object(&mut self, hw: &mut Machine, id: ObjectId) {
-        if self.cache.object(id).is_some_and(|object| object.life == Life::WithMappings) {
+        let ends = |object: &Object| matches!(object.life, Life::WithMappings { .. });
+        if self.cache.object(id).is_some_and(ends) {
             self.drop_object(hw, id);
         }
     }

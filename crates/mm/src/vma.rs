@@ -1,6 +1,6 @@
 //! One range of addresses with one promise.
 
-use machine::{PAGE_SHIFT, VirtRange};
+use machine::{VirtAddr, VirtRange};
 
 use crate::backing::{AnonId, Backing};
 use crate::rights::{Rights, Sharing, VmaFlags};
@@ -46,16 +46,25 @@ impl Vma {
             && is_one_family(self.anon, next.anon)
     }
 
-    /// Cuts the VMA at `addr`, which is inside: what stays, and what comes after it.
-    pub(crate) fn cut(mut self, addr: machine::VirtAddr) -> (Self, Self) {
+    /// Ends the VMA at `addr`, which is inside, and returns what came after it.
+    pub(crate) fn cut_off(&mut self, addr: VirtAddr) -> Self {
         debug_assert!(self.range.start < addr && addr < self.range.end, "the cut is inside");
         let mut upper = self.clone();
-        upper.range.start = addr;
-        upper.page_offset =
-            self.page_offset.wrapping_add(addr.offset_from(self.range.start) >> PAGE_SHIFT);
+        upper.move_start(addr);
         upper.fault_count = 0;
         self.range.end = addr;
-        (self, upper)
+        upper
+    }
+
+    /// Moves the start, and the page offset with it.
+    pub(crate) fn move_start(&mut self, start: VirtAddr) {
+        self.page_offset = self.page_offset_at(start);
+        self.range.start = start;
+    }
+
+    /// The page index of `addr` in the backing, modulo 2^64.
+    pub(crate) fn page_offset_at(&self, addr: VirtAddr) -> u64 {
+        self.page_offset.wrapping_add(addr.page().offset_from(self.range.start.page()))
     }
 
     /// Whether private writable memory that is charged as a promise (MMAP-3).
@@ -68,6 +77,6 @@ impl Vma {
 
 /// Whether VMAs with these families of private pages may merge: the same, or one has none yet and
 /// the other did not come by fork (VMA-2, FORK-6).
-fn is_one_family(left: Option<AnonId>, right: Option<AnonId>) -> bool {
+pub(crate) fn is_one_family(left: Option<AnonId>, right: Option<AnonId>) -> bool {
     left == right || left.xor(right).is_some_and(|only| !only.is_inherited())
 }

@@ -22,7 +22,9 @@ pub fn brk(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, wanted: VirtAddr)
     let pages_end = (old.align_up(PageSize::K4), wanted.align_up(PageSize::K4));
     let (Some(old_end), Some(new_end)) = pages_end else { return old };
     let is_done = if new_end < old_end {
-        munmap::clear(mm, memory, hw, VirtRange::new(new_end, old_end)).is_ok()
+        // If the program has unmapped all of that part itself, the break stays.
+        let range = VirtRange::new(new_end, old_end);
+        mm.vmas.overlapping(range).next().is_some() && munmap::clear(mm, memory, hw, range).is_ok()
     } else {
         grow(mm, memory, hw, VirtRange::new(old_end, new_end))
     };

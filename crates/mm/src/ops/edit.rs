@@ -11,85 +11,146 @@ use crate::memory::Memory;
 use crate::page_table::{Zap, zap};
 use crate::rights::VmaFlags;
 use crate::space::Mm;
-use crate::vma::Vma;
-
-/// Makes `addr` a boundary: splits the VMA that has it inside.
-///
-/// # Errors
-/// - [`MmError::NoMemory`]: one VMA more than `max_map_count` (VMA-5); nothing changed.
-pub(super) fn split(mm: &mut Mm, addr: VirtAddr) -> Result<(), MmError> {
-    let Some(vma) = mm.vmas.find(addr) else { return Ok(()) };
-    let start = vma.range.start;
-    if start == addr {
-        return Ok(());
-    }
-    if mm.vmas.len() >= mm.limits.max_map_count {
-        return Err(MmError::NoMemory("too many mappings"));
-    }
-    let old = mm.vmas.remove(start).expect("the VMA was just found");
-    let (lower, upper) = old.cut(addr);
-    mm.vmas.insert(lower);
-    mm.vmas.insert(upper);
-    Ok(())
-}
+use crate::vma::{Vma, is_one_family};
 
 /// Adds a VMA to free addresses, merged with its neighbours where VMA-1 allows (VMA-3).
 pub(super) fn add(mm: &mut Mm, vma: Vma) {
+    let merge = Merge::find(mm, &vma);
+    put(mm, vma, merge);
+}
+
+/// Adds a VMA to free addresses, not merged with the VMA below.
+pub(super) fn add_apart(mm: &mut Mm, vma: Vma) {
+    let merge = Merge { left: None, ..Merge::find(mm, &vma) };
+    put(mm, vma, merge);
+}
+
+fn put(mm: &mut Mm, vma: Vma, merge: Merge) {
     mm.totals.add(&vma, vma.range.pages());
-    let range = vma.range;
-    let before = range.start.checked_sub(1).and_then(|last| mm.vmas.find(last));
-    if let Some(before) = before.filter(|before| before.can_merge(&vma)) {
-        let start = before.range.start;
-        let anon = before.anon.or(vma.anon);
-        mm.vmas.set_end(start, range.end);
+    let end = vma.range.end;
+    if let Some(start) = merge.left {
+        mm.vmas.set_end(start, end);
         let grown = mm.vmas.find_mut(start).expect("the neighbour is still there");
-        grown.anon = anon;
-        grown.fault_count += vma.fault_count;
+        grown.anon = grown.anon.or(vma.anon);
     } else {
         mm.vmas.insert(vma);
     }
-    merge_at(mm, range.end);
-}
-
-/// Adds a VMA to free addresses, merged with the neighbour above only.
-pub(super) fn add_apart(mm: &mut Mm, vma: Vma) {
-    mm.totals.add(&vma, vma.range.pages());
-    let end = vma.range.end;
-    mm.vmas.insert(vma);
-    merge_at(mm, end);
-}
-
-/// Merges the two VMAs that meet at `addr`, if VMA-1 allows.
-pub(super) fn merge_at(mm: &mut Mm, addr: VirtAddr) {
-    let Some(next) = mm.vmas.find(addr).filter(|next| next.range.start == addr) else { return };
-    let Some(last) = addr.checked_sub(1) else { return };
-    let Some(before) = mm.vmas.find(last) else { return };
-    if !before.can_merge(next) {
-        return;
+    if merge.right {
+        mm.vmas.join_at(end);
     }
-    let (start, end) = (before.range.start, next.range.end);
-    let next = mm.vmas.remove(addr).expect("the VMA was just found");
-    mm.vmas.set_end(start, end);
-    let merged = mm.vmas.find_mut(start).expect("the VMA was just found");
-    merged.anon = merged.anon.or(next.anon);
-    merged.fault_count += next.fault_count;
 }
 
-/// Merges at every boundary in `range`, ends included.
-pub(super) fn merge_over(mm: &mut Mm, range: VirtRange) {
-    let mut addr = range.start;
-    loop {
-        merge_at(mm, addr);
-        let next = mm.vmas.first_ending_above(addr).map(|vma| vma.range);
-        let Some(next) = next else { return };
-        addr = if next.start > addr { next.start } else { next.end };
-        if addr > range.end {
-            return;
+/// With which neighbours a range can be one VMA.
+#[derive(Clone, Copy)]
+struct Merge {
+    /// Start of the VMA below, if it is one of them.
+    left: Option<VirtAddr>,
+    /// Whether the VMA above is one of them.
+    right: bool,
+}
+
+impl Merge {
+    /// For a range that promises what `vma` does. Two neighbours with private pages of different
+    /// families both fit an untouched range between them: then the lower one is taken (VMA-2).
+    fn find(mm: &Mm, vma: &Vma) -> Self {
+        let range = vma.range;
+        let left = mm.vmas.last_starting_below(range.start).filter(|left| left.can_merge(vma));
+        let right = mm.vmas.find(range.end).filter(|right| {
+            vma.can_merge(right) && left.is_none_or(|left| is_one_family(left.anon, right.anon))
+        });
+        Self { left: left.map(|left| left.range.start), right: right.is_some() }
+    }
+}
+
+/// Changes what `part`, which lies in one VMA, promises: merges it with the neighbours it then
+/// equals, else splits the VMA around it (VMA-4). The range must not be changed.
+///
+/// # Errors
+/// - [`MmError::NoMemory`]: one VMA more than `max_map_count` (VMA-5); nothing has changed, except
+///   that the VMA may be split at the start of `part`.
+///
+/// # Source
+/// Linux 6.12 `mm/vma.c:vma_modify`.
+pub(super) fn modify(
+    mm: &mut Mm,
+    part: VirtRange,
+    change: impl FnOnce(&mut Vma),
+) -> Result<(), MmError> {
+    let vma = mm.vmas.find(part.start).expect("the caller found the VMA");
+    let old = vma.range;
+    debug_assert!(part.end <= old.end, "the part lies in one VMA");
+    let mut changed = vma.clone();
+    mm.totals.remove(&changed, part.pages());
+    changed.page_offset = changed.page_offset_at(part.start);
+    changed.range = part;
+    change(&mut changed);
+    let neighbours = Merge::find(mm, &changed);
+    let left = neighbours.left.filter(|_| part.start == old.start);
+    let right = neighbours.right && part.end == old.end;
+    if left.is_none() && !right {
+        let outcome = split_around(mm, old, part);
+        if outcome.is_ok() {
+            mm.totals.add(&changed, part.pages());
+            changed.fault_count = mm.vmas.find(part.start).map_or(0, |vma| vma.fault_count);
+            mm.vmas.replace(changed);
+        } else {
+            let vma = mm.vmas.find(part.start).expect("the VMA is still there");
+            mm.totals.add(vma, part.pages());
         }
+        return outcome;
     }
+    mm.totals.add(&changed, part.pages());
+    match (left.is_some(), right) {
+        (true, _) if part == old => mm.vmas.join_at(part.start),
+        (true, _) => mm.vmas.move_boundary(part.start, part.end),
+        (false, _) if part == old => {}
+        (false, _) => mm.vmas.move_boundary(part.end, part.start),
+    }
+    if right && part == old {
+        if left.is_none() {
+            mm.vmas.replace(changed);
+        }
+        mm.vmas.join_at(part.end);
+    }
+    Ok(())
 }
 
-/// Changes the VMA at `addr` in everything but its range.
+/// Makes the ends of `part` boundaries in the VMA at `old`.
+fn split_around(mm: &mut Mm, old: VirtRange, part: VirtRange) -> Result<(), MmError> {
+    for (addr, is_inside) in [(part.start, old.start < part.start), (part.end, part.end < old.end)]
+    {
+        if !is_inside {
+            continue;
+        }
+        if mm.vmas.len() >= mm.limits.max_map_count {
+            return Err(MmError::NoMemory("too many mappings"));
+        }
+        mm.vmas.split_at(addr);
+    }
+    Ok(())
+}
+
+/// Changes every VMA of `range` that `change` makes different, each as [`modify`] does.
+///
+/// # Errors
+/// - [`MmError::NoMemory`]: no room for a split; VMAs before it have changed.
+pub(super) fn update(
+    mm: &mut Mm,
+    range: VirtRange,
+    change: impl Fn(VmaFlags) -> VmaFlags,
+) -> Result<(), MmError> {
+    let mut addr = range.start;
+    while let Some((part, old)) = first_part(mm, VirtRange::new(addr, range.end)) {
+        let flags = change(old);
+        if flags != old {
+            modify(mm, part, |vma| vma.flags = flags)?;
+        }
+        addr = part.end;
+    }
+    Ok(())
+}
+
+/// Changes the whole VMA at `addr` in place, without splitting and merging.
 pub(super) fn set(mm: &mut Mm, addr: VirtAddr, change: impl FnOnce(&mut Vma)) {
     let vma = mm.vmas.find_mut(addr).expect("the caller found the VMA");
     let pages = vma.range.pages();
@@ -98,29 +159,12 @@ pub(super) fn set(mm: &mut Mm, addr: VirtAddr, change: impl FnOnce(&mut Vma)) {
     mm.totals.add(vma, pages);
 }
 
-/// Changes every VMA of `range`, which is split at its ends first and merged afterwards (VMA-4).
-///
-/// `change` gets each VMA whose range lies in `range`; it does not change the range itself.
-///
-/// # Errors
-/// - [`MmError::NoMemory`]: no room for a split; nothing changed.
-pub(super) fn update(
-    mm: &mut Mm,
-    range: VirtRange,
-    mut change: impl FnMut(&mut Vma),
-) -> Result<(), MmError> {
-    split(mm, range.start)?;
-    split(mm, range.end)?;
-    let mut addr = range.start;
-    while let Some(start) = first_start(mm, VirtRange::new(addr, range.end)) {
-        set(mm, start, &mut change);
-        addr = mm.vmas.find(start).map_or(range.end, |vma| vma.range.end);
-    }
-    merge_over(mm, range);
-    Ok(())
+/// The first mapped part of `range` that lies in one VMA, and the flags there.
+fn first_part(mm: &Mm, range: VirtRange) -> Option<(VirtRange, VmaFlags)> {
+    let vma = mm.vmas.overlapping(range).next()?;
+    Some((vma.range.intersection(range), vma.flags))
 }
 
-/// Where the first VMA that overlaps `range` starts.
 fn first_start(mm: &Mm, range: VirtRange) -> Option<VirtAddr> {
     mm.vmas.overlapping(range).next().map(|vma| vma.range.start)
 }
@@ -136,6 +180,36 @@ pub(super) fn remove(
     hw: &mut Machine,
     range: VirtRange,
 ) -> Result<(), MmError> {
+    take_out(mm, memory, hw, range, Charge::Returned)
+}
+
+/// The same for a range whose pages and commit charge belong to another range now (REMAP-6).
+///
+/// # Errors
+/// As [`remove`].
+pub(super) fn remove_moved(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+) -> Result<(), MmError> {
+    take_out(mm, memory, hw, range, Charge::Kept)
+}
+
+/// What happens to the commit charge of VMAs that go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Charge {
+    Returned,
+    Kept,
+}
+
+fn take_out(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+    charge: Charge,
+) -> Result<(), MmError> {
     if mm.vmas.overlapping(range).any(|vma| vma.flags.contains(VmaFlags::SEALED)) {
         return Err(MmError::NotPermitted);
     }
@@ -150,7 +224,7 @@ pub(super) fn remove(
         high = high.max(vma.range.end);
         zap(mm, memory, hw, vma.range, Zap::All);
         mm.totals.remove(&vma, vma.range.pages());
-        if vma.flags.contains(VmaFlags::ACCOUNT) {
+        if vma.flags.contains(VmaFlags::ACCOUNT) && charge == Charge::Returned {
             memory.uncharge_commit(vma.range.pages());
         }
         memory.release_backing(hw, vma.backing);
@@ -182,11 +256,11 @@ fn check_split_room(mm: &Mm, range: VirtRange) -> Result<(), MmError> {
     Ok(())
 }
 
-/// Splits without looking at the limit: one of the parts is about to go.
+/// Makes `addr` a boundary, whatever the limit: one of the parts is about to go.
 fn split_free(mm: &mut Mm, addr: VirtAddr) {
-    let limit = core::mem::replace(&mut mm.limits.max_map_count, usize::MAX);
-    split(mm, addr).expect("without a limit a split cannot fail");
-    mm.limits.max_map_count = limit;
+    if mm.vmas.find(addr).is_some_and(|vma| vma.range.start < addr) {
+        mm.vmas.split_at(addr);
+    }
 }
 
 /// Whether all of `range` is mapped.

@@ -206,6 +206,12 @@ fn set_flags(mm: &mut Mm, part: VirtRange, advice: Advice) -> Result<(), MmError
         A::HugePage => (F::NO_HUGE_PAGE, F::HUGE_PAGE),
         A::NoHugePage => (F::HUGE_PAGE, F::NO_HUGE_PAGE),
         A::DontDump => (F::empty(), F::DONT_DUMP),
+        A::DoDump | A::KeepOnFork if vma.flags.contains(F::DROPPABLE) => {
+            return Err(MmError::InvalidArgument("droppable memory"));
+        }
+        A::DoDump if vma.flags.intersects(F::IO | F::DONT_EXPAND | F::PFN_MAP) => {
+            return Err(MmError::InvalidArgument("device memory"));
+        }
         A::DoDump => (F::DONT_DUMP, F::empty()),
         A::WipeOnFork if !is_anon_private => {
             return Err(MmError::InvalidArgument("only private anonymous memory"));
@@ -219,7 +225,7 @@ fn set_flags(mm: &mut Mm, part: VirtRange, advice: Advice) -> Result<(), MmError
         return Ok(());
     }
     // Linux turns ENOMEM for a new VMA into EAGAIN here.
-    edit::update(mm, part, |vma| vma.flags = (vma.flags - clear) | set).map_err(|_| MmError::Again)
+    edit::update(mm, part, |flags| (flags - clear) | set).map_err(|_| MmError::Again)
 }
 
 /// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE` stop at the first page that cannot be brought.
@@ -234,13 +240,7 @@ fn prefault(
     while at < range.end {
         let vma = mm.vmas.find(at).ok_or(MmError::NoMemory("a hole in the range"))?;
         let needed = if access == Access::Write { Rights::WRITE } else { Rights::READ };
-        // By the hardware, whatever is accessible can be read.
-        let is_allowed = if access == Access::Write {
-            vma.rights.contains(needed)
-        } else {
-            vma.rights.is_accessible()
-        };
-        if !is_allowed || vma.flags.intersects(VmaFlags::IO | VmaFlags::PFN_MAP) {
+        if !vma.rights.contains(needed) || vma.flags.intersects(VmaFlags::IO | VmaFlags::PFN_MAP) {
             return Err(MmError::InvalidArgument("the mapping does not allow it"));
         }
         let part = VirtRange::new(at, vma.range.end.min(range.end));

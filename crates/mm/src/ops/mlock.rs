@@ -33,7 +33,8 @@ bitflags! {
 }
 
 /// VMAs that are never locked (LOCK-8).
-const SKIPPED: VmaFlags = VmaFlags::SPECIAL.union(VmaFlags::IO).union(VmaFlags::PFN_MAP);
+const SKIPPED: VmaFlags =
+    VmaFlags::SPECIAL.union(VmaFlags::IO).union(VmaFlags::PFN_MAP).union(VmaFlags::DROPPABLE);
 const LOCKS: VmaFlags = VmaFlags::LOCKED.union(VmaFlags::LOCK_ON_FAULT);
 
 /// Locks the pages of `addr..addr + bytes`, rounded outward.
@@ -117,11 +118,12 @@ pub fn munlockall(mm: &mut Mm) {
     set_all(mm, VmaFlags::empty());
 }
 
+/// The pages that `bytes` from `addr` on touch. A length that wraps when it is rounded up is 0, as
+/// in Linux.
 fn outward(addr: VirtAddr, bytes: u64) -> Result<VirtRange, MmError> {
     let start = addr.align_down(PageSize::K4);
-    let end = addr.checked_add(bytes).and_then(|end| end.align_up(PageSize::K4));
-    let end = end.ok_or(MmError::InvalidArgument("range wraps"))?;
-    Ok(VirtRange::new(start, end))
+    let rounded = super::wrap_to_pages(bytes.wrapping_add(addr.page_offset()));
+    VirtRange::with_length(start, rounded).ok_or(MmError::InvalidArgument("range wraps"))
 }
 
 /// Pages that are locked already do not count twice (LOCK-2).
@@ -144,24 +146,17 @@ fn set_locks(mm: &mut Mm, range: VirtRange, locks: VmaFlags) -> Result<(), MmErr
     let hole = edit::first_hole(mm, range);
     let mapped = VirtRange::new(range.start, hole.unwrap_or(range.end));
     if !mapped.is_empty() {
-        edit::update(mm, mapped, |vma| {
-            if !vma.flags.intersects(SKIPPED) {
-                vma.flags = (vma.flags - LOCKS) | locks;
-            }
-        })?;
+        edit::update(mm, mapped, |flags| relocked(flags, locks))?;
     }
     if hole.is_some() { Err(MmError::NoMemory("a hole in the range")) } else { Ok(()) }
 }
 
 fn set_all(mm: &mut Mm, locks: VmaFlags) {
-    let mut addr = VirtAddr::new(0);
-    while let Some(range) = mm.vmas.first_ending_above(addr).map(|vma| vma.range) {
-        edit::set(mm, range.start, |vma| {
-            if !vma.flags.intersects(SKIPPED) {
-                vma.flags = (vma.flags - LOCKS) | locks;
-            }
-        });
-        edit::merge_at(mm, range.start);
-        addr = range.end;
-    }
+    let all = VirtRange::new(VirtAddr::new(0), mm.layout.task_end);
+    // Every VMA changes as a whole, so that none has to be split.
+    let _unsplit = edit::update(mm, all, |flags| relocked(flags, locks));
+}
+
+fn relocked(flags: VmaFlags, locks: VmaFlags) -> VmaFlags {
+    if flags.intersects(SKIPPED) { flags } else { (flags - LOCKS) | locks }
 }

@@ -85,8 +85,8 @@ pub fn mmap(
     hw: &mut Machine,
     request: MapRequest,
 ) -> Result<VirtAddr, MmError> {
+    check_offset(&request)?;
     let bytes = whole_pages(request.bytes)?;
-    check_offset(&request, bytes)?;
     if mm.vmas.len() > mm.limits.max_map_count {
         return Err(MmError::NoMemory("too many mappings"));
     }
@@ -95,7 +95,7 @@ pub fn mmap(
         VirtRange::with_length(addr, bytes).ok_or(MmError::NoMemory("address space end"))?;
     let flags = vma_flags(mm, &request);
     check_locked(mm, &request, flags, bytes >> PAGE_SHIFT)?;
-    check_file(&request)?;
+    check_file(&request, bytes)?;
     check_limits(mm, &request, range)?;
     let vma = promise(memory, &request, range, flags)?;
     let is_charged = vma.flags.contains(VmaFlags::ACCOUNT);
@@ -129,15 +129,12 @@ fn whole_pages(bytes: u64) -> Result<u64, MmError> {
     rounded.map(VirtAddr::as_u64).ok_or(MmError::NoMemory("length wraps"))
 }
 
-fn check_offset(request: &MapRequest, bytes: u64) -> Result<(), MmError> {
-    let MapSource::File { offset, .. } = &request.source else { return Ok(()) };
-    if offset % PAGE_BYTES != 0 {
-        return Err(MmError::InvalidArgument("offset is not page aligned"));
-    }
-    // The page index must not wrap, nor the byte offset pass what a file can have.
-    match offset.checked_add(bytes) {
-        Some(end) if end <= i64::MAX as u64 => Ok(()),
-        _ => Err(MmError::Overflow),
+fn check_offset(request: &MapRequest) -> Result<(), MmError> {
+    match request.source {
+        MapSource::File { offset, .. } if !offset.is_multiple_of(PAGE_BYTES) => {
+            Err(MmError::InvalidArgument("offset is not page aligned"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -149,16 +146,9 @@ fn address(mm: &Mm, request: &MapRequest, bytes: u64) -> Result<VirtAddr, MmErro
             && request.sharing == Sharing::Private
             && request.addr == 0;
         let is_low = request.flags.contains(MapFlags::LOW_2G);
-        let wish = Wish {
-            hint: request.addr,
-            bytes,
-            window: if is_low { Window::Low2G } else { Window::Layout },
-            align: if is_huge && !is_low { PageSize::M2 } else { PageSize::K4 },
-        };
-        return place::find(mm, wish).or_else(|error| {
-            // AS-6 is a preference: without an aligned gap any gap will do.
-            if is_huge { place::find(mm, Wish { align: PageSize::K4, ..wish }) } else { Err(error) }
-        });
+        let window = if is_low { Window::Low2G } else { Window::Layout };
+        let wish = Wish { hint: request.addr, bytes, window };
+        return if is_huge { place::find_huge(mm, wish) } else { place::find(mm, wish) };
     }
     let end = mm.layout.task_end.as_u64();
     if bytes > end || request.addr > end - bytes {
@@ -189,11 +179,9 @@ fn vma_flags(mm: &Mm, request: &MapRequest) -> VmaFlags {
     set(MapFlags::GROWS_DOWN, VmaFlags::GROWS_DOWN);
     set(MapFlags::LOCKED, VmaFlags::LOCKED);
     set(MapFlags::NO_RESERVE, VmaFlags::NO_RESERVE);
-    set(MapFlags::DROPPABLE, VmaFlags::DROPPABLE | VmaFlags::NO_RESERVE | VmaFlags::WIPE_ON_FORK);
+    let droppable = VmaFlags::DROPPABLE | VmaFlags::NO_RESERVE;
+    set(MapFlags::DROPPABLE, droppable | VmaFlags::WIPE_ON_FORK | VmaFlags::DONT_DUMP);
     set(MapFlags::SPECIAL, VmaFlags::SPECIAL | VmaFlags::DONT_EXPAND);
-    if request.flags.contains(MapFlags::SPECIAL) {
-        flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
-    }
     flags
 }
 
@@ -208,16 +196,28 @@ fn check_locked(mm: &Mm, request: &MapRequest, flags: VmaFlags, pages: u64) -> R
     if locked > mm.limits.locked_bytes >> PAGE_SHIFT { Err(MmError::Again) } else { Ok(()) }
 }
 
-fn check_file(request: &MapRequest) -> Result<(), MmError> {
+fn check_file(request: &MapRequest, bytes: u64) -> Result<(), MmError> {
     let is_growing = request.flags.contains(MapFlags::GROWS_DOWN);
-    let MapSource::File { file, .. } = &request.source else {
-        let is_shared = request.sharing == Sharing::Shared;
-        return if is_growing && is_shared {
-            Err(MmError::InvalidArgument("a shared mapping cannot grow down"))
-        } else {
-            Ok(())
+    let MapSource::File { file, offset } = &request.source else {
+        let is_locked = request.flags.contains(MapFlags::LOCKED);
+        let is_droppable = request.flags.contains(MapFlags::DROPPABLE);
+        return match request.sharing {
+            Sharing::Shared if is_growing => {
+                Err(MmError::InvalidArgument("a shared mapping cannot grow down"))
+            }
+            Sharing::Private if is_droppable && (is_growing || is_locked) => {
+                Err(MmError::InvalidArgument("droppable memory is not locked and no stack"))
+            }
+            _ => Ok(()),
         };
     };
+    // No file has bytes beyond 2^63.
+    if offset.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64) {
+        return Err(MmError::Overflow);
+    }
+    if request.flags.contains(MapFlags::DROPPABLE) {
+        return Err(MmError::InvalidArgument("a file mapping cannot be droppable"));
+    }
     let is_writing = request.sharing == Sharing::Shared && request.rights.contains(Rights::WRITE);
     if is_writing && !file.may.contains(Rights::WRITE) {
         return Err(MmError::AccessDenied);
@@ -273,9 +273,10 @@ fn promise(
         anon: None,
         fault_count: 0,
     };
-    let is_charged =
-        vma.is_accountable() || is_shared_anon && !flags.contains(VmaFlags::NO_RESERVE);
-    if is_charged {
+    if flags.intersects(VmaFlags::SPECIAL | VmaFlags::DROPPABLE) {
+        vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+    }
+    if vma.is_accountable() {
         memory.charge_commit(pages)?;
         vma.flags |= VmaFlags::ACCOUNT;
     }
@@ -285,7 +286,12 @@ fn promise(
             vma.page_offset = offset >> PAGE_SHIFT;
         }
         MapSource::Anonymous if is_shared_anon => {
-            let object = memory.add_shared_zeros(range.bytes());
+            // Not the VMA is charged, but the shared memory behind it, as long as it lives.
+            let object = if flags.contains(VmaFlags::NO_RESERVE) {
+                memory.add_shared_zeros(range.bytes())
+            } else {
+                memory.add_charged_zeros(range.bytes())?
+            };
             vma.backing = Backing::File(Arc::new(shared_zeros(object)));
             vma.page_offset = 0;
         }

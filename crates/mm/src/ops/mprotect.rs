@@ -5,9 +5,10 @@ use machine::{Event, Machine, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
 use super::edit;
 use crate::error::MmError;
+use crate::fault::populate;
 use crate::memory::Memory;
 use crate::page_table;
-use crate::rights::{Rights, VmaFlags};
+use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
 use crate::vma::Vma;
 
@@ -86,7 +87,7 @@ fn check(mm: &Mm, vma: &Vma, rights: Rights, part: VirtRange) -> Result<(), MmEr
     }
     let is_new_data = rights.contains(Rights::WRITE)
         && !vma.rights.contains(Rights::WRITE)
-        && vma.sharing == crate::rights::Sharing::Private
+        && vma.sharing == Sharing::Private
         && !vma.flags.contains(VmaFlags::GROWS_DOWN);
     let data = mm.totals.data_pages.saturating_add(part.pages());
     if is_new_data && data > mm.limits.data_bytes >> PAGE_SHIFT {
@@ -108,27 +109,30 @@ fn change(
         return Ok(());
     }
     let wanted = Vma { rights, ..vma.clone() };
+    // Locked pages that may now be written get their private copies at once.
+    let is_to_populate = vma.flags.contains(VmaFlags::LOCKED)
+        && vma.sharing == Sharing::Private
+        && !vma.rights.contains(Rights::WRITE)
+        && rights.contains(Rights::WRITE);
     let charge = wanted.is_accountable() && !vma.flags.contains(VmaFlags::ACCOUNT);
     // Never touched anonymous memory that loses its right to be written is no promise any more.
     let refund = vma.flags.contains(VmaFlags::ACCOUNT)
         && vma.anon.is_none()
         && vma.backing.file().is_none()
         && !rights.contains(Rights::WRITE);
-    edit::split(mm, part.start)?;
-    edit::split(mm, part.end)?;
     if charge {
         memory.charge_commit(part.pages())?;
     }
-    if refund {
+    let is_accounted = charge || vma.flags.contains(VmaFlags::ACCOUNT) && !refund;
+    let modified = edit::modify(mm, part, |vma| {
+        vma.rights = rights;
+        vma.flags.set(VmaFlags::ACCOUNT, is_accounted);
+    });
+    if modified.is_err() && charge || modified.is_ok() && refund {
         memory.uncharge_commit(part.pages());
     }
-    edit::set(mm, part.start, |vma| {
-        vma.rights = rights;
-        vma.flags
-            .set(VmaFlags::ACCOUNT, charge || vma.flags.contains(VmaFlags::ACCOUNT) && !refund);
-    });
+    modified?;
     page_table::protect(mm, memory, hw, part).flush(hw);
-    edit::merge_over(mm, part);
     let event = Event::Protect {
         mm: mm.id.0,
         start: part.start.as_u64(),
@@ -136,5 +140,8 @@ fn change(
         rights: rights.bits(),
     };
     hw.log.push(hw.time(), event);
+    if is_to_populate {
+        let _unpopulated = populate(mm, memory, hw, part);
+    }
     Ok(())
 }

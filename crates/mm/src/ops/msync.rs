@@ -41,8 +41,7 @@ pub fn msync(
         return Err(MmError::InvalidArgument("address or flags"));
     }
     let wraps = MmError::NoMemory("range wraps");
-    let bytes = VirtAddr::new(bytes).align_up(PageSize::K4).ok_or(wraps)?.as_u64();
-    let range = VirtRange::with_length(addr, bytes).ok_or(wraps)?;
+    let range = VirtRange::with_length(addr, super::wrap_to_pages(bytes)).ok_or(wraps)?;
     let mut at = range.start;
     let mut result = Ok(());
     while at < range.end {

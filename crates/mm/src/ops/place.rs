@@ -17,8 +17,13 @@ pub(super) struct Wish {
     pub bytes: u64,
     /// Where to look.
     pub window: Window,
-    /// The start is a multiple of this.
-    pub align: PageSize,
+}
+
+impl Wish {
+    /// Room for `bytes`, in whole pages, without further wishes.
+    pub(super) const fn anywhere(bytes: u64) -> Self {
+        Self { hint: 0, bytes, window: Window::Layout }
+    }
 }
 
 /// Where to look for room.
@@ -47,40 +52,43 @@ pub(super) fn find(mm: &Mm, wish: Wish) -> Result<VirtAddr, MmError> {
         return Ok(addr);
     }
     let low = mm.layout.min_address.as_u64().max(PageSize::K4.bytes());
-    let base = mm.layout.mmap_base.as_u64();
+    let (vmas, bytes) = (&mm.vmas, wish.bytes);
     let found = match wish.window {
-        Window::Low2G => lowest(mm, wish, LOW_2G.0, LOW_2G.1.min(end)),
-        Window::Layout => highest(mm, wish, low, base)
-            .or_else(|| lowest(mm, wish, mm.layout.mmap_legacy_base.as_u64().max(low), end)),
+        Window::Low2G => vmas.lowest_clear(bytes, LOW_2G.0, LOW_2G.1.min(end)),
+        Window::Layout => {
+            vmas.highest_clear(bytes, low, mm.layout.mmap_base.as_u64()).or_else(|| {
+                let bottom = mm.layout.mmap_legacy_base.as_u64().max(low);
+                vmas.lowest_clear(bytes, bottom, end)
+            })
+        }
     };
-    found.map(VirtAddr::new).ok_or(MmError::NoMemory("no free range is large enough"))
+    found.ok_or(MmError::NoMemory("no free range is large enough"))
+}
+
+/// The same at a multiple of 2 MiB, if there is a gap with 2 MiB to spare; else anywhere (AS-6).
+///
+/// # Errors
+/// As [`find`].
+///
+/// # Source
+/// Linux 6.12 `mm/huge_memory.c:__thp_get_unmapped_area`.
+pub(super) fn find_huge(mm: &Mm, wish: Wish) -> Result<VirtAddr, MmError> {
+    let huge = PageSize::M2;
+    let bytes = wish.bytes.saturating_add(huge.bytes());
+    match find(mm, Wish { bytes, ..wish }) {
+        Ok(addr) => Ok(addr.wrapping_add(huge.bytes()).align_down(huge)),
+        Err(_) => find(mm, wish),
+    }
 }
 
 /// The hint, rounded down to a page and raised to the lowest address, if the range is free (AS-7).
 fn at_hint(mm: &Mm, wish: Wish) -> Option<VirtAddr> {
-    if wish.hint == 0 {
+    let hint = VirtAddr::new(wish.hint).align_down(PageSize::K4);
+    if hint.as_u64() == 0 {
         return None;
     }
-    let hint = VirtAddr::new(wish.hint).align_down(PageSize::K4);
-    let hint = if hint.as_u64() == 0 { return None } else { hint.max(mm.layout.min_address) };
+    let hint = hint.max(mm.layout.min_address);
     let range = VirtRange::with_length(hint, wish.bytes)?;
-    let is_low = wish.window == Window::Low2G && range.end.as_u64() > LOW_2G.1;
-    (range.end <= mm.layout.task_end && !is_low && mm.vmas.is_clear(range)).then_some(hint)
-}
-
-fn highest(mm: &Mm, wish: Wish, low: u64, high: u64) -> Option<u64> {
-    let mask = wish.align.offset_mask();
-    mm.vmas.gaps().highest(wish.bytes, |start, end| {
-        let start = start.max(low);
-        let at = end.min(high).checked_sub(wish.bytes)? & !mask;
-        (at >= start).then_some(at)
-    })
-}
-
-fn lowest(mm: &Mm, wish: Wish, low: u64, high: u64) -> Option<u64> {
-    let mask = wish.align.offset_mask();
-    mm.vmas.gaps().lowest(wish.bytes, |start, end| {
-        let at = start.max(low).checked_add(mask)? & !mask;
-        (at.checked_add(wish.bytes)? <= end.min(high)).then_some(at)
-    })
+    let is_outside = wish.window == Window::Low2G && range.end.as_u64() > LOW_2G.1;
+    (range.end <= mm.layout.task_end && !is_outside && mm.vmas.is_clear(range)).then_some(hint)
 }

@@ -285,7 +285,12 @@ impl Kernel {
         let strings = Strings { args: config.args, env: config.env, path: path.clone() };
         let prepared =
             program::prepare(&mut vfs, &mut memory, &mut hw, &fs, strings, config.stack_bytes)
-                .map_err(refuse)?;
+                .map_err(|errno| match errno {
+                    Errno::ENOENT if !vfs.program_exists(&fs, &path) => {
+                        BootError::NotFound { program: path.clone() }
+                    }
+                    errno => refuse(errno),
+                })?;
         let Credentials { uid, gid, .. } = fs.credentials;
         let frame = Frame { id: MmId(1), limits: task::memory_limits(&limits, uid), uid, gid };
         let mut loader =

@@ -11,7 +11,7 @@ use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::outcome::Outcome;
 use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
-use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
+use crate::signal::{SI_KERNEL, SigDetail, SigInfo, bit};
 use crate::syscall::Handler;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -93,9 +93,12 @@ impl Kernel {
             if deadline_ns.is_some_and(|deadline| deadline <= now) {
                 return Wait::TimedOut;
             }
-            let timer = self.timers.timers[0].deadline_ns;
+            // A timer whose signal goes nowhere ends no wait.
+            let signals = &self.task.signals;
+            let is_heard = signals.mask & bit(SIGALRM) == 0 && !signals.is_ignored(SIGALRM);
+            let timer = self.timers.timers[0].deadline_ns.filter(|_| is_heard);
             let Some(next) = deadline_ns.into_iter().chain(timer).min() else {
-                let number = u32::try_from(self.task.regs.gpr[0]).unwrap_or(u32::MAX);
+                let number = (self.task.regs.gpr[0] & 0xffff_ffff) as u32;
                 self.task.exit = Some(Outcome::Stuck { number });
                 return Wait::Interrupted;
             };

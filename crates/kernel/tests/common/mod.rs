@@ -32,6 +32,16 @@ pub(crate) fn boot(path: &Path, args: &[&str]) -> Result<Kernel, BootError> {
 
 /// The kernel for a program.
 pub(crate) fn boot_with(path: &Path, args: &[&str], ram_bytes: u64) -> Result<Kernel, BootError> {
+    boot_on(path, args, ram_bytes, FastPath::Filled)
+}
+
+/// The kernel for a program, with or without the fast path of the TLB model.
+pub(crate) fn boot_on(
+    path: &Path,
+    args: &[&str],
+    ram_bytes: u64,
+    reference: FastPath,
+) -> Result<Kernel, BootError> {
     let program = path.to_str().expect("test paths are text").as_bytes().to_vec();
     let mut all = vec![program.clone()];
     all.extend(args.iter().map(|text| text.as_bytes().to_vec()));
@@ -40,7 +50,7 @@ pub(crate) fn boot_with(path: &Path, args: &[&str], ram_bytes: u64) -> Result<Ke
             ram_bytes,
             geometry: Geometry::X86_64,
             tlb: TlbMode::Model(*tlb_default()),
-            reference: FastPath::Filled,
+            reference,
             keep: Keep::Events,
             boot_seconds: 1_700_000_000,
         },

@@ -1,4 +1,4 @@
-//! Signals say and do here what they say and do on the host.
+//! Programs that print what they see: the same lines here and on the host.
 
 mod common;
 
@@ -30,7 +30,12 @@ fn lines(output: &[u8]) -> Vec<String> {
 
 fn compare(name: &str, source: &str) {
     let Some(path) = common::compile(name, source, &["-O1", "-static"]) else { return };
-    let native = Command::new(&path).stdin(Stdio::null()).output().expect("it can be run");
+    let native = Command::new(&path)
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("LANG", "C")])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it can be run");
     let here = Command::new(std::env::current_exe().expect("this test has a file"))
         .args(["--exact", "guest_child", "--nocapture", "--test-threads=1"])
         .env(GUEST, &path)
@@ -43,6 +48,16 @@ fn compare(name: &str, source: &str) {
     }
     assert_eq!(here_lines.len(), native_lines.len(), "{name}: {here:?}");
     assert_eq!(here.status.code(), native.status.code(), "{name}");
+}
+
+#[test]
+fn calls_fail_as_on_the_host() {
+    compare("calls", include_str!("guest/calls.c"));
+}
+
+#[test]
+fn a_program_that_executes_another_is_gone() {
+    compare("exec", include_str!("guest/exec.c"));
 }
 
 #[test]

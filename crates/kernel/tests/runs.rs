@@ -1,0 +1,112 @@
+//! Whole runs: how they end, what they report, and that they can be repeated.
+
+mod common;
+
+use common::{boot, boot_on, boot_with, compile, exit_program, write_program};
+use kernel::{BootError, Errno, Kernel, Outcome, RunReport};
+use machine::{Event, FastPath};
+
+const WORK: &str = "
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+int main(int count, char **args)
+{
+	long size = count > 1 ? atol(args[1]) : 1 << 20;
+	unsigned seed, sum = 0;
+	char *block = malloc(size);
+	getentropy(&seed, sizeof seed);
+	for (long i = 0; i < size; i += 1000)
+		block[i] = i * seed;
+	for (long i = 0; i < size; i += 997)
+		sum += block[i];
+	sum += time(0);
+	return sum & 63;
+}";
+
+fn finish(mut kernel: Kernel) -> RunReport {
+    kernel.run();
+    kernel.report().expect("a finished run has a report").clone()
+}
+
+#[test]
+fn the_smallest_program_leaves_nothing_behind() {
+    let path = write_program("runs_exit", &exit_program().bytes());
+    let mut kernel = boot(&path, &[]).expect("it can be loaded");
+    assert_eq!(kernel.run(), Outcome::Exited(42));
+    assert_eq!(kernel.run(), Outcome::Exited(42), "a finished run stays finished");
+    let report = kernel.report().expect("there is one");
+    assert_eq!(report.frames_leaked, 0);
+    assert_eq!(report.syscall_count, 1);
+    assert_eq!(report.faults.minor, 1, "only the code page is touched");
+    assert_eq!(report.vmas.len(), 5, "code, two vvar, vdso, stack");
+    assert!(report.vmas.iter().any(|vma| vma.name == b"[vdso]" && vma.perms == *b"r-xp"));
+    let events: Vec<Event> = kernel.hw.log.pending().iter().map(|stamped| stamped.event).collect();
+    let exit = Event::Syscall { task: 1000, number: 60, result: 0 };
+    assert!(events.contains(&exit));
+    assert_eq!(events.last(), Some(&Event::Exit { task: 1000, status: 42 << 8 }));
+}
+
+#[test]
+fn runs_with_the_same_seed_have_the_same_log() {
+    let Some(path) = compile("runs_work", WORK, &["-O1", "-static"]) else { return };
+    let first = finish(boot(&path, &[]).expect("loads"));
+    let second = finish(boot(&path, &[]).expect("loads"));
+    assert_eq!(first.log_hash, second.log_hash);
+    assert_eq!(first.counters, second.counters);
+    assert_eq!(first.virtual_ns, second.virtual_ns);
+    let slow = finish(boot_on(&path, &[], 64 << 20, FastPath::Empty).expect("loads"));
+    assert_eq!(first.outcome, slow.outcome);
+    assert_eq!(first.log_hash, slow.log_hash, "the fast path changes no event");
+    assert_eq!(first.counters, slow.counters, "and no count");
+}
+
+#[test]
+fn too_little_memory_ends_the_run_with_a_report() {
+    let Some(path) = compile("runs_oom", WORK, &["-O1", "-static"]) else { return };
+    let report = finish(boot_with(&path, &["100000000"], 128 << 20).expect("loads"));
+    assert!(matches!(report.outcome, Outcome::Exited(_)), "{:?}", report.outcome);
+    let report = finish(boot_with(&path, &["60000000"], 32 << 20).expect("loads"));
+    assert!(
+        matches!(report.outcome, Outcome::OutOfMemory | Outcome::Killed(11)),
+        "{:?}",
+        report.outcome
+    );
+    assert_eq!(report.frames_leaked, 0);
+    for pages in 256..400 {
+        let Ok(kernel) = boot_with(&path, &["4000000"], pages * 4096) else { continue };
+        assert_eq!(finish(kernel).frames_leaked, 0, "{pages} frames of RAM");
+    }
+}
+
+#[test]
+fn what_can_never_happen_is_not_waited_for() {
+    const WAIT: &str = "#include <unistd.h>\nint main(void) { return pause(); }";
+    let Some(path) = compile("runs_wait", WAIT, &["-O1", "-static"]) else { return };
+    let mut kernel = boot(&path, &[]).expect("loads");
+    assert_eq!(kernel.run(), Outcome::Stuck { number: 34 });
+}
+
+#[test]
+fn calls_that_are_not_there_are_counted() {
+    const CALLS: &str = "#include <unistd.h>\n#include <errno.h>\n#include <sys/syscall.h>\n\
+        int main(void) { int bad = 0; for (int i = 0; i < 3; i++) \
+        bad += syscall(SYS_io_uring_setup, 1, 0) == -1 && errno == ENOSYS; \
+        return bad + (syscall(5000) == -1 && errno == ENOSYS); }";
+    let Some(path) = compile("runs_missing", CALLS, &["-O1", "-static"]) else { return };
+    let report = finish(boot(&path, &[]).expect("loads"));
+    assert_eq!(report.outcome, Outcome::Exited(4));
+    let missing: Vec<_> =
+        report.unimplemented.iter().map(|call| (call.number, call.name, call.count)).collect();
+    assert_eq!(missing, [(425, "io_uring_setup", 3), (5000, "?", 1)]);
+}
+
+#[test]
+fn programs_that_cannot_be_started_say_why() {
+    let missing = boot("/no/such/program".as_ref(), &[]).err();
+    assert!(matches!(missing, Some(BootError::NotFound { .. })), "{missing:?}");
+    let text = boot("/etc/passwd".as_ref(), &[]).err();
+    let refused = |errno| Some(BootError::Exec { program: b"/etc/passwd".to_vec(), errno });
+    assert_eq!(text, refused(Errno::EACCES));
+}

@@ -113,6 +113,15 @@ impl Device {
         }
     }
 
+    /// Whether it is the null device, or a standard stream that is the host's.
+    pub(crate) fn is_null(self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Stream(stream) => stream.stat().is_ok_and(|stat| stat.special == Self::Null.number()),
+            _ => false,
+        }
+    }
+
     /// The attributes of its node.
     pub(crate) fn stat(self, now: Timestamp) -> Stat {
         let mut stat = Stat::new(FileType::CharDevice, 0o666, now);

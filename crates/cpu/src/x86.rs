@@ -99,6 +99,14 @@ impl Translator {
     pub fn new(config: TranslatorConfig) -> Result<Self, EngineError> {
         Ok(Self { core: Box::new(engine::Core::new(config)?) })
     }
+
+    /// All code that stands for guest code at the moment, and the host address of its first byte:
+    /// for those who want to verify it.
+    pub fn emitted(&self) -> (u64, &[u8]) {
+        let (start, code) = (self.core.cache.range().0, self.core.cache.code());
+        let stubs = self.core.stub_bytes.min(code.len());
+        (start + stubs as u64, &code[stubs..])
+    }
 }
 
 impl Engine for Translator {

@@ -107,6 +107,13 @@ impl Cache {
         host
     }
 
+    /// Everything in use.
+    pub(super) fn code(&self) -> &[u8] {
+        // SAFETY: 1. `used <= bytes` (invariant 2). 2. The memory is written through `&mut self`
+        // only.
+        unsafe { core::slice::from_raw_parts(self.writable, self.used) }
+    }
+
     /// Overwrites four bytes at `host`: the displacement of a branch.
     ///
     /// # Panics

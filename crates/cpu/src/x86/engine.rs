@@ -34,7 +34,7 @@ pub(super) struct Core {
     pub(super) config: TranslatorConfig,
     pub(super) cache: Cache,
     _registration: Registration,
-    stub_bytes: usize,
+    pub(super) stub_bytes: usize,
     pub(super) emitter: Emitter,
     pub(super) classifier: Classifier,
     scan: Scan,

@@ -2,17 +2,54 @@
 
 use crate::case::{Case, End, Outcome, State};
 use crate::layout;
-use cpu::x86::{Translator, TranslatorConfig};
+use cpu::x86::{InstructionCount, Translator, TranslatorConfig};
 use cpu::{Engine, Exception, Exit, Registers};
 use machine::{
-    Counters, FastPath, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, TlbMode, VirtAddr,
-    tlb_default,
+    Array, Counters, FastPath, Geometry, Keep, Large, LevelSpec, Machine, MachineConfig,
+    PAGE_BYTES, TlbMode, TlbSpec, VirtAddr, tlb_default,
 };
 
 /// Slices after which a case is called endless.
 const SLICES: usize = 4;
 /// Accesses in a slice.
 const SLICE_ACCESSES: u64 = 20_000;
+
+/// What the machine and the engine are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Build {
+    /// As programs get them.
+    Usual,
+    /// TLBs of a few entries, and a code cache that is full all the time.
+    Tight,
+}
+
+impl Build {
+    fn tlb(self) -> TlbSpec {
+        let level = |entries, ways| LevelSpec {
+            k4: Array::of(entries, ways),
+            m2: Large::Absent,
+            g1: Large::Absent,
+        };
+        match self {
+            Self::Usual => *tlb_default(),
+            Self::Tight => {
+                TlbSpec { l1d: level(4, 2), l1i: level(2, 2), l2: level(8, 4), ..*tlb_default() }
+            }
+        }
+    }
+
+    fn engine(self) -> TranslatorConfig {
+        let usual = TranslatorConfig { slice_accesses: SLICE_ACCESSES, ..Default::default() };
+        match self {
+            Self::Usual => usual,
+            Self::Tight => TranslatorConfig {
+                code_bytes: 2 << 20,
+                instructions: InstructionCount::On,
+                ..usual
+            },
+        }
+    }
+}
 
 /// One engine and its machine; they live through all cases of a run, so that translated code, TLBs
 /// and shadow are in every state.
@@ -21,15 +58,15 @@ pub struct Guest {
     pub engine: Translator,
     base: Vec<u8>,
     reference: Vec<u8>,
-    counters: [(&'static str, u64); 12],
+    counters: [(&'static str, u64); 13],
 }
 
 impl Guest {
-    pub fn new(base: &[u8], reference: FastPath) -> Self {
+    pub fn new(base: &[u8], build: Build, reference: FastPath) -> Self {
         let mut hw = Machine::new(MachineConfig {
             ram_bytes: 4 << 20,
             geometry: Geometry::X86_64,
-            tlb: TlbMode::Model(*tlb_default()),
+            tlb: TlbMode::Model(build.tlb()),
             reference,
             keep: Keep::HashOnly,
             boot_seconds: 1_700_000_000,
@@ -38,16 +75,16 @@ impl Guest {
         layout::build_page_tables(&mut hw);
         hw.store(layout::guest_physical(0), base);
         hw.activate(layout::ROOT, 1);
-        let config = TranslatorConfig { slice_accesses: SLICE_ACCESSES, ..Default::default() };
-        let engine = Translator::new(config).expect("the host runs the engine");
+        let engine = Translator::new(build.engine()).expect("the host runs the engine");
         let counters = named(&hw.counters());
         Self { hw, engine, base: base.to_vec(), reference: base.to_vec(), counters }
     }
 
     /// What was counted since the last call.
-    pub fn counted(&mut self) -> [(&'static str, u64); 12] {
+    pub fn counted(&mut self) -> [(&'static str, u64); 13] {
         self.hw.drain_clock();
-        let now = named(&self.hw.counters());
+        let mut now = named(&self.hw.counters());
+        now[12].1 = self.engine.statistics().instruction_count.unwrap_or_default();
         let before = std::mem::replace(&mut self.counters, now);
         std::array::from_fn(|i| (now[i].0, now[i].1 - before[i].1))
     }
@@ -127,7 +164,7 @@ impl Guest {
 }
 
 /// The counters that cases move.
-const fn named(counters: &Counters) -> [(&'static str, u64); 12] {
+const fn named(counters: &Counters) -> [(&'static str, u64); 13] {
     [
         ("reads", counters.reads),
         ("writes", counters.writes),
@@ -141,6 +178,7 @@ const fn named(counters: &Counters) -> [(&'static str, u64); 12] {
         ("walk reads", counters.walk_memory_reads),
         ("dirty walks", counters.dirty_walks),
         ("faults", counters.faults),
+        ("instructions", 0),
     ]
 }
 

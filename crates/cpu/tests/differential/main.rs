@@ -25,7 +25,9 @@ mod smc;
 mod states;
 mod strings;
 mod sweeps;
+mod verify;
 
+use guest::Build;
 use run::{Bench, case_count, seed};
 
 /// Cases that are generated, run natively and compared at a time.
@@ -34,8 +36,8 @@ const BATCH: u64 = 500;
 #[test]
 fn every_instruction_does_what_the_host_does() {
     let codes = catalog::comparable();
-    let (seed, count) = (seed(), case_count(60_000));
-    let mut bench = Bench::new(seed);
+    let (seed, count) = (seed(), case_count(100_000));
+    let mut bench = Bench::new(seed, Build::Usual);
     for first in (0..count).step_by(BATCH as usize) {
         let indexes = first..(first + BATCH).min(count);
         let code = |index: u64| codes[index as usize % codes.len()];
@@ -45,11 +47,10 @@ fn every_instruction_does_what_the_host_does() {
     bench.finish();
 }
 
-#[test]
-fn sequences_do_what_the_host_does() {
+fn compare_sequences(build: Build, count: u64) {
     let codes = catalog::comparable();
-    let (seed, count) = (seed(), case_count(40_000));
-    let mut bench = Bench::new(seed);
+    let seed = seed();
+    let mut bench = Bench::new(seed, build);
     for first in (0..count).step_by(BATCH as usize) {
         let indexes = first..(first + BATCH).min(count);
         let cases: Vec<_> = indexes.map(|i| generate::sequence(seed, i, &codes)).collect();
@@ -59,8 +60,18 @@ fn sequences_do_what_the_host_does() {
 }
 
 #[test]
+fn sequences_do_what_the_host_does() {
+    compare_sequences(Build::Usual, case_count(80_000));
+}
+
+#[test]
+fn sequences_do_what_the_host_does_on_a_tight_machine() {
+    compare_sequences(Build::Tight, case_count(40_000));
+}
+
+#[test]
 fn strings_do_what_the_host_does() {
-    let mut bench = Bench::new(seed());
+    let mut bench = Bench::new(seed(), Build::Usual);
     let cases = strings::cases(seed(), case_count(24_000) / 12_000);
     for batch in cases.chunks(BATCH as usize) {
         bench.run(batch);
@@ -70,7 +81,7 @@ fn strings_do_what_the_host_does() {
 
 #[test]
 fn every_access_can_fault_precisely() {
-    let mut bench = Bench::new(seed());
+    let mut bench = Bench::new(seed(), Build::Tight);
     let cases = sweeps::cases(seed(), case_count(20_000) / 84);
     for batch in cases.chunks(BATCH as usize) {
         bench.run(batch);
@@ -80,7 +91,7 @@ fn every_access_can_fault_precisely() {
 
 #[test]
 fn programs_may_write_to_their_own_code() {
-    let mut bench = Bench::new(seed());
+    let mut bench = Bench::new(seed(), Build::Tight);
     let cases = smc::cases(seed(), case_count(20_000) / 40);
     for batch in cases.chunks(BATCH as usize) {
         bench.run(batch);
@@ -90,7 +101,7 @@ fn programs_may_write_to_their_own_code() {
 
 #[test]
 fn exceptions_are_those_of_the_host() {
-    let mut bench = Bench::new(seed());
+    let mut bench = Bench::new(seed(), Build::Usual);
     for batch in exceptions::cases(seed(), case_count(900) / 90).chunks(BATCH as usize) {
         bench.run(batch);
     }
@@ -101,7 +112,7 @@ fn exceptions_are_those_of_the_host() {
 fn mutated_instructions_do_what_the_host_does() {
     let codes = catalog::comparable();
     let (seed, count) = (seed(), case_count(20_000));
-    let mut bench = Bench::new(seed);
+    let mut bench = Bench::new(seed, Build::Usual);
     for first in (0..count).step_by(BATCH as usize) {
         let indexes = first..(first + BATCH).min(count);
         let code = |index: u64| codes[index as usize % codes.len()];
@@ -116,7 +127,7 @@ fn single_steps_are_those_of_the_host() {
     const TRAP: u64 = 0x100;
     let codes = catalog::comparable();
     let (seed, count) = (seed(), case_count(10_000));
-    let mut bench = Bench::new(seed);
+    let mut bench = Bench::new(seed, Build::Usual);
     for first in (0..count).step_by(BATCH as usize) {
         let indexes = first..(first + BATCH).min(count);
         let mut cases: Vec<_> = indexes.map(|i| generate::sequence(seed, i, &codes)).collect();
@@ -138,7 +149,7 @@ fn single_steps_are_those_of_the_host() {
 fn hidden_instructions_are_undefined() {
     let mut random = random::Random::new(seed());
     let base = layout::base_content(&mut random);
-    let mut guest = guest::Guest::new(&base, machine::FastPath::Filled);
+    let mut guest = guest::Guest::new(&base, guest::Build::Usual, machine::FastPath::Filled);
     let cases: Vec<_> =
         hidden::codes().into_iter().filter_map(|code| hidden::case(&mut random, code)).collect();
     assert!(cases.len() > 500, "only {} hidden instructions", cases.len());
@@ -157,13 +168,34 @@ fn noise_ends_somehow() {
     let codes = catalog::comparable();
     let mut random = random::Random::new(seed());
     let base = layout::base_content(&mut random);
-    let mut filled = guest::Guest::new(&base, machine::FastPath::Filled);
-    let mut empty = guest::Guest::new(&base, machine::FastPath::Empty);
+    let mut filled = guest::Guest::new(&base, guest::Build::Usual, machine::FastPath::Filled);
+    let mut empty = guest::Guest::new(&base, guest::Build::Usual, machine::FastPath::Empty);
     for _ in 0..case_count(20_000) {
         let case = garbage::noise(&mut random, &codes);
         let _running = run::Running(&case);
         // Undefined flags may lead the two to different ends.
         let _ = (filled.run(&case), empty.run(&case));
+    }
+}
+
+#[test]
+fn emitted_code_keeps_to_its_words_and_probes() {
+    const CASES_BETWEEN: u64 = 500;
+    let codes = catalog::comparable();
+    let mut random = random::Random::new(seed());
+    let base = layout::base_content(&mut random);
+    let mut guest = guest::Guest::new(&base, Build::Tight, machine::FastPath::Filled);
+    for index in 0..case_count(10_000) {
+        let case = match index % 4 {
+            0 => garbage::noise(&mut random, &codes),
+            _ => generate::sequence(seed(), index, &codes),
+        };
+        let _ = guest.run(&case);
+        if index % CASES_BETWEEN == 0 {
+            let (start, code) = guest.engine.emitted();
+            let violation = verify::find_violation(start, code);
+            assert!(violation.is_none(), "{}", violation.unwrap_or_default());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, End, Outcome};
 use crate::compare::differences;
-use crate::guest::Guest;
+use crate::guest::{Build, Guest};
 use crate::layout;
 use crate::oracle::Oracle;
 use crate::random::Random;
@@ -27,13 +27,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, build: Build) -> Self {
         let mut random = Random::new(seed);
         let base = layout::base_content(&mut random);
         Self {
             oracle: Oracle::new(&base),
-            filled: Guest::new(&base, FastPath::Filled),
-            empty: Guest::new(&base, FastPath::Empty),
+            filled: Guest::new(&base, build, FastPath::Filled),
+            empty: Guest::new(&base, build, FastPath::Empty),
             random,
             case_count: 0,
             ends: BTreeMap::new(),

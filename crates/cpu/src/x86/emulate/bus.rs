@@ -29,6 +29,8 @@ impl Bus<'_> {
     pub(super) fn access(&mut self, address: u64, bytes: usize, access: Access) -> Result<Parts> {
         debug_assert!(bytes <= OPERAND_BYTES_MAX, "operands touch two pages at most");
         let low = ((PAGE_BYTES - address % PAGE_BYTES) as usize).min(bytes);
+        // Comes before the page fault of the first part.
+        self.check(address.wrapping_add(bytes.saturating_sub(1) as u64))?;
         let first = self.one(address, access)?;
         let high = bytes - low;
         let second = match high {

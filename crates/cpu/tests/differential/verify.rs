@@ -1,0 +1,183 @@
+//! A verifier of emitted code: whatever a guest does, code that stands for it touches memory in a
+//! few known ways only and never calls the host.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
+
+/// The scratch registers of emitted code.
+const S0: Register = Register::R14;
+const S1: Register = Register::R13;
+/// Bytes that one probe can stand for.
+const SPAN_BYTES: u64 = 512;
+/// How far a pointer that was computed for an instruction is followed.
+const POINTER_STEPS: usize = 4;
+
+/// The first thing that emitted code must not contain; its text says what.
+pub fn find_violation(start: u64, code: &[u8]) -> Option<String> {
+    let end = start + code.len() as u64;
+    let mut recent: Vec<Instruction> = Vec::new();
+    for one in Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
+        let problem = if one.is_invalid() {
+            Some("no instruction")
+        } else if !is_allowed(&one) {
+            Some("not allowed")
+        } else if !is_memory_known(&one, &recent) {
+            Some("unknown memory operand")
+        } else if leaves(&one, end) {
+            Some("jump out of the cache")
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Some(describe(problem, &one, &recent));
+        }
+        recent.push(one);
+        if recent.len() > POINTER_STEPS {
+            recent.remove(0);
+        }
+    }
+    None
+}
+
+fn describe(problem: &str, one: &Instruction, recent: &[Instruction]) -> String {
+    use iced_x86::Formatter;
+    let mut formatter = iced_x86::IntelFormatter::new();
+    let mut text = format!("{problem}:");
+    for instruction in recent.iter().chain([one]) {
+        text.push_str("\n  ");
+        formatter.format(instruction, &mut text);
+    }
+    text
+}
+
+/// Nothing that enters the host's kernel, changes segments or uses the stack.
+fn is_allowed(one: &Instruction) -> bool {
+    use Mnemonic as M;
+    let is_forbidden = matches!(
+        one.mnemonic(),
+        M::Syscall
+            | M::Sysenter
+            | M::Int
+            | M::Int1
+            | M::Int3
+            | M::Iret
+            | M::Iretd
+            | M::Iretq
+            | M::Wrfsbase
+            | M::Wrgsbase
+            | M::Rdfsbase
+            | M::Rdgsbase
+            | M::Swapgs
+            | M::Wrpkru
+            | M::Rdpkru
+            | M::Cpuid
+            | M::Rdtsc
+            | M::Rdtscp
+            | M::Rdpmc
+            | M::Rdrand
+            | M::Rdseed
+            | M::Rdpid
+            | M::Xgetbv
+            | M::Sgdt
+            | M::Sidt
+            | M::Sldt
+            | M::Str
+            | M::Smsw
+            | M::Ud2
+    );
+    let names_segment = (0..one.op_count())
+        .any(|i| one.op_kind(i) == OpKind::Register && one.op_register(i).is_segment_register());
+    let is_flow_known = matches!(
+        one.flow_control(),
+        FlowControl::Next
+            | FlowControl::UnconditionalBranch
+            | FlowControl::ConditionalBranch
+            | FlowControl::IndirectBranch
+    );
+    let is_string = one.is_string_instruction();
+    let is_stack = one.is_stack_instruction();
+    let is_far = matches!(one.code(), Code::Jmp_m1616 | Code::Jmp_m1632 | Code::Jmp_m1664);
+    let is_plain_jump = one.flow_control() != FlowControl::IndirectBranch
+        || one.op0_kind() == OpKind::Memory && one.memory_segment() == Register::GS;
+    !is_forbidden
+        && !names_segment
+        && is_flow_known
+        && !is_string
+        && !is_stack
+        && !is_far
+        && is_plain_jump
+        && !one.is_privileged()
+}
+
+/// Whether the memory operand, if there is one, is a word of the engine or what a probe found.
+fn is_memory_known(one: &Instruction, recent: &[Instruction]) -> bool {
+    let implicit = one.op_kinds().any(|kind| {
+        !matches!(
+            kind,
+            OpKind::Register
+                | OpKind::Memory
+                | OpKind::NearBranch64
+                | OpKind::Immediate8
+                | OpKind::Immediate8_2nd
+                | OpKind::Immediate16
+                | OpKind::Immediate32
+                | OpKind::Immediate64
+                | OpKind::Immediate8to16
+                | OpKind::Immediate8to32
+                | OpKind::Immediate8to64
+                | OpKind::Immediate32to64
+        )
+    });
+    let has_memory = one.op_kinds().any(|kind| kind == OpKind::Memory);
+    if implicit || one.mnemonic() == Mnemonic::Lea || !has_memory {
+        return !implicit;
+    }
+    let (base, index) = (one.memory_base(), one.memory_index());
+    match one.segment_prefix() {
+        Register::GS => base == Register::None && matches!(index, Register::None | S1),
+        Register::None => match (base, index) {
+            (S0, S1) => one.memory_displacement64() == 0 && one.memory_index_scale() == 1,
+            // The counter of a block.
+            (S1, Register::None) if is_counter(recent) => true,
+            (S0, Register::None) => one.memory_displacement64() < SPAN_BYTES,
+            (_, Register::None) => {
+                one.memory_displacement64() < SPAN_BYTES && is_copy_of_pointer(base, recent)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether r13 holds an address of the engine's own, put there as a constant.
+fn is_counter(recent: &[Instruction]) -> bool {
+    recent
+        .iter()
+        .rev()
+        .take(3)
+        .any(|one| one.code() == Code::Mov_r64_imm64 && one.op0_register() == S1)
+}
+
+/// Whether `base` was computed just before from what a probe found: `lea base, [r14+r13]`.
+fn is_copy_of_pointer(base: Register, recent: &[Instruction]) -> bool {
+    recent.iter().rev().any(|one| {
+        one.mnemonic() == Mnemonic::Lea
+            && one.op0_register() == base
+            && one.memory_base() == S0
+            && matches!(one.memory_index(), S1 | Register::None)
+    })
+}
+
+/// Whether a direct jump leaves the cache (backwards it may go to the stubs).
+fn leaves(one: &Instruction, end: u64) -> bool {
+    const STUBS_AT_MOST: u64 = 1 << 32;
+    let is_direct = matches!(
+        one.flow_control(),
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+    );
+    is_direct && {
+        let target = one.near_branch_target();
+        target >= end || end - target > STUBS_AT_MOST
+    }
+}

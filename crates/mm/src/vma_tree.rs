@@ -96,6 +96,12 @@ impl VmaTree {
         Some(vma)
     }
 
+    /// Takes out the first VMA that overlaps `range`.
+    pub(crate) fn remove_first(&mut self, range: VirtRange) -> Option<Vma> {
+        let start = self.overlapping(range).next()?.range.start;
+        self.remove(start)
+    }
+
     /// Moves the end of the VMA that starts at `start`; what is added must be free.
     pub(crate) fn set_end(&mut self, start: VirtAddr, end: VirtAddr) {
         let Some(vma) = self.by_start.get_mut(&start) else { return };

@@ -2,7 +2,8 @@
 
 use machine::{Event, Machine, PAGE_BYTES, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
-use super::{edit, munmap};
+use super::edit::{self, Charge};
+use super::munmap;
 use crate::backing::Backing;
 use crate::fault::populate;
 use crate::memory::Memory;
@@ -24,7 +25,8 @@ pub fn brk(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, wanted: VirtAddr)
     let is_done = if new_end < old_end {
         // If the program has unmapped all of that part itself, the break stays.
         let range = VirtRange::new(new_end, old_end);
-        mm.vmas.overlapping(range).next().is_some() && munmap::clear(mm, memory, hw, range).is_ok()
+        mm.vmas.overlapping(range).next().is_some()
+            && munmap::clear(mm, memory, hw, range, Charge::Returned).is_ok()
     } else {
         grow(mm, memory, hw, VirtRange::new(old_end, new_end))
     };

@@ -25,6 +25,11 @@ pub(super) fn add_apart(mm: &mut Mm, vma: Vma) {
     put(mm, vma, merge);
 }
 
+/// Adds a VMA to free addresses, not merged with any.
+pub(super) fn add_alone(mm: &mut Mm, vma: Vma) {
+    put(mm, vma, Merge { left: None, right: false });
+}
+
 fn put(mm: &mut Mm, vma: Vma, merge: Merge) {
     mm.totals.add(&vma, vma.range.pages());
     let end = vma.range.end;
@@ -165,51 +170,28 @@ fn first_part(mm: &Mm, range: VirtRange) -> Option<(VirtRange, VmaFlags)> {
     Some((vma.range.intersection(range), vma.flags))
 }
 
-fn first_start(mm: &Mm, range: VirtRange) -> Option<VirtAddr> {
-    mm.vmas.overlapping(range).next().map(|vma| vma.range.start)
+/// What happens to the commit charge of VMAs that go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Charge {
+    /// It is given back.
+    Returned,
+    /// It belongs to another VMA now.
+    Kept,
 }
 
 /// Removes whatever is mapped in `range`: VMAs, entries, frames, empty tables (UNMAP-2, UNMAP-3).
+/// Returns whether anything was mapped.
 ///
 /// # Errors
 /// - [`MmError::NotPermitted`]: a sealed VMA. - [`MmError::NoMemory`]: no room for a split.
-///   Nothing changed, except that a VMA may have been split.
+///   Nothing changed.
 pub(super) fn remove(
     mm: &mut Mm,
     memory: &mut Memory,
     hw: &mut Machine,
     range: VirtRange,
-) -> Result<(), MmError> {
-    take_out(mm, memory, hw, range, Charge::Returned)
-}
-
-/// The same for a range whose pages and commit charge belong to another range now (REMAP-6).
-///
-/// # Errors
-/// As [`remove`].
-pub(super) fn remove_moved(
-    mm: &mut Mm,
-    memory: &mut Memory,
-    hw: &mut Machine,
-    range: VirtRange,
-) -> Result<(), MmError> {
-    take_out(mm, memory, hw, range, Charge::Kept)
-}
-
-/// What happens to the commit charge of VMAs that go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Charge {
-    Returned,
-    Kept,
-}
-
-fn take_out(
-    mm: &mut Mm,
-    memory: &mut Memory,
-    hw: &mut Machine,
-    range: VirtRange,
     charge: Charge,
-) -> Result<(), MmError> {
+) -> Result<bool, MmError> {
     if mm.vmas.overlapping(range).any(|vma| vma.flags.contains(VmaFlags::SEALED)) {
         return Err(MmError::NotPermitted);
     }
@@ -218,10 +200,9 @@ fn take_out(
     split_free(mm, range.end);
     let mut low = range.end;
     let mut high = range.start;
-    while let Some(start) = first_start(mm, range) {
-        let vma = mm.vmas.remove(start).expect("the VMA was just found");
+    while let Some(vma) = mm.vmas.remove_first(range) {
         low = low.min(vma.range.start);
-        high = high.max(vma.range.end);
+        high = vma.range.end;
         zap(mm, memory, hw, vma.range, Zap::All);
         mm.totals.remove(&vma, vma.range.pages());
         if vma.flags.contains(VmaFlags::ACCOUNT) && charge == Charge::Returned {
@@ -229,10 +210,11 @@ fn take_out(
         }
         memory.release_backing(hw, vma.backing);
     }
-    if low < high {
+    let is_mapped = low < high;
+    if is_mapped {
         free_tables(mm, memory, hw, VirtRange::new(low, high));
     }
-    Ok(())
+    Ok(is_mapped)
 }
 
 /// Frees the tables that only served `range`, which is not mapped any more.

@@ -5,8 +5,9 @@ use alloc::sync::Arc;
 use bitflags::bitflags;
 use machine::{Event, Machine, PAGE_BYTES, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
+use super::edit::{self, Charge};
+use super::munmap;
 use super::place::{self, Window, Wish};
-use super::{edit, munmap};
 use crate::backing::{Backing, FileKind, MappedFile};
 use crate::error::MmError;
 use crate::fault::populate;
@@ -39,6 +40,9 @@ bitflags! {
         const SPECIAL = 1 << 8;
     }
 }
+
+/// Either kind of fixed mapping.
+const IS_FIXED: MapFlags = MapFlags::FIXED.union(MapFlags::FIXED_NO_REPLACE);
 
 /// Where the content of a new mapping comes from.
 #[derive(Clone, Debug)]
@@ -96,20 +100,20 @@ pub fn mmap(
     let flags = vma_flags(mm, &request);
     check_locked(mm, &request, flags, bytes >> PAGE_SHIFT)?;
     check_file(&request, bytes)?;
-    check_limits(mm, &request, range)?;
-    let vma = promise(memory, &request, range, flags)?;
-    let is_charged = vma.flags.contains(VmaFlags::ACCOUNT);
-    let backing = vma.backing.clone();
-    if let Err(error) = munmap::clear(mm, memory, hw, range) {
-        if is_charged {
-            memory.uncharge_commit(range.pages());
-        }
-        drop(vma);
-        memory.release_backing(hw, backing);
-        return Err(error);
+    let replaced = if request.flags.intersects(IS_FIXED) {
+        Replaced::in_range(mm, range)
+    } else {
+        Replaced::default()
+    };
+    check_limits(mm, &request, range.pages() - replaced.pages)?;
+    let vma = promise(memory, &request, range, flags, replaced)?;
+    let vma = if replaced.pages == 0 { vma } else { replace(mm, memory, hw, vma, replaced)? };
+    if vma.flags.contains(VmaFlags::LOCKED) == flags.contains(VmaFlags::LOCKED) {
+        edit::add(mm, vma);
+    } else {
+        // Linux looks for neighbours before it takes the lock off droppable memory again.
+        edit::add_alone(mm, vma);
     }
-    drop(backing);
-    edit::add(mm, vma);
     let event =
         Event::Map { mm: mm.id.0, start: addr.as_u64(), bytes, rights: request.rights.bits() };
     hw.log.push(hw.time(), event);
@@ -139,8 +143,7 @@ fn check_offset(request: &MapRequest) -> Result<(), MmError> {
 }
 
 fn address(mm: &Mm, request: &MapRequest, bytes: u64) -> Result<VirtAddr, MmError> {
-    let fixed = MapFlags::FIXED | MapFlags::FIXED_NO_REPLACE;
-    if !request.flags.intersects(fixed) {
+    if !request.flags.intersects(IS_FIXED) {
         let is_huge = bytes.is_multiple_of(PageSize::M2.bytes())
             && matches!(request.source, MapSource::Anonymous)
             && request.sharing == Sharing::Private
@@ -234,19 +237,62 @@ fn check_file(request: &MapRequest, bytes: u64) -> Result<(), MmError> {
     Ok(())
 }
 
-/// `RLIMIT_AS` and `RLIMIT_DATA`; what a fixed mapping replaces does not count twice.
-fn check_limits(mm: &Mm, request: &MapRequest, range: VirtRange) -> Result<(), MmError> {
-    let replaced: u64 =
-        mm.vmas.overlapping(range).map(|vma| vma.range.intersection(range).pages()).sum();
-    let total = mm.totals.total_pages - replaced + range.pages();
-    if total > mm.limits.address_space_bytes >> PAGE_SHIFT {
+/// What a fixed mapping replaces.
+#[derive(Clone, Copy, Debug, Default)]
+struct Replaced {
+    /// Mapped pages.
+    pages: u64,
+    /// Those of them that are charged.
+    accounted_pages: u64,
+}
+
+impl Replaced {
+    fn in_range(mm: &Mm, range: VirtRange) -> Self {
+        let mut replaced = Self::default();
+        for vma in mm.vmas.overlapping(range) {
+            let pages = vma.range.intersection(range).pages();
+            replaced.pages += pages;
+            if vma.flags.contains(VmaFlags::ACCOUNT) {
+                replaced.accounted_pages += pages;
+            }
+        }
+        replaced
+    }
+
+    /// Pages that are to be charged for `vma` in that place.
+    fn charge_pages(self, vma: &Vma) -> u64 {
+        vma.range.pages() - self.accounted_pages
+    }
+}
+
+/// Unmaps what is in the place of `vma`, and hands `vma` back. A charged one takes over the charge
+/// of what it replaces.
+fn replace(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    vma: Vma,
+    replaced: Replaced,
+) -> Result<Vma, MmError> {
+    let is_charged = vma.flags.contains(VmaFlags::ACCOUNT);
+    let charge = if is_charged { Charge::Kept } else { Charge::Returned };
+    let Err(error) = munmap::clear(mm, memory, hw, vma.range, charge) else { return Ok(vma) };
+    if is_charged {
+        memory.uncharge_commit(replaced.charge_pages(&vma));
+    }
+    memory.release_backing(hw, vma.backing);
+    Err(error)
+}
+
+/// `RLIMIT_AS` and `RLIMIT_DATA` for `growth_pages` more than now.
+fn check_limits(mm: &Mm, request: &MapRequest, growth_pages: u64) -> Result<(), MmError> {
+    if mm.totals.total_pages + growth_pages > mm.limits.address_space_bytes >> PAGE_SHIFT {
         return Err(MmError::NoMemory("address space limit"));
     }
     let is_data = request.sharing == Sharing::Private
         && request.rights.contains(Rights::WRITE)
         && !request.flags.contains(MapFlags::GROWS_DOWN);
-    let data = mm.totals.data_pages.saturating_add(range.pages());
-    if is_data && data > mm.limits.data_bytes >> PAGE_SHIFT {
+    if is_data && mm.totals.data_pages + growth_pages > mm.limits.data_bytes >> PAGE_SHIFT {
         return Err(MmError::NoMemory("data limit"));
     }
     Ok(())
@@ -258,8 +304,8 @@ fn promise(
     request: &MapRequest,
     range: VirtRange,
     flags: VmaFlags,
+    replaced: Replaced,
 ) -> Result<Vma, MmError> {
-    let pages = range.pages();
     let is_shared_anon =
         request.sharing == Sharing::Shared && matches!(request.source, MapSource::Anonymous);
     let mut vma = Vma {
@@ -277,7 +323,7 @@ fn promise(
         vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
     }
     if vma.is_accountable() {
-        memory.charge_commit(pages)?;
+        memory.charge_commit(replaced.charge_pages(&vma))?;
         vma.flags |= VmaFlags::ACCOUNT;
     }
     match &request.source {

@@ -3,8 +3,9 @@
 use bitflags::bitflags;
 use machine::{Event, Machine, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
+use super::edit::{self, Charge};
+use super::munmap;
 use super::place::{self, Wish};
-use super::{edit, munmap};
 use crate::error::MmError;
 use crate::fault::populate;
 use crate::memory::Memory;
@@ -298,6 +299,9 @@ fn move_to(
     let is_fixed = plan.flags.contains(RemapFlags::FIXED);
     if is_fixed {
         munmap::munmap(mm, memory, hw, plan.new_addr, plan.new_bytes)?;
+        if mm.vmas.find(addr).is_none() {
+            return Err(MmError::Fault { addr });
+        }
     }
     let mut plan = plan;
     if plan.old.bytes() > plan.new_bytes {
@@ -352,7 +356,7 @@ fn relocate(
     if plan.flags.contains(RemapFlags::DONT_UNMAP) {
         leave_empty(mm, plan.old, target);
     } else if !plan.old.is_empty() {
-        edit::remove_moved(mm, memory, hw, plan.old)?;
+        edit::remove(mm, memory, hw, plan.old, Charge::Kept)?;
     }
     if is_locked && plan.growth_pages() > 0 {
         let added = VirtRange::new(target.wrapping_add(plan.old.bytes()), range.end);

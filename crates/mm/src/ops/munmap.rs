@@ -2,7 +2,7 @@
 
 use machine::{Event, Machine, PageSize, VirtAddr, VirtRange};
 
-use super::edit;
+use super::edit::{self, Charge};
 use crate::error::MmError;
 use crate::memory::Memory;
 use crate::space::Mm;
@@ -34,7 +34,7 @@ pub fn munmap(
     if range.is_empty() {
         return Err(MmError::InvalidArgument("length 0"));
     }
-    clear(mm, memory, hw, range)
+    clear(mm, memory, hw, range, Charge::Returned)
 }
 
 /// Unmaps an aligned range and logs it, if anything was mapped there.
@@ -46,11 +46,11 @@ pub(super) fn clear(
     memory: &mut Memory,
     hw: &mut Machine,
     range: VirtRange,
+    charge: Charge,
 ) -> Result<(), MmError> {
-    if mm.vmas.overlapping(range).next().is_none() {
+    if !edit::remove(mm, memory, hw, range, charge)? {
         return Ok(());
     }
-    edit::remove(mm, memory, hw, range)?;
     let event = Event::Unmap { mm: mm.id.0, start: range.start.as_u64(), bytes: range.bytes() };
     hw.log.push(hw.time(), event);
     Ok(())

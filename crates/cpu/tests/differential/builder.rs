@@ -141,7 +141,7 @@ impl<'r> Builder<'r> {
             self.draft.rules.undefined_flags |= rflags_mask(self.draft.undefined);
         }
         // What an image holds of the last x87 instruction is not for others to read.
-        self.is_over |= crate::prepare::is_image(decoded.mnemonic());
+        self.is_over |= crate::prepare::is_image(instruction.mnemonic());
         self.is_over |= matches!(
             decoded.flow_control(),
             FlowControl::UnconditionalBranch

@@ -82,9 +82,8 @@ fn strings_do_what_the_host_does() {
 #[test]
 fn every_access_can_fault_precisely() {
     let mut bench = Bench::new(seed(), Build::Tight);
-    let cases = sweeps::cases(seed(), case_count(20_000) / 84);
-    for batch in cases.chunks(BATCH as usize) {
-        bench.run(batch);
+    for index in 0..case_count(20_000) / 84 {
+        bench.run(&sweeps::sweep(seed(), index));
     }
     bench.finish();
 }
@@ -92,9 +91,8 @@ fn every_access_can_fault_precisely() {
 #[test]
 fn programs_may_write_to_their_own_code() {
     let mut bench = Bench::new(seed(), Build::Tight);
-    let cases = smc::cases(seed(), case_count(20_000) / 40);
-    for batch in cases.chunks(BATCH as usize) {
-        bench.run(batch);
+    for index in 0..case_count(20_000) / 40 {
+        bench.run(&smc::sweep(seed(), index));
     }
     bench.finish();
 }

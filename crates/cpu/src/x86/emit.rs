@@ -66,6 +66,8 @@ pub(super) struct Patch(usize);
 pub(super) struct Assembler {
     pub(super) buffer: Vec<u8>,
     base: u64,
+    /// Which stolen register S1 and S0 are known to be equal to.
+    held: [Option<Reg>; 2],
 }
 
 impl Assembler {
@@ -73,6 +75,29 @@ impl Assembler {
     pub(super) fn restart(&mut self, base: u64) {
         self.buffer.clear();
         self.base = base;
+        self.held = [None; 2];
+    }
+
+    /// Says that scratch register `scratch` is equal to the home of `register` from here on.
+    pub(super) fn hold(&mut self, scratch: Reg, register: Reg) {
+        self.held[usize::from(scratch - S1)] = Some(register);
+    }
+
+    /// The scratch register that is equal to the home of `register`, if one is.
+    pub(super) fn holder(&self, register: Reg) -> Option<Reg> {
+        self.held.iter().position(|held| *held == Some(register)).map(|index| S1 + index as Reg)
+    }
+
+    /// Nothing is known of the scratch registers: control comes here from elsewhere, too.
+    pub(super) fn forget(&mut self) {
+        self.held = [None; 2];
+    }
+
+    /// A register changes.
+    pub(super) fn touch(&mut self, register: Reg) {
+        if let Some(held) = self.held.get_mut(usize::from(register.wrapping_sub(S1))) {
+            *held = None;
+        }
     }
 
     /// The host address of the next byte.
@@ -138,16 +163,19 @@ impl Assembler {
 
     /// `mov reg, qword mem`
     pub(super) fn load(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(true, &[0x8b], reg, mem);
     }
 
     /// `mov reg32, dword mem`
     pub(super) fn load32(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(false, &[0x8b], reg, mem);
     }
 
     /// `movzx reg32, word mem`
     pub(super) fn load16(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(false, &[0x0f, 0xb7], reg, mem);
     }
 
@@ -183,21 +211,25 @@ impl Assembler {
 
     /// `lea reg, mem` (the segment does not matter)
     pub(super) fn lea(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(true, &[0x8d], reg, mem);
     }
 
     /// `lea reg32, mem`: the sum modulo 2^32
     pub(super) fn lea32(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(false, &[0x8d], reg, mem);
     }
 
     /// `mov to, from`
     pub(super) fn copy(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
         self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x89, 0xc0 | (from & 7) << 3 | (to & 7)]);
     }
 
     /// `mov to32, from32`
     pub(super) fn copy32(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
         self.bytes(&[0x40 | (from >> 3) << 2 | (to >> 3), 0x89, 0xc0 | (from & 7) << 3 | (to & 7)]);
     }
 
@@ -209,6 +241,7 @@ impl Assembler {
 
     /// `movzx to32, from16`
     pub(super) fn zero_extend16(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
         self.bytes(&[
             0x40 | (to >> 3) << 2 | (from >> 3),
             0x0f,
@@ -219,6 +252,7 @@ impl Assembler {
 
     /// `movzx to32, from8` (low byte)
     pub(super) fn zero_extend8(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
         self.bytes(&[
             0x40 | (to >> 3) << 2 | (from >> 3),
             0x0f,
@@ -229,6 +263,7 @@ impl Assembler {
 
     /// `mov reg, value` in its shortest form without flags.
     pub(super) fn constant(&mut self, reg: Reg, value: u64) {
+        self.touch(reg);
         if let Ok(low) = u32::try_from(value) {
             if reg >= 8 {
                 self.buffer.push(0x41);
@@ -246,6 +281,7 @@ impl Assembler {
 
     /// `pext to, from, gs:[word]`
     pub(super) fn pext(&mut self, to: Reg, from: Reg, word: usize) {
+        self.touch(to);
         let r = u8::from(to < 8) << 7;
         self.bytes(&[0x65, 0xc4, r | 0x60 | 0x02, 0x80 | (!from & 15) << 3 | 0x02, 0xf5]);
         self.modrm_memory(to, Mem::word(word));
@@ -253,11 +289,13 @@ impl Assembler {
 
     /// `add reg, qword mem`: changes flags.
     pub(super) fn add_flags(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(true, &[0x03], reg, mem);
     }
 
     /// `sub reg, qword mem`: changes flags.
     pub(super) fn sub_flags(&mut self, reg: Reg, mem: Mem) {
+        self.touch(reg);
         self.memory_form(true, &[0x2b], reg, mem);
     }
 
@@ -293,6 +331,7 @@ impl Assembler {
 
     /// `not reg`
     pub(super) fn complement(&mut self, reg: Reg) {
+        self.touch(reg);
         self.bytes(&[0x48 | (reg >> 3), 0xf7, 0xd0 | (reg & 7)]);
     }
 
@@ -335,6 +374,7 @@ impl Assembler {
     /// # Panics
     /// If the distance is more than 127 bytes: a template is wrong.
     pub(super) fn land(&mut self, patch: Patch) {
+        self.forget();
         let distance = self.buffer.len() - patch.0 - 1;
         self.buffer[patch.0] = u8::try_from(distance)
             .ok()
@@ -344,6 +384,7 @@ impl Assembler {
 
     /// Lets a near branch go here.
     pub(super) fn resolve(&mut self, patch: Patch) {
+        self.forget();
         let host = self.here();
         self.resolve_to(patch, host);
     }

@@ -37,6 +37,7 @@ impl Emitter {
             }
         }
         self.now.is_grouped = false;
+        self.asm.forget();
         let here = self.asm.here();
         if let Cold::Group { resume, .. } = &mut self.cold[cold] {
             *resume = here;
@@ -143,12 +144,12 @@ impl Emitter {
             }
             (2, true) => {
                 self.asm.load16(S1, place);
-                self.asm.store16(Mem::word(words::home(register)), S1);
+                self.store_home16(register, S1);
             }
             (_, false) => self.asm.load(register, place),
             (_, true) => {
                 self.asm.load(S1, place);
-                self.asm.store(Mem::word(words::home(register)), S1);
+                self.store_home(register, S1);
             }
         }
         self.asm.lea(RSP, Mem::at(RSP, bytes));

@@ -149,20 +149,48 @@ impl Emitter {
             }
         }
         for lease in leases.leases.iter().flatten() {
-            if lease.is_read {
+            let is_held = self.asm.holder(lease.stolen) == Some(lease.temporary);
+            if lease.is_read && !is_held {
                 self.asm.load(lease.temporary, Mem::word(words::home(lease.stolen)));
             }
         }
         rename(copy, leases);
         self.note_spills(leases);
         self.encode(copy);
-        for lease in leases.leases.iter().flatten().filter(|lease| lease.is_written) {
-            self.asm.store(Mem::word(words::home(lease.stolen)), lease.temporary);
+        for lease in leases.leases.iter().flatten() {
+            self.asm.touch(lease.temporary);
+            if lease.is_written {
+                self.store_home(lease.stolen, lease.temporary);
+            } else if lease.is_read && lease.temporary >= S1 {
+                self.asm.hold(lease.temporary, lease.stolen);
+            }
         }
         for (slot, register) in leases.spilled.iter().enumerate() {
             if let Some(register) = register {
                 self.asm.load(*register, Mem::word(words::SPILL + slot));
             }
+        }
+    }
+
+    /// Stores `from` to the home of a stolen register.
+    pub(super) fn store_home(&mut self, register: Reg, from: Reg) {
+        self.asm.store(Mem::word(words::home(register)), from);
+        self.leave_home(register);
+        if from >= S1 {
+            self.asm.hold(from, register);
+        }
+    }
+
+    /// Stores the low two bytes of `from` to the home of a stolen register.
+    pub(super) fn store_home16(&mut self, register: Reg, from: Reg) {
+        self.asm.store16(Mem::word(words::home(register)), from);
+        self.leave_home(register);
+    }
+
+    /// The home of a register changes: no scratch register is equal to it any more.
+    fn leave_home(&mut self, register: Reg) {
+        if let Some(holder) = self.asm.holder(register) {
+            self.asm.touch(holder);
         }
     }
 
@@ -174,15 +202,21 @@ impl Emitter {
         }
     }
 
-    /// Chooses temporaries: the free scratch registers first, then registers not used.
+    /// Chooses temporaries: a scratch register that holds the value, another scratch register, and
+    /// at last registers that the instruction does not use.
     fn assign(&mut self, instruction: &Instruction, leases: &mut Leases, free: &[Reg]) {
-        let mut free = free.iter();
+        let mut taken = 0u16;
+        for lease in leases.leases.iter_mut().flatten() {
+            let holder = self.asm.holder(lease.stolen).filter(|holder| free.contains(holder));
+            lease.temporary = holder.unwrap_or(0);
+            taken |= holder.map_or(0, |holder| 1 << holder);
+        }
         let mut used = None;
         let mut spills = 0;
-        for index in 0..leases.leases.len() {
-            let Some(lease) = leases.leases[index].as_mut() else { break };
-            if let Some(scratch) = free.next() {
+        for lease in leases.leases.iter_mut().flatten().filter(|lease| lease.temporary == 0) {
+            if let Some(scratch) = free.iter().find(|scratch| taken & 1 << **scratch == 0) {
                 lease.temporary = *scratch;
+                taken |= 1 << *scratch;
                 continue;
             }
             let mask = *used.get_or_insert_with(|| used_registers(&mut self.factory, instruction));
@@ -224,10 +258,9 @@ impl Emitter {
             return;
         }
         let add = if number(base) == Some(RSP) { rsp_add } else { 0 };
-        let base = number(base).map(|register| self.current(register, S0));
-        let index = number(index).map(|register| {
-            (self.current(register, S1), instruction.memory_index_scale().trailing_zeros() as u8)
-        });
+        let scale = instruction.memory_index_scale().trailing_zeros() as u8;
+        let (base, index) = self.current_pair(number(base), number(index));
+        let index = index.map(|register| (register, scale));
         let displacement = (displacement as i32).wrapping_add(add);
         let place = Mem { base, index, displacement, is_gs: false };
         if is_short {
@@ -265,13 +298,35 @@ impl Emitter {
         self.asm.lea(S0, Mem::sum(S0, S1));
     }
 
-    /// The register that holds guest register `register` now: itself, or `scratch` if stolen.
+    /// The register that holds guest register `register` now: itself, a scratch register that is
+    /// equal to it, or `scratch` after a load.
     pub(super) fn current(&mut self, register: Reg, scratch: Reg) -> Reg {
         if register < S1 {
             return register;
         }
+        if let Some(holder) = self.asm.holder(register) {
+            return holder;
+        }
         self.asm.load(scratch, Mem::word(words::home(register)));
+        self.asm.hold(scratch, register);
         scratch
+    }
+
+    /// Likewise for the two registers of an address.
+    fn current_pair(
+        &mut self,
+        base: Option<Reg>,
+        index: Option<Reg>,
+    ) -> (Option<Reg>, Option<Reg>) {
+        let held = |asm: &super::emit::Assembler, register: Option<Reg>| {
+            register.and_then(|register| asm.holder(register))
+        };
+        // A scratch register that the other one is in must not be loaded.
+        let base_scratch = if held(&self.asm, index) == Some(S0) { S1 } else { S0 };
+        let base = base.map(|register| self.current(register, base_scratch));
+        let index_scratch = if base == Some(S1) { S0 } else { S1 };
+        let index = index.map(|register| self.current(register, index_scratch));
+        (base, index)
     }
 
     /// `lea`: the segment is ignored, nothing is accessed.
@@ -298,12 +353,12 @@ impl Emitter {
         match (bytes, number >= S1) {
             (8, false) => self.asm.copy(number, S0),
             (4, false) => self.asm.copy32(number, S0),
-            (8, true) => self.asm.store(Mem::word(words::home(number)), S0),
+            (8, true) => self.store_home(number, S0),
             (4, true) => {
                 self.asm.copy32(S0, S0);
-                self.asm.store(Mem::word(words::home(number)), S0);
+                self.store_home(number, S0);
             }
-            (_, true) => self.asm.store16(Mem::word(words::home(number)), S0),
+            (_, true) => self.store_home16(number, S0),
             (_, false) => self.asm.copy16(number, S0),
         }
     }

@@ -105,7 +105,7 @@ impl Emitter {
             (false, false) => self.asm.load(register, place),
             (false, true) => {
                 self.asm.load(S0, place);
-                self.asm.store(Mem::word(words::home(register)), S0);
+                self.store_home(register, S0);
             }
             (true, false) => {
                 self.asm.load16(S0, place);
@@ -113,7 +113,7 @@ impl Emitter {
             }
             (true, true) => {
                 self.asm.load16(S0, place);
-                self.asm.store16(Mem::word(words::home(register)), S0);
+                self.store_home16(register, S0);
             }
         }
         self.move_rsp(i32::from(bytes));

@@ -11,7 +11,7 @@ use super::flags::{ZERO, with_flag};
 use super::{INVALID, PROTECTION, Result};
 use crate::{Exception, Exit, Registers, XCR0, cpuid};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use machine::{Access, Machine};
+use machine::Machine;
 
 /// Virtual nanoseconds that reading the time-stamp counter takes.
 const RDTSC_NS: u64 = 10;

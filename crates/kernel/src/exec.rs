@@ -181,6 +181,7 @@ impl Loader<'_> {
             vdso,
             signal_stack_bytes: SIGNAL_FRAME_BYTES,
             hwcap: u64::from(cpu::CPUID_FEATURES_EDX),
+            hwcap2: u64::from(cpu::cpuid(7, 0)[1] & 1) << 1,
             table: prepared.main.table_address(main),
             table_count: prepared.main.program.header.count,
             base: interpreter.map_or(0, |(bias, _)| bias),

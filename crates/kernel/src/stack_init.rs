@@ -53,8 +53,6 @@ const AT_EXECFN: u64 = 31;
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_MINSIGSTKSZ: u64 = 51;
 
-/// FSGSBASE may be used.
-const HWCAP2: u64 = 2;
 const PLATFORM: &[u8] = b"x86_64\0";
 
 /// The strings that a program gets.
@@ -101,6 +99,8 @@ pub struct Auxiliary {
     pub signal_stack_bytes: u64,
     /// CPUID.1:EDX.
     pub hwcap: u64,
+    /// Bit 1: the FSGSBASE instructions may be used.
+    pub hwcap2: u64,
     /// Program headers in memory.
     pub table: u64,
     /// Their number.
@@ -196,7 +196,7 @@ fn vector(auxiliary: &Auxiliary, [random, path, platform]: [u64; 3]) -> Vec<u64>
         (AT_EGID, auxiliary.gid.into()),
         (AT_SECURE, 0),
         (AT_RANDOM, random),
-        (AT_HWCAP2, HWCAP2),
+        (AT_HWCAP2, auxiliary.hwcap2),
         (AT_EXECFN, path),
         (AT_PLATFORM, platform),
         (AT_RSEQ_FEATURE_SIZE, 28),
@@ -217,6 +217,7 @@ mod tests {
             vdso: 1,
             signal_stack_bytes: 2,
             hwcap: 3,
+            hwcap2: 0,
             table: 4,
             table_count: 5,
             base: 6,

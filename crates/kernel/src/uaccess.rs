@@ -73,9 +73,22 @@ impl Kernel {
         resolve(&mut self.task.mm, &mut self.memory, &mut self.hw, addr, access)
     }
 
-    /// Copies as many bytes from the task as can be read, and returns how many.
+    /// Refuses a buffer that does not lie below the end of user space, without looking at it.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn check_user_range(&self, addr: u64, bytes: u64) -> Result<(), Errno> {
+        let end = addr.checked_add(bytes);
+        if end.is_some_and(|end| end <= TASK_END) { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies as many bytes from the task as can be read, and returns how many: none if the buffer
+    /// passes the end of user space.
     pub fn copy_from_user(&mut self, addr: VirtAddr, bytes: &mut [u8]) -> usize {
         let mut done = 0;
+        if self.check_user_range(addr.as_u64(), bytes.len() as u64).is_err() {
+            return done;
+        }
         while done < bytes.len() {
             let Some(here) = addr.checked_add(done as u64) else { break };
             let run = page_run(here, bytes.len() - done);
@@ -86,9 +99,13 @@ impl Kernel {
         done
     }
 
-    /// Copies as many bytes to the task as can be written, and returns how many.
+    /// Copies as many bytes to the task as can be written, and returns how many: none if the buffer
+    /// passes the end of user space.
     pub fn copy_to_user(&mut self, addr: VirtAddr, bytes: &[u8]) -> usize {
         let mut done = 0;
+        if self.check_user_range(addr.as_u64(), bytes.len() as u64).is_err() {
+            return done;
+        }
         while done < bytes.len() {
             let Some(here) = addr.checked_add(done as u64) else { break };
             let run = page_run(here, bytes.len() - done);

@@ -51,9 +51,8 @@ const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_POPULATE: u64 = 0x8000;
 const MAP_NONBLOCK: u64 = 0x1_0000;
 const MAP_HUGETLB: u64 = 0x4_0000;
-const MAP_SYNC: u64 = 0x8_0000;
 /// Flags that `MAP_SHARED_VALIDATE` accepts besides the type.
-const MAP_LEGACY: u64 = 0x017f_fff0;
+const MAP_LEGACY: u64 = 0x7c07_f9f0;
 /// log2 of the huge page sizes of x86-64, in bits 26 to 31 of the flags; 0 is the default size.
 const HUGE_SIZES: [u64; 3] = [0, 21, 30];
 
@@ -113,9 +112,7 @@ fn sharing(flags: u64, is_file: bool) -> Result<(Sharing, MapFlags), Errno> {
         MAP_SHARED => Ok((Sharing::Shared, MapFlags::empty())),
         MAP_PRIVATE => Ok((Sharing::Private, MapFlags::empty())),
         MAP_SHARED_VALIDATE if !is_file => Err(Errno::EINVAL),
-        MAP_SHARED_VALIDATE if flags & !(MAP_LEGACY | MAP_TYPE) != 0 || flags & MAP_SYNC != 0 => {
-            Err(Errno::EOPNOTSUPP)
-        }
+        MAP_SHARED_VALIDATE if flags & !(MAP_LEGACY | MAP_TYPE) != 0 => Err(Errno::EOPNOTSUPP),
         MAP_SHARED_VALIDATE => Ok((Sharing::Shared, MapFlags::empty())),
         MAP_DROPPABLE if !is_file => Ok((Sharing::Private, MapFlags::DROPPABLE)),
         _ => Err(Errno::EINVAL),

@@ -96,6 +96,7 @@ fn sys_getrandom(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let wanted = bytes.min(0x7fff_f000);
+    kernel.check_user_range(addr, wanted)?;
     let mut done = 0;
     let mut chunk = [0; 256];
     while done < wanted {

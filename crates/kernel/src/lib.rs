@@ -4,7 +4,8 @@
 //! and signals. It decides nothing about memory (crate `mm` does) and executes nothing (crate `cpu`
 //! does); `run.rs` is the only place that sees both.
 //!
-//! Nouns: [`Kernel`] (one run), [`Task`] (what runs), [`Errno`] and [`SysResult`] (how a call ends),
+//! Nouns: [`Kernel`] (one run), [`Task`] (what runs), [`Errno`] and [`SysResult`] (how a call
+//! ends),
 //! [`fs::Vfs`] (files), [`Outcome`] and [`RunReport`] (how the run ended).
 //!
 //! Invariants

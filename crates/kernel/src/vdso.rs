@@ -1,13 +1,16 @@
 //! The vDSO: a small shared object of our own that the kernel maps into every program.
 //!
-//! Its functions are the five that C libraries look for; each is the plain system call, so that time
-//! is the machine's virtual time. The image is built here, byte by byte, and is the same in every run.
+//! Its functions are the five that C libraries look for; each is the plain system call, so that
+//! time
+//! is the machine's virtual time. The image is built here, byte by byte, and is the same in every
+//! run.
 //!
 //! Layout: page 0 holds the ELF header, program headers, symbol hash, symbols, names, versions and
 //! the dynamic section (what a loader reads); page 1 holds the code.
 //!
 //! # Source
-//! ELF and symbol versioning as in the System V ABI and the GNU extensions; the names and the version
+//! ELF and symbol versioning as in the System V ABI and the GNU extensions; the names and the
+//! version
 //! `LINUX_2.6` from man 7 vdso.
 
 /// Bytes in the image: two pages, as on the host (semantics K64-5).

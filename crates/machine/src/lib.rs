@@ -4,7 +4,8 @@
 //! nothing of processes, VMAs or system calls, and never calls software: whatever it refuses it
 //! returns as a value.
 //!
-//! Nouns: [`Ram`] (bytes), [`Geometry`] (the page-table format), [`Pte`] and [`walk()`], [`TlbSpec`]
+//! Nouns: [`Ram`] (bytes), [`Geometry`] (the page-table format), [`Pte`] and [`walk()`],
+//! [`TlbSpec`]
 //! (how big the TLBs are), [`layout`] (what emitted code probes), [`Counters`], [`EventLog`], and
 //! [`Machine`], the door to all of them.
 //!

@@ -117,7 +117,9 @@ impl Device {
     pub(crate) fn is_null(self) -> bool {
         match self {
             Self::Null => true,
-            Self::Stream(stream) => stream.stat().is_ok_and(|stat| stat.special == Self::Null.number()),
+            Self::Stream(stream) => {
+                stream.stat().is_ok_and(|stat| stat.special == Self::Null.number())
+            }
             _ => false,
         }
     }

@@ -80,7 +80,8 @@ impl Kernel {
         self.hw.now_ns().saturating_sub(self.timers.slept_ns)
     }
 
-    /// Waits until `deadline_ns` of [`machine::Machine::now_ns`], or for a signal if that is `None`.
+    /// Waits until `deadline_ns` of [`machine::Machine::now_ns`], or for a signal if that is
+    /// `None`.
     ///
     /// If nothing can ever end the wait, the run ends: [`Outcome::Stuck`].
     pub fn wait_until(&mut self, deadline_ns: Option<u64>) -> Wait {

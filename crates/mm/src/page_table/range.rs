@@ -178,7 +178,8 @@ fn next_mapping(
     }
 }
 
-/// Clears `bits` in every entry of `range` that names a frame. A cleared dirty bit goes to the frame.
+/// Clears `bits` in every entry of `range` that names a frame. A cleared dirty bit goes to the
+/// frame.
 fn clear_bits(
     mm: &mut Mm,
     memory: &mut Memory,

@@ -96,12 +96,26 @@ fn setting(kernel: &Kernel, name: &str) -> Option<String> {
 }
 
 fn meminfo(kernel: &Kernel) -> String {
+    let mut text = String::new();
+    for (label, kib) in meminfo_rows(kernel) {
+        if label == "Hugepagesize" {
+            for label in ["Total", "Free", "Rsvd", "Surp"] {
+                writeln!(text, "HugePages_{label}:{:>8}", 0).expect("a string takes it");
+            }
+        }
+        row(&mut text, label, kib);
+    }
+    text
+}
+
+/// Label and value in KiB of every line but those of the pool of huge pages, which is empty.
+fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
     let usage = kernel.memory.usage();
     let kib = |pages: u64| pages * (PAGE_BYTES >> 10);
     let cached = kib(usage.file + usage.shmem);
     let free = kib(usage.frames_free);
     let locked = kib(kernel.task.mm.totals().locked_pages);
-    let rows: [(&str, u64); 50] = [
+    [
         ("MemTotal", kib(usage.frames_total)),
         ("MemFree", free),
         ("MemAvailable", free + kib(usage.file)),
@@ -151,22 +165,7 @@ fn meminfo(kernel: &Kernel) -> String {
         ("DirectMap4k", kib(usage.frames_total)),
         ("DirectMap2M", 0),
         ("DirectMap1G", 0),
-        ("", 0),
-    ];
-    let mut text = String::new();
-    for (label, value) in rows {
-        match label {
-            "" => {}
-            "Hugepagesize" => {
-                for label in ["Total", "Free", "Rsvd", "Surp"] {
-                    writeln!(text, "HugePages_{label}:{:>8}", 0).expect("a string takes it");
-                }
-                row(&mut text, label, value);
-            }
-            _ => row(&mut text, label, value),
-        }
-    }
-    text
+    ]
 }
 
 fn row(text: &mut String, label: &str, kib: u64) {

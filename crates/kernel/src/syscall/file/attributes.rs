@@ -205,15 +205,25 @@ fn read_times(kernel: &mut Kernel, times: u64, unit_ns: u64) -> Result<[(i64, u6
         let seconds = kernel.read_user_u64(VirtAddr::new(addr))?;
         let fraction = kernel.read_user_u64(VirtAddr::new(addr.wrapping_add(8)))?;
         let is_order = unit_ns == 1 && (fraction == UTIME_NOW || fraction == UTIME_OMIT);
-        if !is_order && fraction >= 1_000_000_000 / unit_ns {
+        // The fractions of timeval are checked at once, those of timespec when the file is found.
+        if unit_ns != 1 && fraction >= 1_000_000_000 / unit_ns {
             return Err(Errno::EINVAL);
         }
-        *time = (seconds.cast_signed(), if is_order { fraction } else { fraction * unit_ns });
+        *time = (
+            seconds.cast_signed(),
+            if is_order { fraction } else { fraction.saturating_mul(unit_ns) },
+        );
     }
     Ok(pair)
 }
 
 fn set_times(kernel: &mut Kernel, node: NodeId, is_now: bool, pair: [(i64, u64); 2]) -> SysResult {
+    let is_valid = |(_, fraction): &(i64, u64)| {
+        *fraction < 1_000_000_000 || *fraction == UTIME_NOW || *fraction == UTIME_OMIT
+    };
+    if !pair.iter().all(is_valid) {
+        return Err(Errno::EINVAL);
+    }
     let now = Timestamp::from_ns(kernel.realtime_ns());
     let time = |(seconds, fraction): (i64, u64)| match fraction {
         _ if is_now => Some(now),
@@ -282,7 +292,10 @@ fn sys_fallocate(kernel: &mut Kernel, [fd, mode, offset, bytes, ..]: [u64; 6]) -
     const KEEP_SIZE: u64 = 1;
     const PUNCH_HOLE: u64 = 2;
     const ZERO_RANGE: u64 = 16;
-    let file = writable(kernel, fd)?;
+    let file = kernel.task.files.get(fd)?;
+    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
+        return Err(Errno::EBADF);
+    }
     if offset.cast_signed() < 0 || bytes.cast_signed() <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -290,6 +303,7 @@ fn sys_fallocate(kernel: &mut Kernel, [fd, mode, offset, bytes, ..]: [u64; 6]) -
     if !matches!(mode & !KEEP_SIZE, 0 | PUNCH_HOLE | ZERO_RANGE) || mode == PUNCH_HOLE {
         return Err(Errno::EOPNOTSUPP);
     }
+    writable(kernel, fd)?;
     let node = match kernel.vfs.file(file).opened {
         Opened::Regular(node) => node,
         Opened::Pipe(_) => return Err(Errno::ESPIPE),

@@ -3,7 +3,9 @@
 
 use crate::builder::{decode_all, put_code};
 use crate::case::{Case, Rules, State};
+use crate::catalog;
 use crate::layout;
+use crate::prepare::is_relaxed;
 use crate::random::Random;
 use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, MemoryOperand, OpAccess,
@@ -110,7 +112,8 @@ fn is_tame(program: &Program, start: u64, target: u64, filler: u8) -> bool {
         decode_all(&bytes[from..end.max(from)], start + from as u64).iter().all(|one| {
             let is_store = one.ip() == start + program.store as u64;
             let has_memory = one.op_kinds().any(|kind| kind == OpKind::Memory);
-            !one.is_invalid()
+            (catalog::is_comparable(one.code()) || one.code() == Code::Int3)
+                && !is_relaxed(one.mnemonic())
                 && one.rflags_undefined() == 0
                 && (is_store || !has_memory)
                 && (is_store || !one.is_stack_instruction())

@@ -114,7 +114,7 @@ fn is_aliased(source: u64, destination: u64, span: u64, is_down: bool) -> bool {
         (0..span + 8).filter_map(move |i| Some((first + i, layout::physical(first + i)?)))
     };
     let frame_of = |place: u64| place / 0x1000;
-    let ends = |start: u64| bytes(start).step_by(64).chain(bytes(start).last());
+    let ends = |start: u64| bytes(start).step_by(64).chain(bytes(start).next_back());
     ends(source).any(|(from, place)| {
         ends(destination)
             .any(|(to, other)| frame_of(place) == frame_of(other) && from / 0x1000 != to / 0x1000)

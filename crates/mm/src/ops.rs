@@ -36,3 +36,6 @@ const fn wrap_to_pages(bytes: u64) -> u64 {
     let mask = machine::PAGE_BYTES - 1;
     bytes.wrapping_add(mask) & !mask
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ fn native_faults(command: &[&str]) -> u64 {
 }
 
 fn our_faults(command: &[&str]) -> (u64, Value) {
-    let (_, report, _) = Guest::new(command).inside_with_json();
+    let (_, report, _) = Guest::new(command).mute().inside_with_json();
     assert_eq!(report["memory"]["frames_leaked"], 0, "{command:?}");
     assert_eq!(report["faults"]["major"], 0, "{command:?}");
     (report["faults"]["minor"].as_u64().expect("it counts faults"), report)
@@ -47,7 +47,9 @@ fn nearly(command: &[&str]) {
     }
     let native = native_faults(command);
     let (ours, report) = our_faults(command);
-    let most = native * 3 / 100;
+    // The host's fault-around leaves out pages of folios that it has marked for read-ahead or holds
+    // locked: up to two faults that depend on its page cache and not on the program (rule FLT-6).
+    let most = (native * 3 / 100).max(2);
     let faults = &report["faults"];
     assert!(ours.abs_diff(native) <= most, "{command:?}: {ours}, native {native}: {faults}");
 }

@@ -67,10 +67,9 @@ impl End {
 fn sys_sendfile(kernel: &mut Kernel, [out, from, offset, bytes, ..]: [u64; 6]) -> SysResult {
     let from = readable(kernel, from)?;
     let out = writable(kernel, out)?;
-    let is_source = matches!(
-        kernel.vfs.file(from).opened,
-        Opened::Regular(_) | Opened::Device { .. } | Opened::Proc { .. }
-    );
+    // The files of a task in `/proc` cannot be spliced (Linux `fs/proc/base.c`); programs read them.
+    let is_source =
+        matches!(kernel.vfs.file(from).opened, Opened::Regular(_) | Opened::Device { .. });
     if !is_source || kernel.vfs.file(out).status & flag::APPEND != 0 {
         return Err(Errno::EINVAL);
     }
@@ -84,13 +83,17 @@ fn sys_copy_file_range(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let from = readable(kernel, from)?;
-    let out = writable(kernel, out)?;
+    let (from_fd, out_fd) = (from, out);
+    let from = kernel.task.files.get(from_fd)?;
+    let out = kernel.task.files.get(out_fd)?;
     let (source, sink) = match (&kernel.vfs.file(from).opened, &kernel.vfs.file(out).opened) {
         (Opened::Regular(source), Opened::Regular(sink)) => (*source, *sink),
+        (Opened::Path(_), _) | (_, Opened::Path(_)) => return Err(Errno::EBADF),
         (Opened::Directory { .. }, _) | (_, Opened::Directory { .. }) => return Err(Errno::EISDIR),
         _ => return Err(Errno::EINVAL),
     };
+    readable(kernel, from_fd)?;
+    writable(kernel, out_fd)?;
     if kernel.vfs.file(out).status & flag::APPEND != 0 {
         return Err(Errno::EBADF);
     }
@@ -101,6 +104,7 @@ fn sys_copy_file_range(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if source == sink {
         let start = from.place(0).unwrap_or(from_place);
         let target = out.place(0).unwrap_or(out_place);
+        let bytes = bytes.min(kernel.vfs.size_of(source)?.saturating_sub(start));
         if start.abs_diff(target) < bytes {
             return Err(Errno::EINVAL);
         }

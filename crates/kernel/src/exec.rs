@@ -56,7 +56,7 @@ pub struct SpecialPages {
     vdso: Arc<MappedFile>,
 }
 
-/// Pages of [vvar] and [`vvar_vclock`], which are empty: our vDSO reads none of them.
+/// Bytes of `[vvar]` and `[vvar_vclock]`, which are empty: our vDSO reads none of them.
 const VVAR_BYTES: u64 = 4 * PAGE_BYTES;
 const VCLOCK_BYTES: u64 = 2 * PAGE_BYTES;
 

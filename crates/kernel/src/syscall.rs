@@ -5,6 +5,7 @@
 //! mark the task, and the loop in `run.rs` looks.
 
 pub mod file;
+pub mod limits;
 pub mod memory;
 pub mod misc;
 pub mod names;
@@ -37,6 +38,7 @@ pub fn handler(number: u64) -> Option<Handler> {
     file::handler(number)
         .or_else(|| memory::handler(number))
         .or_else(|| process::handler(number))
+        .or_else(|| limits::handler(number))
         .or_else(|| time::handler(number))
         .or_else(|| misc::handler(number))
         .or_else(|| crate::signal::handler(number))

@@ -1,4 +1,4 @@
-//! System calls about the process itself: who it is, its limits, its end.
+//! System calls about the process itself: who it is, what it is told about itself, its end.
 //!
 //! Does not: start processes or threads. `fork`, `vfork`, `clone`, `clone3` and `wait4` of children
 //! return `ENOSYS` and `ECHILD`.
@@ -9,19 +9,16 @@ use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::outcome::Outcome;
 use crate::syscall::Handler;
-use crate::task::{LIMIT_COUNT, PARENT_PID, ResourceLimit};
+use crate::task::PARENT_PID;
 use crate::uaccess::TASK_END;
 
 /// The function for system call `number`, if it is about the process.
 pub fn handler(number: u64) -> Option<Handler> {
     Some(match number {
-        24 => sys_sched_yield,
         39 | 186 => sys_getpid,
         59 => crate::exec::sys_execve,
         60 | 231 => sys_exit,
         61 => sys_wait4,
-        97 => sys_getrlimit,
-        98 => sys_getrusage,
         102 => sys_getuid,
         104 => sys_getgid,
         105 | 106 => sys_setuid,
@@ -40,48 +37,24 @@ pub fn handler(number: u64) -> Option<Handler> {
         125 => sys_capget,
         126 => sys_capset,
         135 => sys_personality,
-        140 => sys_getpriority,
-        141 => sys_setpriority,
-        142..=147 => scheduler_handler(number)?,
-        148 => sys_sched_rr_get_interval,
         157 => sys_prctl,
         158 => sys_arch_prctl,
-        160 => sys_setrlimit,
-        203 => sys_sched_setaffinity,
-        204 => sys_sched_getaffinity,
         218 => sys_set_tid_address,
         247 => sys_waitid,
         273 => sys_set_robust_list,
         274 => sys_get_robust_list,
-        302 => sys_prlimit64,
         334 => sys_rseq,
         _ => return None,
     })
 }
 
-fn scheduler_handler(number: u64) -> Option<Handler> {
-    Some(match number {
-        142 => sys_sched_setparam,
-        143 => sys_sched_getparam,
-        144 => sys_sched_setparam,
-        145 => sys_sched_getscheduler,
-        146 => sys_priority_max,
-        147 => sys_priority_min,
-        _ => return None,
-    })
-}
-
 /// An argument that is an int: the upper half does not count.
-fn int(value: u64) -> i32 {
+pub(super) fn int(value: u64) -> i32 {
     value as i32
 }
 
 fn sys_exit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     kernel.task.exit = Some(Outcome::Exited((args[0] & 0xff) as u8));
-    Ok(0)
-}
-
-fn sys_sched_yield(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
     Ok(0)
 }
 
@@ -93,7 +66,8 @@ fn sys_getppid(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
     Ok(PARENT_PID.into())
 }
 
-fn own_pid(kernel: &Kernel, pid: u64) -> Result<(), Errno> {
+/// Whether a process number, 0 included, names the task.
+pub(super) fn own_pid(kernel: &Kernel, pid: u64) -> Result<(), Errno> {
     let pid = i64::from(int(pid));
     if pid == 0 || pid == i64::from(kernel.task.pid) { Ok(()) } else { Err(Errno::ESRCH) }
 }
@@ -231,99 +205,6 @@ fn sys_personality(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     Ok(before.into())
 }
 
-fn sys_getpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    check_priority_target(kernel, args)?;
-    // The call returns 20 - nice, so that errors can be told apart.
-    Ok((20 - i64::from(kernel.task.settings.nice)).cast_unsigned())
-}
-
-fn sys_setpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    check_priority_target(kernel, args)?;
-    let nice = int(args[2]).clamp(-20, 19);
-    if nice < kernel.task.settings.nice {
-        return Err(Errno::EACCES);
-    }
-    kernel.task.settings.nice = nice;
-    Ok(0)
-}
-
-fn check_priority_target(kernel: &Kernel, args: [u64; 6]) -> Result<(), Errno> {
-    let uid = u64::from(kernel.task.fs.credentials.uid);
-    match int(args[0]) {
-        0 | 1 => own_pid(kernel, args[1]),
-        2 if args[1] == 0 || args[1] == uid => Ok(()),
-        2 => Err(Errno::ESRCH),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn sys_sched_getscheduler(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    Ok(0)
-}
-
-/// `sched_setparam`, `sched_setscheduler`: only the ordinary class.
-fn sys_sched_setparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let is_class = kernel.task.regs.gpr[0] & 0xffff_ffff == 144;
-    own_pid(kernel, args[0])?;
-    let (class, param) = if is_class { (int(args[1]), args[2]) } else { (0, args[1]) };
-    let priority = kernel.read_user_u32(VirtAddr::new(param))?;
-    match class & !0x4000_0000 {
-        0 | 3 | 5 if priority == 0 => Ok(0),
-        1 | 2 | 6 => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn sys_sched_getparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    kernel.write_user_u32(VirtAddr::new(args[1]), 0)?;
-    Ok(0)
-}
-
-fn sys_priority_max(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    match int(args[0]) {
-        0 | 3 | 5 | 6 => Ok(0),
-        1 | 2 => Ok(99),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn sys_priority_min(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    match int(args[0]) {
-        0 | 3 | 5 | 6 => Ok(0),
-        1 | 2 => Ok(1),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn sys_sched_rr_get_interval(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    crate::syscall::time::write_timespec(kernel, args[1], 4_000_000)?;
-    Ok(0)
-}
-
-/// The machine has one CPU.
-fn sys_sched_getaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let [pid, bytes, mask, ..] = args;
-    if bytes % 8 != 0 || bytes == 0 {
-        return Err(Errno::EINVAL);
-    }
-    own_pid(kernel, pid)?;
-    kernel.write_user_u64(VirtAddr::new(mask), 1)?;
-    Ok(8)
-}
-
-fn sys_sched_setaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let [pid, bytes, mask, ..] = args;
-    own_pid(kernel, pid)?;
-    let mut first = [0; 1];
-    if bytes != 0 {
-        kernel.read_user(VirtAddr::new(mask), &mut first)?;
-    }
-    if first[0] & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
-}
-
 fn sys_set_tid_address(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     kernel.task.clear_tid = VirtAddr::new(args[0]);
     Ok(kernel.task.pid.into())
@@ -433,91 +314,6 @@ fn sys_arch_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn put_word(kernel: &mut Kernel, addr: u64, value: u64) -> SysResult {
     kernel.write_user_u64(VirtAddr::new(addr), value)?;
-    Ok(0)
-}
-
-fn limit_index(resource: u64) -> Result<usize, Errno> {
-    usize::try_from(resource & 0xffff_ffff)
-        .ok()
-        .filter(|&index| index < LIMIT_COUNT)
-        .ok_or(Errno::EINVAL)
-}
-
-fn write_limit(kernel: &mut Kernel, addr: u64, limit: ResourceLimit) -> SysResult {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&limit.soft.to_le_bytes());
-    bytes[8..].copy_from_slice(&limit.hard.to_le_bytes());
-    kernel.write_user(VirtAddr::new(addr), &bytes)?;
-    Ok(0)
-}
-
-fn read_limit(kernel: &mut Kernel, addr: u64) -> Result<ResourceLimit, Errno> {
-    let soft = kernel.read_user_u64(VirtAddr::new(addr))?;
-    let hard = kernel.read_user_u64(VirtAddr::new(addr.wrapping_add(8)))?;
-    Ok(ResourceLimit { soft, hard })
-}
-
-/// Changes a limit; the hard limit can only go down.
-fn change_limit(kernel: &mut Kernel, index: usize, wanted: ResourceLimit) -> Result<(), Errno> {
-    if wanted.soft > wanted.hard {
-        return Err(Errno::EINVAL);
-    }
-    if wanted.hard > kernel.task.limits[index].hard {
-        return Err(Errno::EPERM);
-    }
-    kernel.task.limits[index] = wanted;
-    kernel.task.mm.limits = kernel.task.memory_limits();
-    Ok(())
-}
-
-fn sys_getrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let index = limit_index(args[0])?;
-    write_limit(kernel, args[1], kernel.task.limits[index])
-}
-
-fn sys_setrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let wanted = read_limit(kernel, args[1])?;
-    change_limit(kernel, limit_index(args[0])?, wanted)?;
-    Ok(0)
-}
-
-fn sys_prlimit64(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let [pid, resource, new, old, ..] = args;
-    let mut wanted = None;
-    if new != 0 {
-        wanted = Some(read_limit(kernel, new)?);
-    }
-    own_pid(kernel, pid)?;
-    let index = limit_index(resource)?;
-    let before = kernel.task.limits[index];
-    if let Some(wanted) = wanted {
-        change_limit(kernel, index, wanted)?;
-    }
-    if old != 0 {
-        write_limit(kernel, old, before)?;
-    }
-    Ok(0)
-}
-
-fn sys_getrusage(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let mut words = [0_u64; 18];
-    match int(args[0]) {
-        // SELF, THREAD
-        0 | 1 => {
-            let cpu_ns = kernel.cpu_ns();
-            let mm = &kernel.task.mm;
-            words[0] = cpu_ns / 1_000_000_000;
-            words[1] = cpu_ns % 1_000_000_000 / 1_000;
-            words[4] = mm.rss_peak_pages(&kernel.memory) * (machine::PAGE_BYTES / 1024);
-            words[8] = mm.faults().minor;
-            words[9] = mm.faults().major;
-        }
-        // CHILDREN: there are none.
-        -1 => {}
-        _ => return Err(Errno::EINVAL),
-    }
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    kernel.write_user(VirtAddr::new(args[1]), &bytes)?;
     Ok(0)
 }
 

@@ -56,7 +56,7 @@ pub(crate) use device::{Device, Stream, write_device};
 pub(crate) use listing::Entry;
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
-pub(crate) use open::{Interest, Opened, Socket, flag};
+pub(crate) use open::{Interest, Opened, Socket, check_flags, flag};
 pub(crate) use regular::Pages;
 pub(crate) use special::{SEAL_SEAL, SEALS_KNOWN};
 pub(crate) use stat::encode_device;

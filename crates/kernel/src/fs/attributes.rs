@@ -61,8 +61,10 @@ impl Vfs {
     pub(crate) fn permits_names(&self, view: &View<'_>, id: NodeId) -> Result<(), Errno> {
         self.permits(view, id, Grant::ENTER_AND_WRITE)?;
         let node = self.node(id);
-        if node.layer == Layer::ReadOnly {
-            return Err(Errno::EROFS);
+        match node.layer {
+            Layer::ReadOnly => return Err(Errno::EROFS),
+            Layer::Fixed => return Err(Errno::EPERM),
+            Layer::Overlay | Layer::Through => {}
         }
         if node.is_deleted {
             return Err(Errno::ENOENT);
@@ -85,6 +87,7 @@ impl Vfs {
         let node = self.node(id);
         match (node.layer, &node.origin) {
             (Layer::ReadOnly, _) => Err(Errno::EROFS),
+            (Layer::Fixed, _) => Err(Errno::EPERM),
             (Layer::Through, Some(origin)) => change_host(origin, &stat, change),
             _ => {
                 let now = self.now;
@@ -174,7 +177,7 @@ impl Vfs {
     ) -> Result<(), Errno> {
         match self.node(id).layer {
             Layer::ReadOnly => return Err(Errno::EROFS),
-            Layer::Through => return Err(Errno::EOPNOTSUPP),
+            Layer::Through | Layer::Fixed => return Err(Errno::EOPNOTSUPP),
             Layer::Overlay => {}
         }
         let is_user = name.starts_with(b"user.") || name.starts_with(b"trusted.");

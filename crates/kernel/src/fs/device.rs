@@ -8,7 +8,7 @@ use rustix::event::{self, PollFd, PollFlags};
 use rustix::io;
 
 use super::stat::{FileType, Stat, Timestamp};
-use super::{Vfs, host};
+use super::{FileId, Opened, Vfs, host};
 use crate::errno::Errno;
 
 /// A device that can be opened.
@@ -113,17 +113,6 @@ impl Device {
         }
     }
 
-    /// Whether it is the null device, or a standard stream that is the host's.
-    pub(crate) fn is_null(self) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Stream(stream) => {
-                stream.stat().is_ok_and(|stat| stat.special == Self::Null.number())
-            }
-            _ => false,
-        }
-    }
-
     /// The attributes of its node.
     pub(crate) fn stat(self, now: Timestamp) -> Stat {
         let mut stat = Stat::new(FileType::CharDevice, 0o666, now);
@@ -142,6 +131,15 @@ impl Device {
 }
 
 impl Vfs {
+    /// Whether bytes written to the file are thrown away: `/dev/null` and `/dev/zero`, also those
+    /// of the host as a standard stream.
+    pub(crate) fn is_sink(&self, id: FileId) -> bool {
+        let Opened::Device { node, device } = self.file(id).opened else { return false };
+        let sinks = [Device::Null.number(), Device::Zero.number()];
+        let special = self.node(node).stat.as_ref().map(|stat| stat.special);
+        device != Device::Tty && special.is_some_and(|special| sinks.contains(&special))
+    }
+
     /// Reads from a device; zero bytes are the end of a stream.
     ///
     /// # Errors

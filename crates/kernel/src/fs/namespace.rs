@@ -72,19 +72,16 @@ impl Vfs {
         walk: &Walk,
         made: &Made,
     ) -> Result<NodeId, Errno> {
+        if let Made::Symlink(text) = made
+            && text.len() >= PATH_BYTES_MAX
+        {
+            return Err(Errno::ENAMETOOLONG);
+        }
         if !matches!(walk.target, Target::Absent) || walk.last != Last::Name {
             return Err(Errno::EEXIST);
         }
         if walk.wants_directory && made.file_type() != FileType::Directory {
             return Err(Errno::ENOENT);
-        }
-        if let Made::Symlink(text) = made {
-            if text.is_empty() {
-                return Err(Errno::ENOENT);
-            }
-            if text.len() >= PATH_BYTES_MAX {
-                return Err(Errno::ENAMETOOLONG);
-            }
         }
         self.permits_names(view, walk.parent)?;
         if let Some(path) = self.through_path(walk.parent, &walk.name) {
@@ -281,7 +278,7 @@ impl Vfs {
     /// [`Vfs::unlink`].
     pub(crate) fn remove_directory(&mut self, view: &View<'_>, walk: Walk) -> Result<(), Errno> {
         match walk.last {
-            Last::Dot if walk.parent == self.root => return Err(Errno::EBUSY),
+            Last::Root => return Err(Errno::EBUSY),
             Last::Dot => return Err(Errno::EINVAL),
             Last::DotDot => return Err(Errno::ENOTEMPTY),
             Last::Jump | Last::Name => {}
@@ -387,11 +384,15 @@ impl Vfs {
         rules: RenameRules,
     ) -> Result<(), Errno> {
         let is_exchange = rules.0 & RenameRules::EXCHANGE != 0;
-        if from.last != Last::Name || to.last != Last::Name {
-            return Err(Errno::EBUSY);
-        }
         if self.node(from.parent).mount != self.node(to.parent).mount {
             return Err(Errno::EXDEV);
+        }
+        if from.last != Last::Name {
+            return Err(Errno::EBUSY);
+        }
+        if to.last != Last::Name {
+            let is_refused = rules.0 & RenameRules::NO_REPLACE != 0;
+            return Err(if is_refused { Errno::EEXIST } else { Errno::EBUSY });
         }
         let old = self.stat_target(&from.target)?;
         let new = match &to.target {
@@ -403,32 +404,43 @@ impl Vfs {
             return Err(Errno::EEXIST);
         }
         let is_directory = old.file_type() == FileType::Directory;
+        let replaces_directory =
+            new.as_ref().is_some_and(|new| new.file_type() == FileType::Directory);
+        if is_exchange && to.wants_directory && !replaces_directory {
+            return Err(Errno::ENOTDIR);
+        }
         if !is_directory && (from.wants_directory || to.wants_directory && !is_exchange) {
             return Err(Errno::ENOTDIR);
+        }
+        if let Target::Node(id) = from.target {
+            self.check_not_inside(id, to.parent, Errno::EINVAL)?;
+        }
+        if let Target::Node(id) = to.target {
+            let errno = if is_exchange { Errno::EINVAL } else { Errno::ENOTEMPTY };
+            self.check_not_inside(id, from.parent, errno)?;
+        }
+        if let Some(new) = &new
+            && (new.device, new.inode) == (old.device, old.inode)
+        {
+            return Ok(());
         }
         self.permits_removal(view, from.parent, &old)?;
         match &new {
             Some(new) => self.permits_removal(view, to.parent, new)?,
             None => self.permits_names(view, to.parent)?,
         }
-        if let (true, Target::Node(id)) = (is_directory, &from.target) {
-            self.check_not_inside(*id, to.parent)?;
-            if from.parent != to.parent {
-                self.permits(view, *id, Grant::WRITE)?;
-            }
+        if let (true, Target::Node(id)) = (is_directory, &from.target)
+            && from.parent != to.parent
+        {
+            self.permits(view, *id, Grant::WRITE)?;
         }
         self.check_movable(&from)?;
         self.check_movable(&to)?;
         if old.device != self.stat_node(to.parent)?.device {
             return Err(Errno::EXDEV);
         }
-        if let Some(new) = &new {
-            if (new.device, new.inode) == (old.device, old.inode) {
-                return Ok(());
-            }
-            if !is_exchange {
-                self.check_replaceable(view, is_directory, &to.target, new)?;
-            }
+        if let (Some(new), false) = (&new, is_exchange) {
+            self.check_replaceable(view, is_directory, &to.target, new)?;
         }
         if let (Some(old_path), Some(new_path)) =
             (self.through_path(from.parent, &from.name), self.through_path(to.parent, &to.name))
@@ -443,12 +455,12 @@ impl Vfs {
         self.move_name(from, to, is_directory)
     }
 
-    /// A directory does not move into itself.
-    fn check_not_inside(&self, id: NodeId, parent: NodeId) -> Result<(), Errno> {
+    /// Whether `parent` is neither `id` nor below it.
+    fn check_not_inside(&self, id: NodeId, parent: NodeId, errno: Errno) -> Result<(), Errno> {
         let mut here = parent;
         while here != self.root {
             if here == id {
-                return Err(Errno::EINVAL);
+                return Err(errno);
             }
             here = self.parent_of(here);
         }
@@ -498,16 +510,24 @@ impl Vfs {
         }
         self.remove_name(from.parent, &from.name);
         self.insert_name(to.parent, &to.name, id);
-        if is_directory && from.parent != to.parent {
-            let above = self.stat_mut(from.parent)?;
-            above.link_count = above.link_count.saturating_sub(1);
-            self.stat_mut(to.parent)?.link_count += 1;
+        if from.parent != to.parent {
+            self.move_links(is_directory, from.parent, to.parent)?;
         }
         let now = self.now;
         self.stat_mut(id)?.changed = now;
         self.touch(from.parent);
         self.touch(to.parent);
         self.unhold(id);
+        Ok(())
+    }
+
+    /// A directory that moves takes the link of its `..` along.
+    fn move_links(&mut self, is_directory: bool, from: NodeId, to: NodeId) -> Result<(), Errno> {
+        if is_directory {
+            let above = self.stat_mut(from)?;
+            above.link_count = above.link_count.saturating_sub(1);
+            self.stat_mut(to)?.link_count += 1;
+        }
         Ok(())
     }
 
@@ -520,6 +540,12 @@ impl Vfs {
             self.remove_name(to.parent, &to.name);
             self.insert_name(from.parent, &from.name, right);
             self.insert_name(to.parent, &to.name, left);
+            if from.parent != to.parent {
+                let (left, right) =
+                    (self.node(left).is_directory(), self.node(right).is_directory());
+                self.move_links(left, from.parent, to.parent)?;
+                self.move_links(right, to.parent, from.parent)?;
+            }
             self.touch(from.parent);
             self.touch(to.parent);
         }

@@ -24,6 +24,8 @@ pub(crate) enum Layer {
     Overlay,
     /// Nobody: changes fail with `EROFS`.
     ReadOnly,
+    /// Nobody, and names are not for programs to change: `/proc` and `/sys`.
+    Fixed,
     /// The host.
     Through,
 }

@@ -232,12 +232,10 @@ impl Vfs {
         if flags & flag::TMPFILE != 0 {
             return self.open_nameless(view, start, path, (flags, mode), rules);
         }
-        if flags & flag::CREAT != 0 && flags & flag::DIRECTORY != 0 {
-            return Err(Errno::EINVAL);
-        }
         let is_exclusive = flags & flag::CREAT != 0 && flags & flag::EXCL != 0;
         let follow =
             if flags & flag::NOFOLLOW != 0 || is_exclusive { Follow::No } else { Follow::Yes };
+        let rules = if flags & flag::CREAT != 0 { rules.making_file() } else { rules };
         let walk = self.walk(view, start, path, follow, rules)?;
         if flags & flag::CREAT != 0 {
             if matches!(walk.target, Target::Absent) && walk.last == Last::Name {
@@ -245,9 +243,6 @@ impl Vfs {
             }
             if is_exclusive {
                 return Err(Errno::EEXIST);
-            }
-            if walk.wants_directory {
-                return Err(Errno::EISDIR);
             }
         }
         let walk = self.checked(walk)?;
@@ -267,9 +262,6 @@ impl Vfs {
         flags: u32,
         mode: u32,
     ) -> Result<FileId, Errno> {
-        if walk.wants_directory {
-            return Err(Errno::EISDIR);
-        }
         let id = self.make(view, walk, &Made::File(mode & 0o7777 & !view.context.umask))?;
         self.open_content(id, Grant::WRITE)?;
         Ok(self.add_file(Opened::Regular(id), flags & !flag::AT_OPEN))
@@ -284,11 +276,8 @@ impl Vfs {
         (flags, mode): (u32, u32),
         rules: WalkRules,
     ) -> Result<FileId, Errno> {
-        let writes = flags & flag::ACCESS_MODE != 0;
-        if flags & flag::DIRECTORY == 0 || flags & flag::CREAT != 0 || !writes {
-            return Err(Errno::EINVAL);
-        }
-        let walk = self.walk(view, start, path, Follow::Yes, rules)?;
+        let follow = if flags & flag::NOFOLLOW != 0 { Follow::No } else { Follow::Yes };
+        let walk = self.walk(view, start, path, follow, rules)?;
         let walk = self.checked(walk)?;
         let Target::Node(parent) = walk.target else { return Err(Errno::ENOTDIR) };
         if !self.node(parent).is_directory() {
@@ -305,8 +294,7 @@ impl Vfs {
             stat.link_count = 0;
         }
         let id = self.add_node(node);
-        let status = flags & !flag::AT_OPEN & !flag::DIRECTORY;
-        Ok(self.add_file(Opened::Regular(id), status))
+        Ok(self.add_file(Opened::Regular(id), flags & !flag::AT_OPEN))
     }
 
     /// Opens a node that a walk has found.
@@ -317,19 +305,15 @@ impl Vfs {
         stat: &Stat,
         flags: u32,
     ) -> Result<FileId, Errno> {
-        let status = flags & !flag::AT_OPEN & !flag::NOFOLLOW;
+        let status = flags & !flag::AT_OPEN;
         if flags & flag::PATH != 0 {
             return Ok(self.add_file(Opened::Path(id), status));
         }
         let grant = grant_of(flags);
         let is_file = matches!(stat.file_type(), FileType::Regular | FileType::Directory);
-        let is_proc = matches!(self.node(id).kind, NodeKind::Proc(_));
         let writes = grant.0 & Grant::WRITE.0 != 0;
-        if is_proc && writes && stat.mode & 0o222 == 0 {
-            return Err(Errno::EACCES);
-        }
         super::attributes::permits(view, stat, grant)?;
-        if self.node(id).layer == Layer::ReadOnly && is_file && writes && !is_proc {
+        if self.node(id).layer == Layer::ReadOnly && is_file && writes {
             return Err(Errno::EROFS);
         }
         let opened = match &self.node(id).kind {
@@ -375,7 +359,7 @@ impl Vfs {
         let file = host::open_file(&origin, wants_host_write)?;
         let lower = match layer {
             Layer::Through => Lower::Through(file, wants_host_write),
-            Layer::Overlay | Layer::ReadOnly => Lower::Host(file),
+            Layer::Overlay | Layer::ReadOnly | Layer::Fixed => Lower::Host(file),
         };
         let mut content = Content::over(lower, 0, &budget);
         content.refresh();
@@ -424,6 +408,27 @@ impl Vfs {
         stat.inode = 0x1000 + u64::from(id.0);
         Ok(stat)
     }
+}
+
+/// Whether flags go together, before any path is looked at.
+///
+/// # Errors
+/// `EINVAL`.
+///
+/// # Source
+/// Linux 6.12 `fs/open.c:build_open_flags`.
+pub(crate) fn check_flags(flags: u32) -> Result<(), Errno> {
+    if flags & flag::PATH != 0 {
+        return Ok(());
+    }
+    let makes_directory = flags & flag::CREAT != 0 && flags & flag::DIRECTORY != 0;
+    let is_nameless = flags & flag::TMPFILE != 0;
+    let needs_directory = is_nameless && flags & flag::DIRECTORY == 0;
+    let needs_writing = is_nameless && flags & flag::ACCESS_MODE == 0;
+    if makes_directory || needs_directory || needs_writing {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 fn grant_of(flags: u32) -> Grant {

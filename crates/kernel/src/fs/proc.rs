@@ -75,7 +75,7 @@ impl Kernel {
     /// Writes to a file of `/proc`: the task's name, and settings that change nothing here.
     ///
     /// # Errors
-    /// `EINVAL` for a value that does not fit, `EACCES` for all other files.
+    /// `EINVAL` for a value that does not fit, and for all other files.
     pub(crate) fn write_proc(&mut self, id: FileId, bytes: &[u8]) -> Result<usize, Errno> {
         const NAME_BYTES: usize = 15;
         let Opened::Proc { file, .. } = &self.vfs.file(id).opened else {
@@ -96,7 +96,7 @@ impl Kernel {
                 }
             }
             ProcFile::Task("loginuid") => Ok(bytes.len()),
-            _ => Err(Errno::EACCES),
+            _ => Err(Errno::EINVAL),
         }
     }
 }

@@ -183,9 +183,8 @@ impl Vfs {
         };
         let node = self.node(node);
         let is_file = matches!(stat.file_type(), FileType::Regular | FileType::Directory);
-        let is_proc = matches!(node.kind, NodeKind::Proc(_));
         let wants_write = Grant(mode).0 & Grant::WRITE.0 != 0;
-        if wants_write && node.layer == Layer::ReadOnly && is_file && !is_proc {
+        if wants_write && node.layer == Layer::ReadOnly && is_file {
             return Err(Errno::EROFS);
         }
         Ok(())
@@ -196,7 +195,11 @@ impl Vfs {
     /// # Errors
     /// `EROFS`.
     pub(crate) fn check_writable(&self, id: NodeId) -> Result<(), Errno> {
-        if self.node(id).layer == Layer::ReadOnly { Err(Errno::EROFS) } else { Ok(()) }
+        match self.node(id).layer {
+            Layer::ReadOnly => Err(Errno::EROFS),
+            Layer::Fixed => Err(Errno::EACCES),
+            Layer::Overlay | Layer::Through => Ok(()),
+        }
     }
 
     /// `F_SETPIPE_SZ`.

@@ -157,7 +157,7 @@ impl Vfs {
     fn plant_proc(&mut self) {
         let (root, mount) = self.new_mount(b"proc", 0o555);
         for name in proc::SYSTEM_NAMES {
-            let node = Node::new(NodeKind::Proc(ProcFile::System(name)), Layer::ReadOnly, mount);
+            let node = Node::new(NodeKind::Proc(ProcFile::System(name)), Layer::Fixed, mount);
             self.graft(root, name.as_bytes(), node);
         }
         for path in proc::SETTING_NAMES {
@@ -176,7 +176,7 @@ impl Vfs {
                 && node.mount == mount
                 && node.is_directory()
             {
-                node.layer = Layer::ReadOnly;
+                node.layer = Layer::Fixed;
             }
         }
     }
@@ -188,7 +188,7 @@ impl Vfs {
         while let Some(name) = names.next() {
             if names.peek().is_none() {
                 let kind = NodeKind::Proc(ProcFile::Setting(path));
-                let node = Node::new(kind, Layer::ReadOnly, mount);
+                let node = Node::new(kind, Layer::Fixed, mount);
                 self.graft(here, name.as_bytes(), node);
                 return;
             }
@@ -217,7 +217,7 @@ impl Vfs {
         node.stat = Some(Box::new(Stat::new(FileType::Directory, 0o555, self.now)));
         let task = self.graft(parent, pid, node);
         for name in proc::TASK_NAMES {
-            let mut node = Node::new(NodeKind::Proc(ProcFile::Task(name)), Layer::ReadOnly, mount);
+            let mut node = Node::new(NodeKind::Proc(ProcFile::Task(name)), Layer::Fixed, mount);
             let permissions = match name {
                 "auxv" | "environ" | "io" => 0o400,
                 "comm" | "oom_adj" | "oom_score_adj" | "loginuid" => 0o644,
@@ -226,12 +226,12 @@ impl Vfs {
             node.stat = Some(Box::new(Stat::new(FileType::Regular, permissions, self.now)));
             self.graft(task, name.as_bytes(), node);
         }
-        let mounts = Node::new(NodeKind::Proc(ProcFile::System("mounts")), Layer::ReadOnly, mount);
+        let mounts = Node::new(NodeKind::Proc(ProcFile::System("mounts")), Layer::Fixed, mount);
         self.graft(task, b"mounts", mounts);
         let links: [(&[u8], Magic); 3] =
             [(b"exe", Magic::Exe), (b"cwd", Magic::Cwd), (b"root", Magic::Root)];
         for (name, magic) in links {
-            let mut node = Node::new(NodeKind::Magic(magic), Layer::ReadOnly, mount);
+            let mut node = Node::new(NodeKind::Magic(magic), Layer::Fixed, mount);
             node.stat = Some(Box::new(Stat::new(FileType::Symlink, 0o777, self.now)));
             self.graft(task, name, node);
         }
@@ -281,7 +281,7 @@ impl Vfs {
             self.directory_named(root, name.as_bytes(), mount);
         }
         for node in self.nodes.iter_mut().flatten().filter(|node| node.mount == mount) {
-            node.layer = Layer::ReadOnly;
+            node.layer = Layer::Fixed;
         }
     }
 
@@ -293,7 +293,7 @@ impl Vfs {
         let _ = content.write_at(0, text);
         let content = Some(std::sync::Arc::new(std::sync::Mutex::new(content)));
         let regular = Regular { content, ..Regular::default() };
-        Node::new(NodeKind::Regular(regular), Layer::ReadOnly, mount)
+        Node::new(NodeKind::Regular(regular), Layer::Fixed, mount)
     }
 
     /// Shows a host directory or file at a place of its own.

@@ -36,7 +36,10 @@ impl<'a> View<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Follow {
     Yes,
+    /// Only if a slash stands behind it.
     No,
+    /// Not even then: the calls that change names.
+    Never,
 }
 
 /// What a walk may do: the `RESOLVE_` bits of `openat2`.
@@ -50,6 +53,13 @@ impl WalkRules {
     pub(crate) const BENEATH: u32 = 8;
     pub(crate) const IN_ROOT: u32 = 16;
     pub(crate) const CACHED: u32 = 32;
+    /// Not of the ABI: the last component will be made if it is missing, so no slash may follow.
+    const MAKES_FILE: u32 = 1 << 31;
+
+    /// These rules for a walk whose end is made as a file if it is missing.
+    pub(crate) const fn making_file(self) -> Self {
+        Self(self.0 | Self::MAKES_FILE)
+    }
 
     const fn has(self, bit: u32) -> bool {
         self.0 & bit != 0
@@ -61,7 +71,9 @@ impl WalkRules {
 pub(crate) enum Last {
     /// A name in the parent directory.
     Name,
-    /// `.`, or a path of slashes only.
+    /// A path of slashes only.
+    Root,
+    /// `.`.
     Dot,
     /// `..`.
     DotDot,
@@ -97,13 +109,16 @@ impl Vfs {
     /// The directory where a walk of `path` from `dirfd` starts.
     ///
     /// # Errors
-    /// `EBADF`, `ENOTDIR`: `dirfd` is no directory; it is not looked at for an absolute path.
+    /// `ENOENT`: the path is empty. `EBADF`, `ENOTDIR`: `dirfd` is no directory; it is not looked at for an absolute path.
     pub(crate) fn start_of(
         &self,
         view: &View<'_>,
         dirfd: u64,
         path: &[u8],
     ) -> Result<NodeId, Errno> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
         if path.first() == Some(&b'/') {
             return Ok(self.root);
         }
@@ -260,7 +275,8 @@ impl Walker<'_> {
                     return Err(Errno::ENOTDIR);
                 }
                 if is_last {
-                    return Ok(end(self.here, Last::Dot, Target::Node(self.here)));
+                    let last = if name.is_empty() { Last::Root } else { Last::Dot };
+                    return Ok(end(self.here, last, Target::Node(self.here)));
                 }
                 continue;
             }
@@ -275,9 +291,17 @@ impl Walker<'_> {
                 }
                 continue;
             }
+            if wants_directory && self.rules.has(WalkRules::MAKES_FILE) {
+                return Err(Errno::EISDIR);
+            }
             let target = vfs.lookup_in(self.view, self.here, &name)?;
             self.check_mount(vfs, &target)?;
-            if !is_last || has_slash || follow == Follow::Yes {
+            let is_followed = match follow {
+                Follow::Yes => true,
+                Follow::No => !is_last || has_slash,
+                Follow::Never => !is_last,
+            };
+            if is_followed {
                 if let Some(magic) = magic_of(vfs, &target) {
                     self.jump(vfs, magic)?;
                     if is_last {

@@ -78,7 +78,7 @@ fn node_of_fd(kernel: &Kernel, fd: u64, opening: Opening) -> Result<NodeId, Errn
     if opening == Opening::Real && matches!(file.opened, Opened::Path(_)) {
         return Err(Errno::EBADF);
     }
-    file.node().ok_or(Errno::EINVAL)
+    file.node().ok_or(Errno::EOPNOTSUPP)
 }
 
 fn change(kernel: &mut Kernel, node: NodeId, change: Change) -> SysResult {
@@ -366,12 +366,8 @@ fn sys_lgetxattr(kernel: &mut Kernel, [path, name, buffer, bytes, ..]: [u64; 6])
 }
 
 fn sys_fgetxattr(kernel: &mut Kernel, [fd, name, buffer, bytes, ..]: [u64; 6]) -> SysResult {
-    let node = node_of_fd(kernel, fd, Opening::Real).map_err(no_attributes)?;
+    let node = node_of_fd(kernel, fd, Opening::Real)?;
     get_attribute(kernel, &Target::Node(node), name, buffer, bytes)
-}
-
-fn no_attributes(errno: Errno) -> Errno {
-    if errno == Errno::EINVAL { Errno::EOPNOTSUPP } else { errno }
 }
 
 fn get_attribute(
@@ -399,7 +395,7 @@ fn sys_llistxattr(kernel: &mut Kernel, [path, buffer, bytes, ..]: [u64; 6]) -> S
 }
 
 fn sys_flistxattr(kernel: &mut Kernel, [fd, buffer, bytes, ..]: [u64; 6]) -> SysResult {
-    let node = node_of_fd(kernel, fd, Opening::Real).map_err(no_attributes)?;
+    let node = node_of_fd(kernel, fd, Opening::Real)?;
     let names = kernel.vfs.attribute_names(&Target::Node(node))?;
     put_value(kernel, &names, buffer, bytes)
 }
@@ -410,7 +406,7 @@ fn sys_setxattr(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_fsetxattr(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let node = node_of_fd(kernel, args[0], Opening::Real).map_err(no_attributes)?;
+    let node = node_of_fd(kernel, args[0], Opening::Real)?;
     set_attribute(kernel, node, args)
 }
 
@@ -440,7 +436,7 @@ fn sys_removexattr(kernel: &mut Kernel, [path, name, ..]: [u64; 6]) -> SysResult
 }
 
 fn sys_fremovexattr(kernel: &mut Kernel, [fd, name, ..]: [u64; 6]) -> SysResult {
-    let node = node_of_fd(kernel, fd, Opening::Real).map_err(no_attributes)?;
+    let node = node_of_fd(kernel, fd, Opening::Real)?;
     let name = attribute_name(kernel, name)?;
     kernel.vfs.remove_attribute(node, &name)?;
     Ok(0)

@@ -90,7 +90,10 @@ fn set_status(kernel: &mut Kernel, file: FileId, argument: u64, bit: u32) -> Sys
 fn waiting_bytes(kernel: &Kernel, file: FileId) -> Result<u32, Errno> {
     let open = kernel.vfs.file(file);
     let count = match &open.opened {
-        Opened::Regular(node) => kernel.vfs.size_of(*node)?.saturating_sub(open.offset),
+        // Negative behind the end, as on Linux.
+        Opened::Regular(node) => {
+            return Ok(low32(kernel.vfs.size_of(*node)?.wrapping_sub(open.offset)));
+        }
         Opened::Pipe(node) => kernel.vfs.pipe(*node).map_or(0, |pipe| pipe.held_bytes() as u64),
         Opened::Device { device, .. } => {
             let stream = device.stream().ok_or(Errno::ENOTTY)?;

@@ -40,7 +40,7 @@ fn sys_mkdirat(kernel: &mut Kernel, [dirfd, path, mode, ..]: [u64; 6]) -> SysRes
 fn make(kernel: &mut Kernel, dirfd: u64, path: u64, made: &Made) -> SysResult {
     let (start, path) = path_argument(kernel, dirfd, path)?;
     in_tree(kernel, |vfs, view| {
-        let walk = vfs.walk(view, start, &path, Follow::No, WalkRules::default())?;
+        let walk = vfs.walk(view, start, &path, Follow::Never, WalkRules::default())?;
         vfs.make(view, &walk, made)
     })?;
     Ok(0)
@@ -71,6 +71,9 @@ fn sys_symlink(kernel: &mut Kernel, [text, path, ..]: [u64; 6]) -> SysResult {
 
 fn sys_symlinkat(kernel: &mut Kernel, [text, dirfd, path, ..]: [u64; 6]) -> SysResult {
     let text = kernel.read_user_path(text)?;
+    if text.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     make(kernel, dirfd, path, &Made::Symlink(text))
 }
 
@@ -91,7 +94,7 @@ fn sys_unlinkat(kernel: &mut Kernel, [dirfd, path, flags, ..]: [u64; 6]) -> SysR
     }
     let (start, path) = path_argument(kernel, dirfd, path)?;
     in_tree(kernel, |vfs, view| {
-        let walk = vfs.walk(view, start, &path, Follow::No, WalkRules::default())?;
+        let walk = vfs.walk(view, start, &path, Follow::Never, WalkRules::default())?;
         if flags & AT_REMOVEDIR != 0 {
             vfs.remove_directory(view, walk)
         } else {
@@ -113,6 +116,7 @@ fn sys_linkat(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64; 6
     }
     let follow = if flags & AT_SYMLINK_FOLLOW != 0 { Follow::Yes } else { Follow::No };
     let is_empty = flags & AT_EMPTY_PATH != 0 && is_empty_path(kernel, from)?;
+    let path = kernel.read_user_path(to)?;
     let source = if is_empty {
         let file = kernel.task.files.get(old_fd)?;
         let node = kernel.vfs.file(file).node().ok_or(Errno::EXDEV)?;
@@ -125,9 +129,9 @@ fn sys_linkat(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64; 6
             Ok::<_, Errno>((walk.parent, walk.name, walk.target))
         })?
     };
-    let (start, path) = path_argument(kernel, new_fd, to)?;
     in_tree(kernel, |vfs, view| {
-        let walk = vfs.walk(view, start, &path, Follow::No, WalkRules::default())?;
+        let start = vfs.start_of(view, new_fd, &path)?;
+        let walk = vfs.walk(view, start, &path, Follow::Never, WalkRules::default())?;
         vfs.link(view, source, &walk)
     })?;
     Ok(0)
@@ -147,11 +151,12 @@ fn sys_renameat2(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64
     if rules.0 & !both != 0 || rules.0 == both {
         return Err(Errno::EINVAL);
     }
-    let (old_start, old_path) = path_argument(kernel, old_fd, from)?;
-    let (new_start, new_path) = path_argument(kernel, new_fd, to)?;
+    let (old_path, new_path) = (kernel.read_user_path(from)?, kernel.read_user_path(to)?);
     in_tree(kernel, |vfs, view| {
-        let old = vfs.walk(view, old_start, &old_path, Follow::No, WalkRules::default())?;
-        let new = vfs.walk(view, new_start, &new_path, Follow::No, WalkRules::default())?;
+        let start = vfs.start_of(view, old_fd, &old_path)?;
+        let old = vfs.walk(view, start, &old_path, Follow::Never, WalkRules::default())?;
+        let start = vfs.start_of(view, new_fd, &new_path)?;
+        let new = vfs.walk(view, start, &new_path, Follow::Never, WalkRules::default())?;
         vfs.rename(view, old, new, rules)
     })?;
     kernel.reap_files();

@@ -5,7 +5,7 @@ use machine::VirtAddr;
 use super::{AT_FDCWD, in_tree, low32, path_argument};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Opened, WalkRules, flag};
+use crate::fs::{FileId, Inherit, Opened, WalkRules, check_flags, flag};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -48,6 +48,7 @@ fn open_with(
     (flags, mode): (u32, u32),
     rules: WalkRules,
 ) -> SysResult {
+    check_flags(flags)?;
     let (start, path) = path_argument(kernel, dirfd, path)?;
     let limit = kernel.files_max();
     let file = in_tree(kernel, |vfs, view| vfs.open(view, start, &path, (flags, mode), rules))?;

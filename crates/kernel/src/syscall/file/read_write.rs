@@ -16,6 +16,7 @@ use crate::signal::SigInfo;
 use crate::signal::number::SIGXFSZ;
 use crate::syscall::Handler;
 use crate::syscall::time::Wait;
+use crate::uaccess::TASK_END;
 
 /// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
 const CALL_BYTES_MAX: u64 = 0x7fff_f000;
@@ -56,31 +57,41 @@ struct Buffers {
 }
 
 impl Buffers {
+    /// One buffer.
+    ///
+    /// # Errors
+    /// `EFAULT`: not wholly in user space, however little would be used of it.
     fn one(addr: u64, bytes: u64) -> Result<Self, Errno> {
-        if bytes.cast_signed() < 0 {
-            // Linux: the range check of the buffer comes before the cut to MAX_RW_COUNT.
-            return Err(Errno::EINVAL);
-        }
+        check_range(addr, bytes)?;
         Ok(Self { parts: vec![(addr, bytes.min(CALL_BYTES_MAX))] })
     }
 
+    /// The buffers of an array of `struct iovec`.
+    ///
+    /// # Errors
+    /// `EINVAL`: too many, or a negative length. `EFAULT`: not in user space.
     fn read(kernel: &mut Kernel, vector: u64, count: u64) -> Result<Self, Errno> {
         let count = u64::from(low32(count));
         if count > VECTORS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut left = CALL_BYTES_MAX;
         let mut parts = Vec::new();
         for index in 0..count {
             let slot = vector.wrapping_add(index * 16);
             let addr = kernel.read_user_u64(VirtAddr::new(slot))?;
             let bytes = kernel.read_user_u64(VirtAddr::new(slot.wrapping_add(8)))?;
-            if bytes.cast_signed() < 0 {
-                return Err(Errno::EINVAL);
-            }
-            let bytes = bytes.min(left);
-            left -= bytes;
             parts.push((addr, bytes));
+        }
+        if parts.iter().any(|(_, bytes)| bytes.cast_signed() < 0) {
+            return Err(Errno::EINVAL);
+        }
+        let is_alone = parts.len() == 1;
+        let mut left = CALL_BYTES_MAX;
+        for (addr, bytes) in &mut parts {
+            let checked = if is_alone { (*bytes).min(CALL_BYTES_MAX) } else { *bytes };
+            check_range(*addr, checked)?;
+            *bytes = (*bytes).min(left);
+            left -= *bytes;
         }
         Ok(Self { parts })
     }
@@ -131,6 +142,14 @@ impl Buffers {
     }
 }
 
+/// Linux's `access_ok`.
+fn check_range(addr: u64, bytes: u64) -> Result<(), Errno> {
+    match addr.checked_add(bytes) {
+        Some(end) if end <= TASK_END => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
 fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -149,14 +168,18 @@ fn sys_write(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult 
 
 fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = readable(kernel, fd)?;
+    let file = kernel.task.files.get(fd)?;
+    check_seekable(kernel, file, at)?;
+    readable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
     read(kernel, file, &buffers, at)
 }
 
 fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = writable(kernel, fd)?;
+    let file = kernel.task.files.get(fd)?;
+    check_seekable(kernel, file, at)?;
+    writable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
     write(kernel, file, &buffers, at)
 }
@@ -164,26 +187,42 @@ fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) ->
 fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
+    if buffers.bytes() == 0 {
+        return Ok(0);
+    }
     read(kernel, file, &buffers, At::Place)
 }
 
 fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
+    if buffers.bytes() == 0 {
+        return Ok(0);
+    }
     write(kernel, file, &buffers, At::Place)
 }
 
 fn sys_preadv(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = readable(kernel, fd)?;
+    let file = kernel.task.files.get(fd)?;
+    check_seekable(kernel, file, at)?;
+    readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
+    if buffers.bytes() == 0 {
+        return Ok(0);
+    }
     read(kernel, file, &buffers, at)
 }
 
 fn sys_pwritev(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = writable(kernel, fd)?;
+    let file = kernel.task.files.get(fd)?;
+    check_seekable(kernel, file, at)?;
+    writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
+    if buffers.bytes() == 0 {
+        return Ok(0);
+    }
     write(kernel, file, &buffers, at)
 }
 
@@ -225,7 +264,6 @@ pub(super) fn writable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
 }
 
 fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
-    check_seekable(kernel, file, at)?;
     let total = buffers.bytes();
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
@@ -256,11 +294,8 @@ fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResu
 }
 
 fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
-    check_seekable(kernel, file, at)?;
     let total = buffers.bytes();
-    if let Opened::Device { device, .. } = &kernel.vfs.file(file).opened
-        && device.is_null()
-    {
+    if kernel.vfs.is_sink(file) {
         // Like Linux, `/dev/null` does not look at the bytes: a page never read never faults.
         return Ok(total);
     }

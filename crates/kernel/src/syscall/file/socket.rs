@@ -86,8 +86,9 @@ fn unix_path(kernel: &mut Kernel, addr: u64, bytes: u64) -> Result<Vec<u8>, Errn
 }
 
 fn sys_connect(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
-    socket_of(kernel, fd)?;
+    kernel.task.files.get(fd)?;
     let path = unix_path(kernel, addr, bytes)?;
+    socket_of(kernel, fd)?;
     in_tree(kernel, |vfs, view| {
         let start = vfs.start_of(view, super::AT_FDCWD, &path)?;
         let walk = vfs.walk(view, start, &path, Follow::Yes, WalkRules::default())?;

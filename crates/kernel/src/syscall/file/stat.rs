@@ -222,7 +222,13 @@ fn readlink(kernel: &mut Kernel, dirfd: u64, path: u64, buffer: u64, bytes: u64)
     if low32(bytes).cast_signed() <= 0 {
         return Err(Errno::EINVAL);
     }
+    if path == 0 {
+        return Err(Errno::EFAULT);
+    }
     let text = if is_empty_path(kernel, path)? {
+        if dirfd & 0xffff_ffff == AT_FDCWD {
+            return Err(Errno::ENOENT);
+        }
         let file = kernel.task.files.get(dirfd)?;
         let Opened::Path(node) = kernel.vfs.file(file).opened else { return Err(Errno::ENOENT) };
         in_tree(kernel, |vfs, view| text_of(vfs, view, &Target::Node(node)))?

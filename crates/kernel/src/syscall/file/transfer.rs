@@ -154,7 +154,8 @@ fn move_bytes(kernel: &mut Kernel, from: End, out: End, bytes: u64) -> SysResult
 }
 
 /// `splice`, `tee` and `vmsplice`: programs fall back to `read` and `write`.
-fn sys_splice(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+fn sys_splice(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+    kernel.task.files.get(fd)?;
     Err(Errno::EINVAL)
 }
 

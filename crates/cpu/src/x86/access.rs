@@ -5,7 +5,7 @@
 //! a copy that is written back when the block is done. Writes to bytes that blocks depend on go on
 //! in such a block, too, because what follows in the present block may no longer be true.
 
-use super::block::Extent;
+use super::block::{ALL_LIVE, Extent, PARKED};
 use super::engine::{Core, Refused};
 use super::pages::slot;
 use super::stubs::Reason;
@@ -35,6 +35,10 @@ pub(super) struct Trap {
     pub address: u64,
     /// Why it stopped the instruction.
     pub stop: Option<Stop>,
+    /// Which flags are those of the guest at the present site: a mask as in a step.
+    pub live: u16,
+    /// Whether the single block was entered with parked flags.
+    pub is_parked: bool,
     /// To be done when the single block is done.
     pub copy_back: Option<CopyBack>,
     /// Likewise: a frame whose code is no longer true.
@@ -44,16 +48,13 @@ pub(super) struct Trap {
 /// Why the slow path stopped an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
-    /// The guest has to know. Arithmetic flags outside of the mask are lost.
-    Exit(Exit, u16),
+    /// The guest has to know.
+    Exit(Exit),
     /// The page lies in another frame than the one it was translated from.
     Moved(Frame),
     /// The cache is full.
     NoRoom,
 }
-
-/// All flags are those of the guest.
-const ALL_FLAGS: u16 = u16::MAX;
 
 /// One access of an instruction.
 #[derive(Clone, Copy)]
@@ -75,12 +76,13 @@ impl Core {
                 self.statistics.slow_access_count += 1;
                 self.trap.address = address;
                 let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
-                self.data(hw, site, wanted).map_err(|stop| match stop {
-                    Stop::Exit(exit, _) => Stop::Exit(exit, live),
-                    stop => stop,
-                })
+                self.trap.live = live;
+                self.data(hw, site, wanted)
             }
-            SiteKind::Fetch { slot, is_second } => self.fetch(hw, site, slot, is_second),
+            SiteKind::Fetch { slot, is_second } => {
+                self.trap.live = if is_second { ALL_LIVE } else { PARKED };
+                self.fetch(hw, site, slot, is_second)
+            }
             SiteKind::Branch => Err(Stop::NoRoom),
         };
         match result {
@@ -132,11 +134,11 @@ impl Core {
     /// The stop for a refused access: a non-canonical address is not a page fault.
     fn refused(&self, want: Wanted, address: u64, exit: Exit) -> Stop {
         if VirtAddr::new(address).is_canonical(self.canonical_bits) {
-            return Stop::Exit(exit, ALL_FLAGS);
+            return Stop::Exit(exit);
         }
         let exception =
             if want.is_stack { Exception::StackFault } else { Exception::GeneralProtection };
-        Stop::Exit(Exit::Exception(exception), ALL_FLAGS)
+        Stop::Exit(Exit::Exception(exception))
     }
 
     /// Whether a single block could not be translated.
@@ -160,7 +162,7 @@ impl Core {
         for (address, place) in [want.address, next].into_iter().zip(&mut place) {
             *place = hw
                 .access(VirtAddr::new(address), want.access)
-                .map_err(|fault| Stop::Exit(Exit::Fault(fault), ALL_FLAGS))?;
+                .map_err(|fault| Stop::Exit(Exit::Fault(fault)))?;
         }
         let [low, high] = place;
         let is_write = want.access == Access::Write;
@@ -222,13 +224,14 @@ impl Core {
             None => self.translate_single(hw, site.rip)?,
         };
         self.uncount_rest(site.block, site.rip, 1);
+        self.trap.is_parked = self.trap.live == PARKED;
         Ok(self.resume_in(single, ordinal).unwrap_or(site.resume))
     }
 
     fn translate_single(&mut self, hw: &mut Machine, rip: u64) -> Result<BlockId, Stop> {
         let page = self.pages.page_at(self.space, rip).ok_or(Stop::NoRoom)?;
         self.translate(hw, page, rip, Extent::Single).map_err(|refused| match refused {
-            Refused::Exit(exit) => Stop::Exit(exit, ALL_FLAGS),
+            Refused::Exit(exit) => Stop::Exit(exit),
             Refused::NoRoom => Stop::NoRoom,
         })
     }
@@ -256,7 +259,7 @@ impl Core {
             if is_second { (site.rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { site.rip };
         let place = hw
             .fetch(VirtAddr::new(address), number)
-            .map_err(|fault| Stop::Exit(Exit::Fault(fault), ALL_FLAGS))?;
+            .map_err(|fault| Stop::Exit(Exit::Fault(fault)))?;
         hw.fast()[layout::FETCH_PAGE] = u64::from(number);
         debug_assert_eq!(slot(number - 1), number, "slots count pages from 1");
         if self.pages.page(number - 1).frame != place.frame() {

@@ -5,6 +5,9 @@
 //! Liveness of the six arithmetic flags goes backward through the block. Behind the block it looks
 //! a few instructions ahead on the same page; what it cannot see counts as live. The bytes looked
 //! at are part of what the block depends on.
+//!
+//! A block that goes to an address of another page, or to one not known, parks the flags in memory
+//! behind the last instruction that touches them: probes behind need not keep them.
 
 use super::classify::{Class, Classifier};
 use super::group::{self, Group};
@@ -21,22 +24,31 @@ const LOOK_AHEAD: usize = 8;
 /// OF SF ZF AF CF PF in the numbering of the decoder.
 const ARITHMETIC: u32 = 0x3f;
 
+/// In place of a mask of live flags: all are parked in memory.
+pub(super) const PARKED: u16 = 0x8000;
+/// All flags are live.
+pub(super) const ALL_LIVE: u16 = 0x7fff;
+
 /// One instruction of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub instruction: Instruction,
     pub class: Class,
-    /// Arithmetic flags from before the instruction that may still be read, as bits of RFLAGS.
+    /// Arithmetic flags from before the instruction that may still be read, as bits of RFLAGS; or
+    /// [`PARKED`].
     pub live: u16,
+    /// Whether the flags are parked behind the instruction.
+    pub parks_behind: bool,
     /// Operands that are read, and operands that may be written, as bits.
     pub reads: u8,
     pub writes: u8,
 }
 
 /// How many instructions to take.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(super) enum Extent {
     /// As many as a block may have.
+    #[default]
     Block,
     /// Only the first.
     Single,
@@ -58,6 +70,14 @@ pub(super) struct Scan {
     pub is_straddling: bool,
     /// Whether flags may be read behind the block.
     pub is_flags_live_behind: bool,
+    /// Whether flags from before the block may be read.
+    pub is_flags_live_before: bool,
+    /// Whether the block leaves with parked flags.
+    pub parks: bool,
+    /// Whether it parks them before its first instruction.
+    pub parks_at_start: bool,
+    /// What the block is for; set before [`Scan::read`].
+    pub extent: Extent,
 }
 
 /// The bytes did not hold a whole instruction: more bytes of the next page are needed.
@@ -65,7 +85,7 @@ pub(super) struct Scan {
 pub(super) struct Truncated;
 
 impl Scan {
-    /// Reads the block at `rip`. `code` holds the bytes of its page, and some bytes of the next one
+    /// Reads the block at `rip`, at most `limit` instructions. `code` holds the bytes of its page, and some bytes of the next one
     /// if the first instruction reaches over the end.
     ///
     /// # Errors
@@ -75,11 +95,10 @@ impl Scan {
         classifier: &mut Classifier,
         code: &[u8],
         rip: u64,
-        extent: Extent,
+        limit: usize,
     ) -> Result<(), Truncated> {
         let offset = rip % PAGE_BYTES;
         let page_rest = PAGE_BYTES - offset;
-        let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
         self.steps.clear();
         self.is_straddling = false;
         self.seen.clear();
@@ -104,7 +123,14 @@ impl Scan {
             next_rip = instruction.next_ip();
             let class = classifier.classify(&instruction);
             let (reads, writes) = classifier.usage(&instruction);
-            self.steps.push(Step { instruction, class, live: u16::MAX, reads, writes });
+            self.steps.push(Step {
+                instruction,
+                class,
+                live: ALL_LIVE,
+                parks_behind: false,
+                reads,
+                writes,
+            });
             if class.ends_block() || end >= page_rest {
                 break;
             }
@@ -121,11 +147,45 @@ impl Scan {
     }
 
     fn find_live_flags(&mut self, code: &[u8], page: u64) {
-        let mut live = self.live_behind(code, page);
+        self.parks = self.extent == Extent::Block && self.leaves_parked(page);
+        let mut live = if self.parks { ARITHMETIC } else { self.live_behind(code, page) };
         self.is_flags_live_behind = live != 0;
         for step in self.steps.iter_mut().rev() {
             live = flags_before(&step.instruction, step.class, live);
             step.live = in_rflags(live);
+        }
+        self.is_flags_live_before = live != 0;
+        self.parks_at_start = false;
+        if self.parks {
+            self.place_parking();
+        }
+    }
+
+    /// Whether the block goes to an address that is not known or on another page than its end.
+    fn leaves_parked(&self, page: u64) -> bool {
+        let page = if self.is_straddling { page.wrapping_add(PAGE_BYTES) } else { page };
+        let is_far = |target: u64| target.wrapping_sub(page) >= PAGE_BYTES;
+        let last = self.steps.last().expect("a block has an instruction");
+        match last.class {
+            Class::Return | Class::JumpIndirect | Class::CallIndirect => true,
+            Class::Jump | Class::Call => is_far(last.instruction.near_branch_target()),
+            class => !class.ends_block() && is_far(self.next_rip),
+        }
+    }
+
+    /// Chooses where the flags are parked: behind the last step that touches them.
+    fn place_parking(&mut self) {
+        let touching = self.steps.iter().rposition(|step| {
+            let instruction = &step.instruction;
+            let flags = instruction.rflags_read() | instruction.rflags_modified();
+            !matches!(step.class, Class::Nop | Class::Lea) && flags & ARITHMETIC != 0
+        });
+        for step in &mut self.steps[touching.map_or(0, |at| at + 1)..] {
+            step.live = PARKED;
+        }
+        match touching {
+            Some(at) => self.steps[at].parks_behind = true,
+            None => self.parks_at_start = true,
         }
     }
 

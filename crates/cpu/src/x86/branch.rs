@@ -7,7 +7,7 @@
 use super::classify::number;
 use super::emit::{CLK, Mem, RCX, S0, S1};
 use super::operand::want;
-use super::stubs::Reason;
+use super::stubs::{PARKED_BIT, Reason};
 use super::translate::{Cold, Emitter, Link, Site, SiteKind};
 use super::words;
 use iced_x86::{Code, Instruction, OpKind};
@@ -25,10 +25,14 @@ impl Emitter {
         }
         let is_crossing = self.is_crossing(target);
         let is_backward = target <= self.now.rip;
+        if is_crossing && !self.now.parks {
+            self.park();
+        }
+        let is_flags_live = is_flags_live && !is_crossing;
         if is_backward && !self.now.has_access {
-            self.test_spin(target, is_flags_live);
+            self.test_spin(target, is_flags_live, is_crossing);
         } else if is_backward || is_crossing {
-            self.test_drain(target, is_flags_live);
+            self.test_drain(target, is_flags_live, is_crossing);
         }
         let branch = self.asm.jump();
         self.link(branch, target, is_crossing);
@@ -51,15 +55,22 @@ impl Emitter {
         self.cold.push(Cold::Link { link });
     }
 
-    fn leave_cold(&mut self, branch: super::emit::Patch, rip: u64, reason: Reason) {
-        self.cold.push(Cold::Leave { branch, rip, reason: reason.alone() });
+    fn leave_cold(
+        &mut self,
+        branch: super::emit::Patch,
+        rip: u64,
+        reason: Reason,
+        is_parked: bool,
+    ) {
+        let parked = if is_parked { u32::from(PARKED_BIT) } else { 0 };
+        self.cold.push(Cold::Leave { branch, rip, reason: reason.alone() | parked });
     }
 
-    fn test_drain(&mut self, target: u64, is_flags_live: bool) {
+    fn test_drain(&mut self, target: u64, is_flags_live: bool, is_parked: bool) {
         if !is_flags_live {
             self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
             let branch = self.asm.branch(NOT_EQUAL);
-            self.leave_cold(branch, target, Reason::Drain);
+            self.leave_cold(branch, target, Reason::Drain, is_parked);
             return;
         }
         self.asm.store(Mem::word(words::RCX_SAVE), RCX);
@@ -67,17 +78,17 @@ impl Emitter {
         let go_on = self.asm.short(0xe3);
         self.asm.load(RCX, Mem::word(words::RCX_SAVE));
         let branch = self.asm.jump();
-        self.leave_cold(branch, target, Reason::Drain);
+        self.leave_cold(branch, target, Reason::Drain, is_parked);
         self.asm.land(go_on);
         self.asm.load(RCX, Mem::word(words::RCX_SAVE));
     }
 
-    fn test_spin(&mut self, target: u64, is_flags_live: bool) {
+    fn test_spin(&mut self, target: u64, is_flags_live: bool, is_parked: bool) {
         let spin = Mem::word(words::SPIN);
         if !is_flags_live {
             self.asm.decrement_flags(spin);
             let branch = self.asm.branch(EQUAL);
-            self.leave_cold(branch, target, Reason::Spin);
+            self.leave_cold(branch, target, Reason::Spin, is_parked);
             return;
         }
         self.asm.store(Mem::word(words::RCX_SAVE), RCX);
@@ -90,7 +101,7 @@ impl Emitter {
         self.asm.land(stop);
         self.asm.load(RCX, Mem::word(words::RCX_SAVE));
         let branch = self.asm.jump();
-        self.leave_cold(branch, target, Reason::Spin);
+        self.leave_cold(branch, target, Reason::Spin, is_parked);
         self.asm.land(go_on);
     }
 
@@ -166,26 +177,18 @@ impl Emitter {
 
     pub(super) fn jump_indirect(&mut self, instruction: &Instruction) {
         self.load_target(instruction);
-        if !self.now.has_access {
-            self.asm.store(Mem::word(words::PARK), S0);
+        if !self.now.has_access && !self.now.is_single {
             self.test_spin_indirect();
         }
         self.indirect();
     }
 
-    /// The spin test in front of an indirect jump; the target is in r14 and in PARK.
+    /// The spin test in front of an indirect jump; the target is in r14, the flags are parked.
     fn test_spin_indirect(&mut self) {
-        let spin = Mem::word(words::SPIN);
-        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
-        self.asm.load32(RCX, spin);
-        self.asm.lea(RCX, Mem::at(RCX, -1));
-        self.asm.store(spin, RCX);
-        let stop = self.asm.short(0xe3);
-        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-        let go_on = self.asm.short(0xeb);
-        self.asm.land(stop);
-        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-        self.asm.constant(S1, u64::from(Reason::Spin.alone()));
+        self.asm.decrement_flags(Mem::word(words::SPIN));
+        let go_on = self.asm.short(0x70 | NOT_EQUAL);
+        let reason = Reason::Spin.alone() | u32::from(PARKED_BIT);
+        self.asm.constant(S1, u64::from(reason));
         self.asm.jump_to(self.stubs.leave);
         self.asm.land(go_on);
     }
@@ -199,24 +202,14 @@ impl Emitter {
         self.indirect();
     }
 
-    /// Jumps to the guest address in r14 through the jump cache; leaves on a miss or a drain.
+    /// Jumps to the guest address in r14 through the jump cache; leaves on a miss or a drain. The
+    /// flags are parked.
     pub(super) fn indirect(&mut self) {
         if self.now.is_single {
             self.asm.constant(S1, u64::from(Reason::Done.alone()));
             self.asm.jump_to(self.stubs.leave);
             return;
         }
-        self.asm.store(Mem::word(words::RCX_SAVE), RCX);
-        self.asm.store(Mem::word(words::RIP), S0);
-        self.asm.zero_extend16(S1, S0);
-        self.asm.lea(S1, Mem::sum(S1, S1));
-        self.asm.load(RCX, Mem::table(words::JUMP_CACHE, S1));
-        self.asm.lea(RCX, Mem::sum(RCX, S0));
-        self.asm.pext(S0, CLK, words::DRAIN_MASK);
-        self.asm.lea(RCX, Mem::sum(RCX, S0));
-        let hit = self.asm.short(0xe3);
-        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-        self.asm.load(S0, Mem::word(words::RIP));
         let site = self.sites.len() as u32;
         self.sites.push(Site {
             rip: self.now.rip,
@@ -224,10 +217,13 @@ impl Emitter {
             block: self.now.block,
             kind: SiteKind::Branch,
         });
-        self.asm.constant(S1, u64::from(Reason::Indirect.with(site)));
-        self.asm.jump_to(self.stubs.leave);
-        self.asm.land(hit);
-        self.asm.load(RCX, Mem::word(words::RCX_SAVE));
+        self.asm.zero_extend16(S1, S0);
+        self.asm.lea(S1, Mem::sum(S1, S1));
+        self.asm.add_flags(S0, Mem::table(words::JUMP_CACHE, S1));
+        let miss = self.asm.branch(NOT_EQUAL);
+        self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
+        let drain = self.asm.branch(NOT_EQUAL);
         self.asm.jump_through(Mem::table(words::JUMP_CACHE + 1, S1));
+        self.cold.push(Cold::Indirect { branches: [miss, drain], site });
     }
 }

@@ -7,7 +7,7 @@
 //! 3. At least [`RESERVE`] bytes of the cache are free whenever emitted code runs, unless single
 //!    blocks have used them up; then the slow path asks for a flush.
 
-use super::block::{Extent, Scan};
+use super::block::{BLOCK_INSTRUCTIONS, Extent, Scan};
 use super::cache::Cache;
 use super::classify::Classifier;
 use super::counting::Counting;
@@ -224,7 +224,7 @@ impl Core {
             second,
             extent,
             is_alive: true,
-            is_flags_live: self.scan.steps[0].live != 0,
+            is_flags_live: self.scan.is_flags_live_before,
             body,
             end: self.cache.next(),
             entry: None,
@@ -257,7 +257,9 @@ impl Core {
     ) -> Result<Option<PageId>, Refused> {
         let frame = self.pages.page(page).frame;
         let code = hw.ram.slice(frame.start(), PAGE_BYTES);
-        if self.scan.read(&mut self.classifier, code, rip, extent).is_ok() {
+        self.scan.extent = extent;
+        let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
+        if self.scan.read(&mut self.classifier, code, rip, limit).is_ok() {
             return Ok(None);
         }
         self.code.clear();
@@ -271,7 +273,7 @@ impl Core {
         };
         self.check_frame(hw, second, place.frame());
         self.code.extend_from_slice(hw.ram.slice(place.frame().start(), 16));
-        match self.scan.read(&mut self.classifier, &self.code, rip, Extent::Single) {
+        match self.scan.read(&mut self.classifier, &self.code, rip, 1) {
             Ok(()) => Ok(Some(second)),
             Err(_) => Err(Refused::Exit(Exit::Exception(Exception::InvalidOpcode))),
         }

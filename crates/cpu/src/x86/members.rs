@@ -35,6 +35,9 @@ impl Emitter {
                 Some(displacement) => self.member(step, displacement - group.low),
                 None => self.other(step),
             }
+            if step.parks_behind {
+                self.park();
+            }
         }
         self.now.is_grouped = false;
         self.asm.forget();

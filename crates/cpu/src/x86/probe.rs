@@ -6,8 +6,8 @@
 //!
 //! Neither form touches memory at an address of the guest's choice before it has decided.
 
-use super::block::Scan;
-use super::emit::{CLK, Mem, RCX, S0, S1};
+use super::block::{PARKED, Scan};
+use super::emit::{CLK, Mem, RAX, RCX, S0, S1};
 use super::group::Group;
 use super::translate::{Cold, Emitter, IsSecond, Site, SiteKind};
 use super::words;
@@ -46,7 +46,7 @@ impl Emitter {
 
     /// Probes for `want.bytes` bytes, and advances the clock by `clock`.
     pub(super) fn probe_span(&mut self, want: Want, clock: i32) {
-        let is_flags_live = self.now.live != 0;
+        let is_flags_live = self.is_live();
         let site = self.site(want);
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
@@ -55,6 +55,11 @@ impl Emitter {
         self.sites[site as usize].resume = self.asm.here();
         self.cold.push(Cold::Probe { branch, site, access: want.access, is_flags_live });
         self.now.has_access = true;
+    }
+
+    /// Whether the flags in the register are still needed.
+    fn is_live(&self) -> bool {
+        self.now.live != 0 && self.now.live != PARKED
     }
 
     fn site(&mut self, want: Want) -> u32 {
@@ -77,7 +82,7 @@ impl Emitter {
 
     /// Probes for a group whose address is in r14; its operands are then at `[r14 + offset]`.
     pub(super) fn probe_group(&mut self, group: &Group) {
-        let is_flags_live = self.now.live != 0;
+        let is_flags_live = self.is_live();
         let access = if group.writes > 0 { Access::Write } else { Access::Read };
         let want = Want { access, bytes: group.bytes, is_stack: false };
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
@@ -168,8 +173,9 @@ impl Emitter {
         self.cold.push(Cold::Fetch { branch, site, is_flags_live });
     }
 
-    /// The way into a block for indirect jumps and other pages:
-    /// `entry: same page? goto body; page_entry: fetch; goto body`. Returns the host addresses of both.
+    /// The way into a block for indirect jumps and other pages, both with parked flags:
+    /// `entry: same page? goto body; page_entry: fetch; goto body`. Returns the host addresses of
+    /// both.
     pub(super) fn entry(
         &mut self,
         base: u64,
@@ -183,26 +189,34 @@ impl Emitter {
         self.cold.clear();
         self.now.block = block;
         self.now.rip = rip;
+        self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
+        let same = self.asm.branch(EQUAL);
+        let page_entry = self.asm.here();
+        self.page_entry(rip, slot, false, IsSecond::No);
         if is_flags_live {
-            self.asm.store(Mem::word(words::RCX_SAVE), RCX);
-            self.asm.load(RCX, Mem::word(layout::FETCH_PAGE));
-            self.asm.lea(RCX, Mem::at(RCX, -(slot as i32)));
-            let same = self.asm.short(0xe3);
-            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-            let other = self.asm.short(0xeb);
-            self.asm.land(same);
-            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-            self.asm.jump_to(body);
-            self.asm.land(other);
+            self.asm.resolve(same);
+            self.unpark();
         } else {
-            self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
-            let same = self.asm.branch(EQUAL);
             self.asm.resolve_to(same, body);
         }
-        let page_entry = self.asm.here();
-        self.page_entry(rip, slot, is_flags_live, IsSecond::No);
         self.asm.jump_to(body);
         self.finish(&Scan::default());
         (base, page_entry)
+    }
+
+    /// Parks the flags in memory. Changes r13; the flags may be lost afterwards.
+    pub(super) fn park(&mut self) {
+        self.asm.copy(S1, RAX);
+        self.asm.bytes(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
+        self.asm.store(Mem::word(words::FLAGS_PARKED), RAX);
+        self.asm.copy(RAX, S1);
+    }
+
+    /// Brings parked flags back. Changes r13.
+    fn unpark(&mut self) {
+        self.asm.copy(S1, RAX);
+        self.asm.load(RAX, Mem::word(words::FLAGS_PARKED));
+        self.asm.bytes(&[0x04, 0x7f, 0x9e]); // add al, 127; sahf
+        self.asm.copy(RAX, S1);
     }
 }

@@ -1,11 +1,11 @@
 //! The loop between emitted code and the world: enter, look why it left, go on or return.
 
 use super::access::Stop;
-use super::block::Extent;
+use super::block::{Extent, PARKED};
 use super::engine::{Core, SPIN_EDGES, jump_slot};
 use super::pages::slot;
 use super::slow::SlowContext;
-use super::stubs::Reason;
+use super::stubs::{PARKED_BIT, Reason};
 use super::translate::{BlockId, exception_of};
 use super::words;
 use crate::{Exception, Exit, Registers};
@@ -33,6 +33,25 @@ pub(super) struct VirtualState {
     slice_start: u64,
     /// Emulated instructions until the next look at the clock.
     emulated: u32,
+}
+
+/// Flags as they are parked: ah as `lahf` leaves it, al the overflow flag.
+const fn parked(flags: u64) -> u64 {
+    (flags & 0xd5 | 2) << 8 | flags >> 11 & 1
+}
+
+/// Parked flags as bits of RFLAGS.
+const fn unparked(word: u64) -> u64 {
+    word >> 8 & 0xd5 | (word & 1) << 11
+}
+
+/// Leaves only those flags at an exit that were kept: others may be remains of a probe.
+fn keep_live(fast: &mut [u64], live: u16) {
+    if live == PARKED {
+        fast[words::FLAGS] = unparked(fast[words::FLAGS_PARKED]);
+    } else {
+        fast[words::FLAGS] &= u64::from(live);
+    }
 }
 
 /// What to do next.
@@ -133,6 +152,8 @@ impl Core {
 
     /// One stay in emitted code, and what it ended with.
     fn stay(&mut self, regs: &mut Registers, hw: &mut Machine, host: u64) -> Next {
+        let fast = hw.fast();
+        fast[words::FLAGS_PARKED] = parked(fast[words::FLAGS]);
         let mut context = SlowContext::new(self, hw);
         let address = context.address();
         context.set_word(words::CONTEXT, address);
@@ -140,9 +161,15 @@ impl Core {
         let fast = hw.fast();
         let rip = fast[words::RIP];
         let (reason, with) = Reason::decode(fast[words::REASON]);
+        if fast[words::REASON] & u64::from(PARKED_BIT) != 0 {
+            fast[words::FLAGS] = unparked(fast[words::FLAGS_PARKED]);
+        }
         if reason != Reason::Done {
             self.trap.copy_back = None;
             self.trap.stale = None;
+        }
+        if core::mem::take(&mut self.trap.is_parked) {
+            fast[words::FLAGS] = unparked(fast[words::FLAGS_PARKED]);
         }
         match reason {
             Reason::Link => self.follow(hw, with as u32),
@@ -223,10 +250,10 @@ impl Core {
     /// The slow path stopped an instruction.
     fn stopped(&mut self, regs: &Registers, hw: &mut Machine, rip: u64) -> Next {
         let block = hw.fast()[words::ARGUMENT] as BlockId;
+        keep_live(hw.fast(), self.trap.live);
         match self.trap.stop.take().unwrap_or(Stop::NoRoom) {
-            Stop::Exit(exit, live) => {
+            Stop::Exit(exit) => {
                 self.uncount_rest(block, rip, 0);
-                hw.fast()[words::FLAGS] &= u64::from(live);
                 Next::Leave(self.first_exit(regs, hw, rip, exit))
             }
             Stop::Moved(frame) => {
@@ -273,7 +300,7 @@ impl Core {
         }
         let pending = u64::from(point.pending) + (u64::from(point.pending_writes) << CLOCK_SHIFT);
         fast[layout::CLOCK] -= pending;
-        fast[words::FLAGS] &= u64::from(point.live);
+        keep_live(fast, point.live);
         let rip = block.rip.wrapping_add(u64::from(point.guest));
         self.uncount_rest(id, rip, 0);
         Self::leave_at(hw, rip, Exit::Exception(exception))

@@ -12,8 +12,8 @@ use super::emit::{Assembler, CLK, Mem, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::words;
 use machine::layout;
 
-/// Why emitted code left. The number is the low byte of the word [`words::REASON`]; what goes with
-/// it is in the bits above.
+/// Why emitted code left. The number is the low byte of the word [`words::REASON`], with
+/// [`PARKED_BIT`] if the flags are parked; what goes with it is in the bits above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Reason {
@@ -39,10 +39,13 @@ pub(super) enum Reason {
     Done = 9,
 }
 
+/// In a reason word: the flags are in [`words::FLAGS_PARKED`].
+pub(super) const PARKED_BIT: u8 = 0x80;
+
 impl Reason {
     /// The reason in a word, and what goes with it.
     pub(super) fn decode(word: u64) -> (Self, u64) {
-        let reason = match word as u8 {
+        let reason = match word as u8 & !PARKED_BIT {
             0 => Self::Link,
             1 => Self::Drain,
             2 => Self::Indirect,

@@ -15,7 +15,7 @@
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, S0, S1};
-use super::stubs::{Reason, Stubs};
+use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
 use crate::Exception;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
@@ -96,6 +96,8 @@ pub(super) enum Cold {
     Group { branch: Patch, first: usize, last: usize, resume: u64, is_flags_live: bool },
     /// A direct jump without a target.
     Link { link: u32 },
+    /// An indirect jump misses the jump cache, or meets a drain.
+    Indirect { branches: [Patch; 2], site: u32 },
     /// Leave with an address and a reason.
     Leave { branch: Patch, rip: u64, reason: u32 },
     /// A page is entered that is not in the fetch shadow.
@@ -118,6 +120,8 @@ pub(super) struct Current {
     pub live: u16,
     /// Whether flags may be read behind the block.
     pub is_flags_live_behind: bool,
+    /// Whether the block leaves with parked flags.
+    pub parks: bool,
     /// Probes of the instruction so far.
     pub ordinal: u8,
     /// Whether r14 holds the address of a group.
@@ -193,6 +197,7 @@ impl Emitter {
             is_single: extent == Extent::Single,
             exit_page,
             is_flags_live_behind: scan.is_flags_live_behind,
+            parks: scan.parks,
             first,
             ..Current::default()
         };
@@ -202,6 +207,9 @@ impl Emitter {
         if let Some(second) = second {
             self.now.rip = first;
             self.page_entry(first, second.slot, true, IsSecond::Yes);
+        }
+        if scan.parks_at_start {
+            self.park();
         }
         self.steps(scan);
         let last = scan.steps.last().expect("a block has an instruction");
@@ -255,8 +263,15 @@ impl Emitter {
 
     /// Emits one instruction with probes of its own.
     pub(super) fn step(&mut self, step: &Step) {
-        let instruction = &step.instruction;
         self.begin(step);
+        self.instruction(step);
+        if step.parks_behind {
+            self.park();
+        }
+    }
+
+    fn instruction(&mut self, step: &Step) {
+        let instruction = &step.instruction;
         match step.class {
             Class::Plain => self.plain(step),
             Class::Memory(access) => self.memory(step, access),
@@ -323,9 +338,19 @@ impl Emitter {
                 Cold::Link { link } => {
                     let record = &mut self.links[link as usize];
                     record.stub = self.asm.here();
-                    let field = record.field;
+                    let (field, is_parked) = (record.field, record.is_crossing);
                     self.asm.resolve_at(field);
-                    self.asm.constant(S1, u64::from(Reason::Link.with(link)));
+                    let parked = if is_parked { u32::from(PARKED_BIT) } else { 0 };
+                    self.asm.constant(S1, u64::from(Reason::Link.with(link) | parked));
+                    self.asm.jump_to(self.stubs.leave);
+                }
+                Cold::Indirect { branches, site } => {
+                    for branch in branches {
+                        self.asm.resolve(branch);
+                    }
+                    self.asm.sub_flags(S0, Mem::table(words::JUMP_CACHE, S1));
+                    let reason = Reason::Indirect.with(site) | u32::from(PARKED_BIT);
+                    self.asm.constant(S1, u64::from(reason));
                     self.asm.jump_to(self.stubs.leave);
                 }
                 Cold::Leave { branch, rip, reason } => {

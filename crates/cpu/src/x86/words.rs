@@ -50,13 +50,15 @@ pub(super) const SIGNAL_RIP: usize = word(37);
 pub(super) const SIGNAL_TRAP: usize = word(38);
 /// Arithmetic flags while the slow path runs.
 pub(super) const FLAGS_SAVE: usize = word(39);
+/// Arithmetic flags between blocks that are not on the same page or not known to each other: ah as
+/// `lahf` leaves it, al the overflow flag.
+pub(super) const FLAGS_PARKED: usize = word(44);
 /// MXCSR of the host.
 pub(super) const HOST_MXCSR: usize = word(40);
 /// Where emitted code is entered.
 pub(super) const ENTRY: usize = word(41);
 /// Host addresses of the functions of the slow path.
 pub(super) const SLOW_ACCESS: usize = word(42);
-pub(super) const SLOW_FETCH: usize = word(43);
 /// Vector registers while the slow path runs: 16 of 32 bytes.
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.

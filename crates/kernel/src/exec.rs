@@ -2,7 +2,7 @@
 //!
 //! First everything that can still be refused: the file, its headers, its interpreter, the size of
 //! its arguments. Then the point of no return: a new address space, and from there on a failure
-//! kills with SIGSEGV.
+//! kills with SIGSEGV (or because RAM is full).
 //!
 //! `exec/program.rs` finds and checks the files, `exec/map.rs` maps them.
 //!
@@ -108,8 +108,8 @@ impl SpecialPages {
 enum LoadError {
     /// Nothing has happened; `execve` returns this.
     Refused(Errno),
-    /// Past the point of no return: the task is killed.
-    Fatal,
+    /// Past the point of no return: the task ends like this.
+    Fatal(Outcome),
 }
 
 impl From<Errno> for LoadError {
@@ -158,8 +158,10 @@ impl Loader<'_> {
                 Ok(Image { mm, entry, stack_pointer })
             }
             None => {
+                let is_full = self.memory.usage().frames_free == 0;
                 mm.exit(self.memory, self.hw);
-                Err(LoadError::Fatal)
+                let killed = Outcome::Killed(SIGSEGV);
+                Err(LoadError::Fatal(if is_full { Outcome::OutOfMemory } else { killed }))
             }
         }
     }
@@ -299,10 +301,10 @@ impl Kernel {
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
             Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
-            Err(LoadError::Fatal) => {
+            Err(LoadError::Fatal(outcome)) => {
                 let mm = Mm::new(frame.id, layout(0), frame.limits, &mut memory, &mut hw)
                     .map_err(BootError::Memory)?;
-                (Image { mm, entry: 0, stack_pointer: 0 }, Some(Outcome::Killed(SIGSEGV)))
+                (Image { mm, entry: 0, stack_pointer: 0 }, Some(outcome))
             }
         };
         fs.exe = prepared.main.path.clone();
@@ -370,8 +372,8 @@ impl Kernel {
                 self.hw.activate(self.task.mm.root(), crate::run::FIRST_ASID);
                 return match error {
                     LoadError::Refused(errno) => Err(errno),
-                    LoadError::Fatal => {
-                        self.task.exit = Some(Outcome::Killed(SIGSEGV));
+                    LoadError::Fatal(outcome) => {
+                        self.task.exit = Some(outcome);
                         Ok(())
                     }
                 };

@@ -74,10 +74,16 @@ fn too_little_memory_ends_the_run_with_a_report() {
         report.outcome
     );
     assert_eq!(report.frames_leaked, 0);
-    for pages in 256..400 {
-        let Ok(kernel) = boot_with(&path, &["4000000"], pages * 4096) else { continue };
-        assert_eq!(finish(kernel).frames_leaked, 0, "{pages} frames of RAM");
+    let mut fits = false;
+    for pages in 256..512 {
+        let kernel = boot_with(&path, &["900000"], pages * 4096).expect("there is room for tables");
+        let report = finish(kernel);
+        fits |= matches!(report.outcome, Outcome::Exited(_));
+        let is_over = report.outcome == Outcome::OutOfMemory;
+        assert!(is_over != fits, "{pages} frames of RAM: {:?}", report.outcome);
+        assert_eq!(report.frames_leaked, 0, "{pages} frames of RAM");
     }
+    assert!(fits, "2 MiB are enough for the program and its 900 kB");
 }
 
 #[test]

@@ -34,7 +34,7 @@ static void size(const char *path)
 int main(void)
 {
 	static const char *const status[] = { "Name:",	  "State:",  "Threads:", "VmLck:", "VmStk:",
-					      "VmSwap:", "SigBlk:", "SigIgn:",	"RssShmem:", 0 };
+					      "VmSwap:", "SigBlk:",	"RssShmem:", 0 };
 	char *p = mmap(0, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	memset(p, 1, 3 << 20);

@@ -1,4 +1,4 @@
-/* Descriptors that are not ours: every number up to 1100, and absurd ones. */
+/* Descriptors that are closed, and absurd ones. */
 #include "hostile.h"
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -6,12 +6,11 @@
 int main(void)
 {
 	struct stat info;
-	int open_count = 0;
 
+	/* What a native run has inherited. */
 	for (int fd = 3; fd < 1100; fd++)
-		if (!fstat(fd, &info) || errno != EBADF)
-			open_count++;
-	printf("open beyond 2: %d\n", open_count);
+		close(fd);
+	errno = 0;
 	CALL("close -1", close(-1));
 	CALL("close max", close(0x7fffffff));
 	CALL("read -100", read(-100, &info, 1));

@@ -35,7 +35,8 @@ static void mmaps(void)
 	MAP("mmap no-replace taken", p, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0);
 	MAP("mmap prot bits", 0, PAGE, 0x70, ANON, -1, 0);
 	MAP("mmap growsdown", 0, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0);
-	MAP("mmap validate unknown flag", 0, PAGE, PROT_READ, 0x4000003, file, 0);
+	MAP("mmap validate unknown flag", 0, PAGE, PROT_READ, 0x10000003, file, 0);
+	MAP("mmap validate old flag", 0, PAGE, PROT_READ, 0x4000003, file, 0);
 	MAP("mmap hint kernel", (void *)0xffffffff81000000, PAGE, RW, ANON, -1, 0);
 }
 

@@ -12,6 +12,10 @@ int main(void)
 		if (write(1, p, 64 * PAGE - i) < 0)
 			return 1;
 	printf("\n%ld\n", (long)write(null, p, 1ul << 40));
-	printf("%ld\n", (long)write(1, p + 63 * PAGE + 4000, 1 << 20));
+	/* A regular file takes what is there. */
+	char name[] = "/tmp/flood-XXXXXX";
+	int file = mkstemp(name);
+	unlink(name);
+	printf("%ld\n", (long)write(file, p + 63 * PAGE + 4000, 1 << 20));
 	return 0;
 }

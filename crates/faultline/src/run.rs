@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use cpu::x86::{Translator, TranslatorConfig};
 use kernel::{BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, VfsConfig};
 use observe::{Observer, TraceWriter};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
 use crate::args::high::{JsonTarget, RunPlan, TextTarget};
 use crate::failure::{Failure, FailureKind};
@@ -26,6 +27,7 @@ const OVERLAY_BYTES_MAX: u64 = 1 << 30;
 /// # Errors
 /// Exit codes 127, 126 or 125, with the line that says why.
 pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
+    check_host_paths(&plan)?;
     let outputs = Outputs::open(&plan)?;
     let mut kernel = Kernel::new(config(&plan)?).map_err(boot_failure)?;
     let outcome = kernel.run();
@@ -33,6 +35,21 @@ pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
     // The memory of the machine goes with the process: taking it apart first would only cost time.
     std::mem::forget(kernel);
     end(outcome)
+}
+
+/// The directories of the command line: named here as they were typed.
+fn check_host_paths(plan: &RunPlan) -> Result<(), Failure> {
+    if !plan.root.is_dir() {
+        let root = plan.root.display();
+        return Err(Failure::own(format!("--root {root}: no such directory; give another")));
+    }
+    match plan.binds.iter().find(|bind| !bind.host.exists()) {
+        Some(bind) => {
+            let host = bind.host.display();
+            Err(Failure::own(format!("--bind {host}: no such file or directory; give another")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
@@ -83,6 +100,9 @@ fn boot_failure(error: BootError) -> Failure {
         }
         BootError::Exec { errno, .. } if *errno == Errno::ENOMEM => {
             (FailureKind::NotExecutable, "give more --ram")
+        }
+        BootError::Exec { errno, .. } if [Errno::ENOTDIR, Errno::EACCES].contains(errno) => {
+            (FailureKind::NotExecutable, "check the path and its permissions")
         }
         BootError::Exec { .. } => {
             (FailureKind::NotExecutable, "give an executable ELF file for x86-64 Linux")
@@ -183,10 +203,10 @@ fn raise(signal: u8) -> Result<ExitCode, Failure> {
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: None });
     let _ = io::stdout().flush();
     if signal_hook::low_level::emulate_default_handler(signal.into()).is_err() {
-        // Not in the table of that crate: nobody handles it in this process either.
-        if let Some(signal) = Signal::from_named_raw(signal.into()) {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
-        }
+        // A real-time signal: no crate of ours raises it safely. The shell of the host does, and
+        // keeps our process.
+        let script = format!("kill -{signal} $$");
+        let _ = Command::new("/bin/sh").args(["-c", &script]).exec();
     }
     // What shells report for a death by a signal.
     Ok(ExitCode::from(signal.saturating_add(128)))

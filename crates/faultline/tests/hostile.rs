@@ -201,6 +201,12 @@ fn nothing_of_the_host_is_reached_through_proc_and_dev() {
 }
 
 #[test]
+fn no_descriptor_of_ours_is_inherited() {
+    let Some(ran) = survive("descriptors_inherited", &[]) else { return };
+    assert_eq!(ran.text(), "open beyond 2: 0\n", "{ran:?}");
+}
+
+#[test]
 fn processes_and_threads_are_refused_and_named() {
     let Some(ran) = survive("fork_bomb", &[]) else { return };
     assert_eq!(ran.text(), "refused\n", "{ran:?}");

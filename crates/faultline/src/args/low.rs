@@ -67,11 +67,17 @@ pub(crate) struct Run {
     pub(crate) count: Option<Count>,
 
     /// Seed of all randomness that the program sees
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Machine")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        help_heading = "Machine"
+    )]
     pub(crate) seed: u64,
 
     /// Time of day at the start, seconds since 1970 [default: the end of today, UTC]
-    #[arg(long, value_name = "SECONDS", help_heading = "Machine")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, help_heading = "Machine")]
     pub(crate) boot_time: Option<u64>,
 
     /// The directory that the program sees as /
@@ -108,8 +114,7 @@ pub(crate) struct Run {
     pub(crate) trace: Option<PathBuf>,
 
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
-          value_names = ["PROGRAM", "ARG"])]
+    #[arg(required = true, trailing_var_arg = true, value_names = ["PROGRAM", "ARG"])]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -173,6 +178,12 @@ mod tests {
         let Ok(Cli { command: Command::Run(run) }) = cli else { panic!("it is a run: {cli:?}") };
         assert_eq!(run.command, ["ls", "--json", "-o"]);
         assert_eq!((run.seed, run.json, run.output), (3, None, None));
+    }
+
+    #[test]
+    fn an_unknown_option_is_no_program() {
+        assert!(Cli::try_parse_from(["faultline", "run", "--nonsense", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["faultline", "run", "-z", "ls"]).is_err());
     }
 
     #[test]

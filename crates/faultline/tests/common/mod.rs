@@ -73,6 +73,7 @@ pub(crate) struct Guest {
     command: Vec<OsString>,
     options: Vec<OsString>,
     stdin: Option<PathBuf>,
+    is_mute: bool,
     directory: PathBuf,
 }
 
@@ -86,6 +87,7 @@ impl Guest {
             command: command.into_iter().map(|each| each.as_ref().to_owned()).collect(),
             options: Vec::new(),
             stdin: None,
+            is_mute: false,
             directory: scratch(),
         }
     }
@@ -107,6 +109,12 @@ impl Guest {
 
     pub(crate) fn directory(mut self, directory: &Path) -> Self {
         self.directory = directory.to_owned();
+        self
+    }
+
+    /// Sends what it prints to `/dev/null`, as the native oracle does.
+    pub(crate) fn mute(mut self) -> Self {
+        self.is_mute = true;
         self
     }
 
@@ -153,6 +161,9 @@ impl Guest {
             None => Stdio::null(),
         };
         command.env_clear().envs(ENVIRONMENT).current_dir(&self.directory).stdin(stdin);
+        if self.is_mute {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
         let output = command.output().expect("prlimit of util-linux is installed");
         Ran { status: output.status, stdout: output.stdout, stderr: output.stderr }
     }
@@ -174,21 +185,36 @@ pub(crate) fn assert_equal(command: &[OsString], native: &Ran, inside: &Ran) {
     if native == inside {
         return;
     }
-    let mut differences = String::new();
-    for (name, ours, theirs) in
-        [("stdout", &inside.stdout, &native.stdout), ("stderr", &inside.stderr, &native.stderr)]
-    {
-        let (ours, theirs) = (String::from_utf8_lossy(ours), String::from_utf8_lossy(theirs));
-        let mut pairs = theirs.lines().zip(ours.lines()).enumerate();
-        if let Some((line, (native, inside))) = pairs.find(|(_, (native, inside))| native != inside)
-        {
-            differences +=
-                &format!("{name} line {}:\n  native {native}\n  inside {inside}\n", line + 1);
-        } else if ours != theirs {
-            differences += &format!("{name}: {} bytes, native {}\n", ours.len(), theirs.len());
+    let mut text = String::new();
+    if native.status != inside.status {
+        text += &format!("native {}\ninside {}\n", native.status, inside.status);
+    }
+    text += &differences("stdout", &native.stdout, &inside.stdout);
+    text += &differences("stderr", &native.stderr, &inside.stderr);
+    panic!("{command:?} differs\n{text}");
+}
+
+/// The first lines that differ.
+fn differences(name: &str, native: &[u8], inside: &[u8]) -> String {
+    if native == inside {
+        return String::new();
+    }
+    let (theirs, ours) = (String::from_utf8_lossy(native), String::from_utf8_lossy(inside));
+    let mut text = format!("{name}: {} bytes, native {}\n", inside.len(), native.len());
+    let (mut theirs, mut ours) = (theirs.lines(), ours.lines());
+    let mut shown = 0;
+    for number in 1.. {
+        let (native, inside) = (theirs.next(), ours.next());
+        if (native.is_none() && inside.is_none()) || shown == 12 {
+            break;
+        }
+        if native != inside {
+            shown += 1;
+            let [native, inside] = [native, inside].map(|line| line.unwrap_or("(end)"));
+            text += &format!("line {number}\n  native {native:.150}\n  inside {inside:.150}\n");
         }
     }
-    panic!("{command:?} differs\n{differences}== native {native:?}\n== inside {inside:?}");
+    text
 }
 
 /// How a program of `programs/` is built.

@@ -68,6 +68,8 @@ pub(super) struct Assembler {
     base: u64,
     /// Which stolen register S1 and S0 are known to be equal to.
     held: [Option<Reg>; 2],
+    /// The scratch register that was given a value last.
+    newest: Reg,
 }
 
 impl Assembler {
@@ -81,6 +83,13 @@ impl Assembler {
     /// Says that scratch register `scratch` is equal to the home of `register` from here on.
     pub(super) fn hold(&mut self, scratch: Reg, register: Reg) {
         self.held[usize::from(scratch - S1)] = Some(register);
+        self.newest = scratch;
+    }
+
+    /// How much is lost if `scratch` is given another value: an order for choosing one.
+    pub(super) fn worth(&self, scratch: Reg) -> u8 {
+        let is_held = self.held[usize::from(scratch - S1)].is_some();
+        u8::from(is_held) + u8::from(is_held && self.newest == scratch)
     }
 
     /// The scratch register that is equal to the home of `register`, if one is.

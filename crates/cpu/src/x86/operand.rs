@@ -97,7 +97,7 @@ impl Emitter {
             return;
         }
         // Inside of a group r14 is taken.
-        let free: &[Reg] = if self.now.is_grouped { &[S1] } else { &[S0, S1] };
+        let free: &[Reg] = if self.now.is_grouped { &[S1] } else { &[S1, S0] };
         self.assign(instruction, &mut leases, free);
         let mut copy = *instruction;
         self.emit_leased(&mut copy, &leases);
@@ -214,7 +214,11 @@ impl Emitter {
         let mut used = None;
         let mut spills = 0;
         for lease in leases.leases.iter_mut().flatten().filter(|lease| lease.temporary == 0) {
-            if let Some(scratch) = free.iter().find(|scratch| taken & 1 << **scratch == 0) {
+            let scratch = free
+                .iter()
+                .filter(|scratch| taken & 1 << **scratch == 0)
+                .min_by_key(|scratch| self.asm.worth(**scratch));
+            if let Some(scratch) = scratch {
                 lease.temporary = *scratch;
                 taken |= 1 << *scratch;
                 continue;

@@ -4,6 +4,8 @@
  * Runs PROGRAM with address-space randomisation off, a fixed environment and /dev/null as standard
  * streams, stops it at exec and at exit (PTRACE_O_TRACEEXIT), and prints one line of JSON:
  *   {"minor":N,"major":N,"status":N,"maps":"..."}
+ * A GLIBC_TUNABLES of our own is passed on: with it the C library can be kept from features of the
+ * host's processor that the virtual one does not have.
  * minor and major are faults since exec, status is the wait status, maps is /proc/PID/maps at exit.
  */
 #define _GNU_SOURCE
@@ -18,7 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char *const ENVIRONMENT[] = { "PATH=/usr/bin:/bin", "LANG=C", "HOME=/root", 0 };
+static char tunables[1024];
+static char *environment[] = { "PATH=/usr/bin:/bin", "LANG=C", "HOME=/root", 0, 0 };
 
 struct faults {
 	unsigned long minor, major;
@@ -87,7 +90,7 @@ static void child(char **argv)
 		close(null);
 	personality(ADDR_NO_RANDOMIZE);
 	ptrace(PTRACE_TRACEME, 0, 0, 0);
-	execve(argv[0], argv, ENVIRONMENT);
+	execve(argv[0], argv, environment);
 	_exit(127);
 }
 
@@ -97,6 +100,10 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
+	if (getenv("GLIBC_TUNABLES")) {
+		snprintf(tunables, sizeof tunables, "GLIBC_TUNABLES=%s", getenv("GLIBC_TUNABLES"));
+		environment[3] = tunables;
+	}
 	pid_t pid = fork();
 	if (pid == 0)
 		child(argv + 1);

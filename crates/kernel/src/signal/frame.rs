@@ -164,7 +164,12 @@ impl Kernel {
         let mut legacy = [0; 512];
         self.read_user(VirtAddr::new(addr), &mut legacy)?;
         let mut fpu = XsaveArea::new();
-        if self.frame_has_xstate(addr, &legacy)? {
+        let has_xstate = self.frame_has_xstate(addr, &legacy)?;
+        // What `xrstor` and `fxrstor` ask for.
+        if !addr.is_multiple_of(if has_xstate { 64 } else { 16 }) {
+            return Err(Errno::EFAULT);
+        }
+        if has_xstate {
             let mut bytes = [0; XSAVE_BYTES];
             self.read_user(VirtAddr::new(addr), &mut bytes)?;
             load_xstate(&mut fpu, &bytes)?;

@@ -6,6 +6,7 @@ mod block;
 mod branch;
 mod cache;
 mod classify;
+mod copying;
 mod counting;
 mod emit;
 mod emulate;

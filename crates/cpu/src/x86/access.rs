@@ -6,12 +6,17 @@
 //! in such a block, too, because what follows in the present block may no longer be true.
 
 use super::block::{ALL_LIVE, Extent, PARKED};
+use super::emit::{RAX, RCX, RDI, RSI};
+use super::emulate::bus::Bus;
+use super::emulate::strings::{Job, StringRegisters};
 use super::engine::{Core, Refused};
 use super::pages::slot;
+use super::run::{direction, parked, unparked};
 use super::stubs::Reason;
 use super::translate::{BlockId, Site, SiteKind};
 use super::words;
 use crate::{Exception, Exit};
+use iced_x86::Register;
 use machine::{Access, Frame, Machine, PAGE_BYTES, PhysAddr, VirtAddr, layout};
 
 /// Most bytes of an operand that can cross a page.
@@ -54,6 +59,8 @@ pub(super) enum Stop {
     Moved(Frame),
     /// The cache is full.
     NoRoom,
+    /// The instruction is done, and blocks have to die before the next one.
+    Stale,
 }
 
 /// One access of an instruction.
@@ -83,6 +90,10 @@ impl Core {
                 self.trap.live = if is_second { ALL_LIVE } else { PARKED };
                 self.fetch(hw, site, slot, is_second)
             }
+            SiteKind::String { job, live } => {
+                self.trap.live = live;
+                self.string(hw, site, job)
+            }
             SiteKind::Branch => Err(Stop::NoRoom),
         };
         match result {
@@ -99,6 +110,44 @@ impl Core {
                 0
             }
         }
+    }
+
+    /// Does a string instruction on the homes of its registers.
+    fn string(&mut self, hw: &mut Machine, site: Site, job: Job) -> Result<(u64, u64), Stop> {
+        let fast = hw.fast();
+        let flags = unparked(fast[words::FLAGS_SAVE]) | direction(fast);
+        let rcx = fast[words::home(RCX)];
+        let mut on = StringRegisters {
+            rax: fast[words::home(RAX)],
+            rcx,
+            rsi: fast[words::home(RSI)],
+            rdi: fast[words::home(RDI)],
+            rflags: flags,
+            source_base: match job.segment {
+                Register::FS => fast[words::FS_BASE],
+                Register::GS => fast[words::GS_BASE],
+                _ => 0,
+            },
+        };
+        let mut bus = Bus { hw, canonical_bits: self.canonical_bits, is_stack: false };
+        let result = job.run(&mut bus, &mut on);
+        let fast = hw.fast();
+        fast[words::home(RAX)] = on.rax;
+        fast[words::home(RCX)] = on.rcx;
+        fast[words::home(RSI)] = on.rsi;
+        fast[words::home(RDI)] = on.rdi;
+        if job.writes_flags() {
+            fast[words::FLAGS_SAVE] = parked(on.rflags);
+            if on.rcx != rcx {
+                // Some elements were done: all flags are theirs.
+                self.trap.live = u16::MAX;
+            }
+        }
+        result.map_err(Stop::Exit)?;
+        if hw.has_stale_code() {
+            return Err(Stop::Stale);
+        }
+        Ok((1, site.resume))
     }
 
     /// The host address of a byte of RAM.

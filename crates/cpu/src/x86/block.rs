@@ -276,9 +276,13 @@ fn is_computed(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), M::And | M::Or | M::Xor | M::Test | M::Andn)
 }
 
-/// Shifts and rotates by a count that may be zero do not write flags then.
+/// Shifts, rotates and string instructions with a count that may be zero do not write flags then;
+/// nor do string instructions that fault.
 fn is_conditional(instruction: &Instruction) -> bool {
     use Mnemonic as M;
+    if instruction.is_string_instruction() {
+        return true;
+    }
     let is_shift = matches!(
         instruction.mnemonic(),
         M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd

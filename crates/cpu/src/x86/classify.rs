@@ -56,6 +56,8 @@ pub(super) enum Class {
     JumpIndirect,
     /// `cld` and `std`.
     Direction,
+    /// `movs`, `stos`, `lods`, `cmps`, `scas`, repeated or not.
+    String,
     /// `syscall`.
     Syscall,
     /// Done in Rust on the full register file.
@@ -275,6 +277,7 @@ fn special(code: Code) -> Option<Class> {
         M::Mov if code.is_privileged() => Class::Trap(Exception::GeneralProtection),
         M::Movsd if code != Code::Movsd_m32_m32 => return None,
         M::Cmpsd if code != Code::Cmpsd_m32_m32 => return None,
+        name if is_string(name) => Class::String,
         name if is_emulated(name) => Class::Emulate,
         name if is_kernel_only(name) => Class::Trap(Exception::InvalidOpcode),
         _ => return None,
@@ -296,8 +299,7 @@ fn moves_segment(code: Code) -> bool {
 /// Done in Rust: rare, or dependent on state that is virtual.
 fn is_emulated(name: Mnemonic) -> bool {
     use Mnemonic as M;
-    is_string(name)
-        || is_state_image(name)
+    is_state_image(name)
         || is_masked(name)
         || matches!(
             name,

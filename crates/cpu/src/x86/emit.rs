@@ -212,10 +212,39 @@ impl Assembler {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// `mov dword mem, imm32`
-    pub(super) fn store_imm32(&mut self, mem: Mem, value: i32) {
-        self.memory_form(false, &[0xc7], 0, mem);
-        self.int32(value);
+    /// Loads 1, 2, 4 or 8 bytes, zero-extended.
+    pub(super) fn load_sized(&mut self, reg: Reg, mem: Mem, bytes: u8) {
+        self.touch(reg);
+        match bytes {
+            1 => self.memory_form(false, &[0x0f, 0xb6], reg, mem),
+            2 => self.load16(reg, mem),
+            4 => self.load32(reg, mem),
+            _ => self.load(reg, mem),
+        }
+    }
+
+    /// Loads 1, 2, 4 or 8 bytes into the low part of a register, as `mov` does. A low byte is that
+    /// of rax, rcx, rdx or rbx.
+    pub(super) fn load_part(&mut self, reg: Reg, mem: Mem, bytes: u8) {
+        match bytes {
+            1 => self.memory_form(false, &[0x8a], reg, mem),
+            2 => {
+                self.buffer.push(0x66);
+                self.memory_form(false, &[0x8b], reg, mem);
+            }
+            4 => self.load32(reg, mem),
+            _ => self.load(reg, mem),
+        }
+    }
+
+    /// Stores the low 1, 2, 4 or 8 bytes of rax, rcx, rdx, rbx or r8 to r15.
+    pub(super) fn store_sized(&mut self, mem: Mem, reg: Reg, bytes: u8) {
+        match bytes {
+            1 => self.memory_form(false, &[0x88], reg, mem),
+            2 => self.store16(mem, reg),
+            4 => self.memory_form(false, &[0x89], reg, mem),
+            _ => self.store(mem, reg),
+        }
     }
 
     /// `lea reg, mem` (the segment does not matter)

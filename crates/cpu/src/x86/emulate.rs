@@ -12,10 +12,10 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
 
 mod bits;
-mod bus;
+pub(super) mod bus;
 mod flags;
 mod state;
-mod strings;
+pub(super) mod strings;
 mod system;
 mod vector;
 
@@ -40,7 +40,7 @@ impl Core {
         }
         use Mnemonic as M;
         match instruction.mnemonic() {
-            _ if instruction.is_string_instruction() => strings::run(bus, regs, &instruction)?,
+            _ if instruction.is_string_instruction() => strings::execute(bus, regs, &instruction)?,
             M::Bt | M::Bts | M::Btr | M::Btc => bits::run(bus, regs, &instruction)?,
             M::Cpuid | M::Rdtsc | M::Rdtscp | M::Xgetbv => {
                 system::identify(regs, bus.hw, &instruction)?;

@@ -292,7 +292,7 @@ impl Emitter {
     }
 
     /// Adds the base of a segment to the address in r14.
-    fn add_segment(&mut self, segment: Register) {
+    pub(super) fn add_segment(&mut self, segment: Register) {
         let base = match segment {
             Register::FS => words::FS_BASE,
             Register::GS => words::GS_BASE,

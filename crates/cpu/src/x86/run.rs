@@ -35,13 +35,23 @@ pub(super) struct VirtualState {
     emulated: u32,
 }
 
+/// The stride of string instructions under these flags.
+const fn stride(rflags: u64) -> u64 {
+    if rflags & DIRECTION != 0 { u64::MAX } else { 1 }
+}
+
+/// The direction flag.
+pub(super) fn direction(fast: &[u64]) -> u64 {
+    if fast[words::STRIDE] == 1 { 0 } else { DIRECTION }
+}
+
 /// Flags as they are parked: ah as `lahf` leaves it, al the overflow flag.
-const fn parked(flags: u64) -> u64 {
+pub(super) const fn parked(flags: u64) -> u64 {
     (flags & 0xd5 | 2) << 8 | flags >> 11 & 1
 }
 
 /// Parked flags as bits of RFLAGS.
-const fn unparked(word: u64) -> u64 {
+pub(super) const fn unparked(word: u64) -> u64 {
     word >> 8 & 0xd5 | (word & 1) << 11
 }
 
@@ -97,7 +107,7 @@ impl Core {
         fast[words::GPR..words::GPR + 16].copy_from_slice(&regs.gpr);
         fast[words::RIP] = regs.rip;
         fast[words::FLAGS] = regs.rflags & ARITHMETIC | 2;
-        fast[words::DIRECTION] = regs.rflags & DIRECTION;
+        fast[words::STRIDE] = stride(regs.rflags);
         fast[words::FS_BASE] = regs.fs_base;
         fast[words::GS_BASE] = regs.gs_base;
         fast[words::XSAVE_POINTER] = regs.fpu.bytes().as_ptr() as u64;
@@ -108,10 +118,8 @@ impl Core {
         let fast = hw.fast();
         regs.gpr.copy_from_slice(&fast[words::GPR..words::GPR + 16]);
         regs.rip = fast[words::RIP];
-        regs.rflags = fast[words::FLAGS] & ARITHMETIC
-            | fast[words::DIRECTION]
-            | self.virtual_state.flags
-            | ALWAYS;
+        regs.rflags =
+            fast[words::FLAGS] & ARITHMETIC | direction(fast) | self.virtual_state.flags | ALWAYS;
         regs.fs_base = fast[words::FS_BASE];
         regs.gs_base = fast[words::GS_BASE];
     }
@@ -261,6 +269,13 @@ impl Core {
                 debug_assert_eq!(u64::from(slot(page)), hw.fast()[layout::FETCH_PAGE]);
                 self.check_frame(hw, page, frame);
                 Next::At(rip)
+            }
+            Stop::Stale => {
+                self.uncount_rest(block, rip, 1);
+                match self.decode_at(rip, hw) {
+                    Ok(instruction) => self.look_at_clock(hw, instruction.next_ip()),
+                    Err(exit) => Next::Leave(exit),
+                }
             }
             Stop::NoRoom => {
                 self.uncount_rest(block, rip, 0);

@@ -15,6 +15,7 @@
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, S0, S1};
+use super::emulate::strings::Job;
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
 use crate::Exception;
@@ -49,6 +50,8 @@ pub(super) enum SiteKind {
         /// Arithmetic flags that were kept before the probe, as bits of RFLAGS.
         live: u16,
     },
+    /// A string instruction, done in Rust.
+    String { job: Job, live: u16 },
     /// No access: where an indirect jump stands.
     Branch,
     /// The fetch of a page that is entered; `rip` is the address.
@@ -284,6 +287,7 @@ impl Emitter {
             Class::Leave => self.leave_frame(),
             Class::Translate => self.translate(instruction),
             Class::Direction => self.direction(instruction),
+            Class::String => self.string(step),
             _ => self.transfer(step),
         }
     }
@@ -314,8 +318,8 @@ impl Emitter {
 
     /// `cld` or `std`: the flag is virtual.
     pub(super) fn direction(&mut self, instruction: &Instruction) {
-        let value = if instruction.code() == iced_x86::Code::Std { 0x400 } else { 0 };
-        self.asm.store_imm(Mem::word(words::DIRECTION), value);
+        let stride = if instruction.code() == iced_x86::Code::Std { -1 } else { 1 };
+        self.asm.store_imm(Mem::word(words::STRIDE), stride);
     }
 
     /// Leaves emitted code here.

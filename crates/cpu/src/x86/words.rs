@@ -35,8 +35,8 @@ pub(super) const SPILL: usize = word(25);
 pub(super) const PARK: usize = word(30);
 /// The constant [`machine::CLOCK_DRAIN_BIT`], as a mask for `pext`.
 pub(super) const DRAIN_MASK: usize = word(31);
-/// The direction flag, 0 or 0x400.
-pub(super) const DIRECTION: usize = word(32);
+/// By how many elements string instructions move: 1, or -1 if the direction flag is set.
+pub(super) const STRIDE: usize = word(32);
 /// Host address of the area of `xsave`.
 pub(super) const XSAVE_POINTER: usize = word(33);
 /// Host address of the context of the slow path.

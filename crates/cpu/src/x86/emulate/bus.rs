@@ -7,7 +7,7 @@ use iced_x86::{Instruction, Register};
 use machine::{Access, Machine, PAGE_BYTES, PhysAddr, Privilege, VirtAddr};
 
 /// The way to guest memory.
-pub(super) struct Bus<'a> {
+pub(in super::super) struct Bus<'a> {
     pub hw: &'a mut Machine,
     pub canonical_bits: u32,
     /// Whether a non-canonical address is #SS.

@@ -12,8 +12,8 @@ use iced_x86::{Instruction, Mnemonic, Register};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES, VirtAddr, layout};
 
 /// What is done with each element.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) enum Kind {
     Move,
     Fill,
     Load,
@@ -22,45 +22,64 @@ enum Kind {
 }
 
 /// When to stop before the count is used up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Until {
     Never,
     Different,
     Equal,
 }
 
-/// One string instruction.
-struct Job {
-    kind: Kind,
-    bytes: u64,
+/// One string instruction, as far as the instruction itself tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) struct Job {
+    pub kind: Kind,
+    pub bytes: u8,
     until: Until,
-    is_repeated: bool,
-    is_backward: bool,
-    /// All ones of the address size.
-    mask: u64,
-    source_base: u64,
+    pub is_repeated: bool,
+    /// Whether addresses and the count have 32 bits.
+    pub is_short: bool,
+    /// FS, GS or none.
+    pub segment: Register,
 }
 
-/// Does a string instruction.
-pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
-    let job = Job::new(regs, instruction);
-    if !job.is_repeated {
-        return job.step(bus, regs, 1).map(|_| ());
-    }
-    loop {
-        let left = regs.gpr[Registers::RCX] & job.mask;
-        if left == 0 {
-            return Ok(());
-        }
-        let (done, is_over) = job.step(bus, regs, left)?;
-        set_masked(&mut regs.gpr[Registers::RCX], left - done, job.mask);
-        if bus.hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
-            bus.hw.drain_clock();
-        }
-        if is_over {
-            return Ok(());
-        }
-    }
+/// The registers that a string instruction works on.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct StringRegisters {
+    pub rax: u64,
+    pub rcx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rflags: u64,
+    /// Base of the segment of the source.
+    pub source_base: u64,
+}
+
+/// Does a string instruction on the full register file.
+pub(super) fn execute(
+    bus: &mut Bus,
+    regs: &mut Registers,
+    instruction: &Instruction,
+) -> Result<()> {
+    let job = Job::new(instruction);
+    let mut on = StringRegisters {
+        rax: regs.gpr[Registers::RAX],
+        rcx: regs.gpr[Registers::RCX],
+        rsi: regs.gpr[Registers::RSI],
+        rdi: regs.gpr[Registers::RDI],
+        rflags: regs.rflags,
+        source_base: match job.segment {
+            Register::FS => regs.fs_base,
+            Register::GS => regs.gs_base,
+            _ => 0,
+        },
+    };
+    let result = job.run(bus, &mut on);
+    regs.gpr[Registers::RAX] = on.rax;
+    regs.gpr[Registers::RCX] = on.rcx;
+    regs.gpr[Registers::RSI] = on.rsi;
+    regs.gpr[Registers::RDI] = on.rdi;
+    regs.rflags = on.rflags;
+    result
 }
 
 /// Sets an address register: 32-bit addressing clears the upper half.
@@ -69,7 +88,13 @@ fn set_masked(register: &mut u64, value: u64, mask: u64) {
 }
 
 impl Job {
-    fn new(regs: &Registers, instruction: &Instruction) -> Self {
+    /// Whether the instruction compares.
+    pub(in super::super) fn writes_flags(self) -> bool {
+        matches!(self.kind, Kind::Compare | Kind::Scan)
+    }
+
+    /// What `instruction` asks for.
+    pub(in super::super) fn new(instruction: &Instruction) -> Self {
         use Mnemonic as M;
         let (kind, bytes) = match instruction.mnemonic() {
             M::Movsb => (Kind::Move, 1),
@@ -106,30 +131,70 @@ impl Job {
                 K::MemorySegESI | K::MemorySegEDI | K::MemoryESEDI
             )
         });
-        let source_base = match instruction.segment_prefix() {
-            Register::FS => regs.fs_base,
-            Register::GS => regs.gs_base,
-            _ => 0,
+        let segment = match instruction.segment_prefix() {
+            segment @ (Register::FS | Register::GS) => segment,
+            _ => Register::None,
         };
         Self {
             kind,
             bytes,
             until,
             is_repeated: instruction.has_rep_prefix() || instruction.has_repne_prefix(),
-            is_backward: regs.rflags & super::super::run::DIRECTION != 0,
-            mask: if is_short { 0xffff_ffff } else { u64::MAX },
-            source_base,
+            is_short,
+            segment,
         }
     }
 
+    /// Does the instruction. On an error, the registers are those of the element that it stopped.
+    pub(in super::super) fn run(&self, bus: &mut Bus, regs: &mut StringRegisters) -> Result<()> {
+        let run = Run {
+            kind: self.kind,
+            bytes: u64::from(self.bytes),
+            until: self.until,
+            is_backward: regs.rflags & super::super::run::DIRECTION != 0,
+            mask: if self.is_short { 0xffff_ffff } else { u64::MAX },
+            source_base: regs.source_base,
+        };
+        if !self.is_repeated {
+            return run.step(bus, regs, 1).map(|_| ());
+        }
+        loop {
+            let left = regs.rcx & run.mask;
+            if left == 0 {
+                return Ok(());
+            }
+            let (done, is_over) = run.step(bus, regs, left)?;
+            set_masked(&mut regs.rcx, left - done, run.mask);
+            if bus.hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
+                bus.hw.drain_clock();
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A string instruction under way.
+struct Run {
+    kind: Kind,
+    bytes: u64,
+    until: Until,
+    is_backward: bool,
+    /// All ones of the address size.
+    mask: u64,
+    source_base: u64,
+}
+
+impl Run {
     /// Does up to `left` elements; returns how many, and whether the condition ended it.
-    fn step(&self, bus: &mut Bus, regs: &mut Registers, left: u64) -> Result<(u64, bool)> {
-        let from = regs.gpr[Registers::RSI] & self.mask;
+    fn step(&self, bus: &mut Bus, regs: &mut StringRegisters, left: u64) -> Result<(u64, bool)> {
+        let from = regs.rsi & self.mask;
         let source = from.wrapping_add(self.source_base);
-        let target = regs.gpr[Registers::RDI] & self.mask;
+        let target = regs.rdi & self.mask;
         let (done, is_over) = match self.kind {
             Kind::Move => (self.copy(bus, source, target, left)?, false),
-            Kind::Fill => (self.fill(bus, target, regs.gpr[0], left)?, false),
+            Kind::Fill => (self.fill(bus, target, regs.rax, left)?, false),
             Kind::Load => (self.load(bus, regs, source)?, false),
             Kind::Compare => self.compare(bus, regs, source, target, left)?,
             Kind::Scan => self.scan(bus, regs, target, left)?,
@@ -143,10 +208,10 @@ impl Job {
             }
         };
         if matches!(self.kind, Kind::Move | Kind::Load | Kind::Compare) {
-            set_masked(&mut regs.gpr[Registers::RSI], moved(from), self.mask);
+            set_masked(&mut regs.rsi, moved(from), self.mask);
         }
         if !matches!(self.kind, Kind::Load) {
-            set_masked(&mut regs.gpr[Registers::RDI], moved(target), self.mask);
+            set_masked(&mut regs.rdi, moved(target), self.mask);
         }
         Ok((done, is_over))
     }
@@ -234,11 +299,11 @@ impl Job {
         Ok(count)
     }
 
-    fn load(&self, bus: &mut Bus, regs: &mut Registers, source: u64) -> Result<u64> {
+    fn load(&self, bus: &mut Bus, regs: &mut StringRegisters, source: u64) -> Result<u64> {
         let value = bus.read_number(source, self.bytes as usize)?;
-        regs.gpr[0] = match self.bytes {
-            1 => regs.gpr[0] & !0xff | value,
-            2 => regs.gpr[0] & !0xffff | value,
+        regs.rax = match self.bytes {
+            1 => regs.rax & !0xff | value,
+            2 => regs.rax & !0xffff | value,
             _ => value,
         };
         Ok(1)
@@ -247,7 +312,7 @@ impl Job {
     fn compare(
         &self,
         bus: &mut Bus,
-        regs: &mut Registers,
+        regs: &mut StringRegisters,
         source: u64,
         target: u64,
         left: u64,
@@ -276,11 +341,11 @@ impl Job {
     fn scan(
         &self,
         bus: &mut Bus,
-        regs: &mut Registers,
+        regs: &mut StringRegisters,
         target: u64,
         left: u64,
     ) -> Result<(u64, bool)> {
-        let accumulator = regs.gpr[0] & u64::MAX >> (64 - 8 * self.bytes);
+        let accumulator = regs.rax & u64::MAX >> (64 - 8 * self.bytes);
         let count = left.min(self.in_page(target)).min(self.before_wrap(target));
         if count == 0 {
             let value = bus.read_number(target, self.bytes as usize)?;
@@ -311,7 +376,7 @@ impl Job {
     }
 
     /// Sets the flags of `a - b`; whether a repeated instruction stops.
-    fn judge(&self, regs: &mut Registers, a: u64, b: u64) -> bool {
+    fn judge(&self, regs: &mut StringRegisters, a: u64, b: u64) -> bool {
         regs.rflags = with(regs.rflags, subtract(a, b, self.bytes as u32));
         match self.until {
             Until::Never => false,

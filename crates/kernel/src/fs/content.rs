@@ -448,8 +448,10 @@ mod tests {
     use super::{Budget, CHUNK_BYTES, Content, Holes, Lower, Seek};
     use crate::errno::Errno;
 
-    fn over_host(bytes: &[u8]) -> Content {
-        let path = std::env::temp_dir().join(format!("faultline-content-{}", std::process::id()));
+    /// A content over a host file of its own: tests run side by side, so each gives a `name`.
+    fn over_host(name: &str, bytes: &[u8]) -> Content {
+        let name = format!("faultline-content-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         std::fs::write(&path, bytes).expect("the temporary directory can be written");
         let file = std::fs::File::open(&path).expect("it was just written");
         std::fs::remove_file(&path).expect("it was just written");
@@ -458,7 +460,7 @@ mod tests {
 
     #[test]
     fn writes_cover_the_host_file_and_the_rest_shows_through() {
-        let mut content = over_host(b"hello, world");
+        let mut content = over_host("cover", b"hello, world");
         content.write_at(7, b"WORLD and more").expect("room");
         let mut bytes = [0; 32];
         let count = content.read_at(0, &mut bytes).expect("readable");
@@ -468,7 +470,7 @@ mod tests {
 
     #[test]
     fn bytes_cut_off_come_back_as_zeros() {
-        let mut content = over_host(&[7; 100]);
+        let mut content = over_host("cut", &[7; 100]);
         content.set_size(10).expect("shorter");
         content.set_size(20).expect("longer");
         let mut bytes = [1; 20];

@@ -19,9 +19,11 @@ int main(int argc, char **argv)
 	}
 	for (int round = 0; round < rounds; round++)
 		for (int i = 0; i < N; i++)
-			for (int k = 0; k < N; k++)
+			for (int k = 0; k < N; k++) {
+				float factor = a[i][k];
 				for (int j = 0; j < N; j++)
-					c[i][j] += a[i][k] * b[k][j];
+					c[i][j] += factor * b[k][j];
+			}
 	for (int i = 0; i < N; i++)
 		for (int j = 0; j < N; j++)
 			sum += c[i][j];

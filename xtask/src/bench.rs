@@ -3,6 +3,7 @@
 //! Each round runs all ways in turn; what counts is user plus system processor time of the process,
 //! and the median over the rounds.
 
+mod cachegrind;
 mod guests;
 mod measure;
 mod table;
@@ -66,7 +67,11 @@ pub(crate) fn bench(options: &Options) -> Done {
             if std::mem::take(&mut is_first) {
                 table.start(group);
             }
-            table.add(guest, &medians(guest, &tools, rounds)?);
+            let (uses, errors) = medians(guest, &tools, rounds)?;
+            table.add(guest, &uses);
+            if let Some(line) = cachegrind::compare(guest, &tools, &errors)? {
+                println!("{line}");
+            }
         }
         table.finish_group();
     }
@@ -115,7 +120,6 @@ impl Tools {
                 "--D1=262144,4,4096",
                 "--I1=262144,4,4096",
                 "--cachegrind-out-file=/dev/null",
-                "-q",
             ]
             .map(str::to_owned)
             .into(),
@@ -126,9 +130,14 @@ impl Tools {
     }
 }
 
-/// The median use of each way, in the order of [`Way::ALL`].
-fn medians(guest: &Guest, tools: &Tools, rounds: usize) -> Result<[Option<Usage>; 5], String> {
+/// The median use of each way, in the order of [`Way::ALL`], and what the last one said.
+fn medians(
+    guest: &Guest,
+    tools: &Tools,
+    rounds: usize,
+) -> Result<([Option<Usage>; 5], String), String> {
     let mut samples: [Vec<Usage>; 5] = Default::default();
+    let mut said = String::new();
     for round in 0..rounds {
         for (way, samples) in Way::ALL.into_iter().zip(&mut samples) {
             // Cachegrind is too slow to be run more than once.
@@ -136,11 +145,15 @@ fn medians(guest: &Guest, tools: &Tools, rounds: usize) -> Result<[Option<Usage>
                 continue;
             }
             if let Some(command) = tools.command(way, guest) {
-                samples.push(measure::spawn(&command, guest.stdin.as_deref())?);
+                let (usage, errors) = measure::spawn(&command, guest.stdin.as_deref())?;
+                samples.push(usage);
+                if way == Way::Cachegrind {
+                    said = errors;
+                }
             }
         }
     }
-    Ok(samples.map(measure::median))
+    Ok((samples.map(measure::median), said))
 }
 
 fn text(path: &Path) -> String {

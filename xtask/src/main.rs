@@ -8,7 +8,7 @@ mod packages;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +38,9 @@ enum Chore {
         /// Standard input of the command
         #[arg(long)]
         stdin: Option<PathBuf>,
+        /// Let its standard error through
+        #[arg(long)]
+        errors: bool,
         /// The command
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -51,7 +54,10 @@ fn main() -> ExitCode {
         Chore::Ci => check().and_then(|()| test()),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench(options) => bench::bench(&options),
-        Chore::Measure { stdin, command } => bench::measure(stdin.as_deref(), &command),
+        Chore::Measure { stdin, errors, command } => {
+            let stderr = if errors { Stdio::inherit() } else { Stdio::null() };
+            bench::measure(stdin.as_deref(), stderr, &command)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

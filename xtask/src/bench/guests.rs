@@ -80,7 +80,7 @@ fn compiled(group: Group, directory: &str) -> Result<Vec<Guest>, String> {
 }
 
 /// Where inputs and compiled guests are kept.
-fn work() -> Result<PathBuf, String> {
+pub(super) fn work() -> Result<PathBuf, String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from);
     let directory = target.join("bench");
     fs::create_dir_all(&directory).map_err(|error| format!("{directory:?}: {error}"))?;

@@ -24,7 +24,7 @@ pub(crate) struct Usage {
 ///
 /// # Errors
 /// It cannot be run, or fails.
-pub(crate) fn measure(stdin: Option<&Path>, command: &[String]) -> Done {
+pub(crate) fn measure(stdin: Option<&Path>, stderr: Stdio, command: &[String]) -> Done {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let stdin = match stdin {
         Some(path) => File::open(path).map_err(|error| format!("{path:?}: {error}"))?.into(),
@@ -34,7 +34,7 @@ pub(crate) fn measure(stdin: Option<&Path>, command: &[String]) -> Done {
         .args(arguments)
         .stdin(stdin)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .status()
         .map_err(|error| format!("{program}: {error}"))?;
     let usage =
@@ -45,22 +45,24 @@ pub(crate) fn measure(stdin: Option<&Path>, command: &[String]) -> Done {
     Ok(())
 }
 
-/// Measures a command in a process of its own.
-pub(super) fn spawn(command: &[String], stdin: Option<&Path>) -> Result<Usage, String> {
+/// Measures a command in a process of its own; also what it wrote to standard error.
+pub(super) fn spawn(command: &[String], stdin: Option<&Path>) -> Result<(Usage, String), String> {
     let own = std::env::current_exe().map_err(|error| format!("our own program: {error}"))?;
     let mut helper = Command::new(own);
-    helper.arg("measure");
+    helper.args(["measure", "--errors"]);
     if let Some(stdin) = stdin {
         helper.arg("--stdin").arg(stdin);
     }
-    let bytes = super::output(helper.arg("--").args(command))?;
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| format!("{command:?}: {error}"))?;
+    let output = helper.arg("--").args(command).output();
+    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let value: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{command:?}: {error}: {errors}"))?;
     if value["is_ok"] != true {
-        return Err(format!("failed: {}", command.join(" ")));
+        return Err(format!("failed: {}: {errors}", command.join(" ")));
     }
     let number = |key: &str| value[key].as_i64().ok_or(format!("{command:?}: no {key}"));
-    Ok(Usage { cpu_us: number("cpu_us")?, peak_kib: number("peak_kib")? })
+    Ok((Usage { cpu_us: number("cpu_us")?, peak_kib: number("peak_kib")? }, errors))
 }
 
 /// The median by time.

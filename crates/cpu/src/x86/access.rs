@@ -1,9 +1,9 @@
 //! The slow path: accesses that the inline probe does not decide.
 //!
 //! The machine's model makes the access. Operands that cross a page make two. If the two frames do
-//! not lie next to each other, reads get a copy; writes go on in a block of this one instruction, on
-//! a copy that is written back when the block is done. Writes to bytes that blocks depend on go on
-//! in such a block, too, because what follows in the present block may no longer be true.
+//! not lie next to each other, reads get a copy; writes go on in a block of this one instruction,
+//! on a copy that is written back when the block is done. Writes to bytes that blocks depend on go
+//! on in such a block, too, because what follows in the present block may no longer be true.
 
 use super::block::{ALL_LIVE, Extent, PARKED};
 use super::emit::{RAX, RCX, RDI, RSI};

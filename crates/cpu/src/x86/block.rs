@@ -85,8 +85,8 @@ pub(super) struct Scan {
 pub(super) struct Truncated;
 
 impl Scan {
-    /// Reads the block at `rip`, at most `limit` instructions. `code` holds the bytes of its page, and some bytes of the next one
-    /// if the first instruction reaches over the end.
+    /// Reads the block at `rip`, at most `limit` instructions. `code` holds the bytes of its page,
+    /// and some bytes of the next one if the first instruction reaches over the end.
     ///
     /// # Errors
     /// [`Truncated`] if the first instruction does not end in `code`.

@@ -99,8 +99,8 @@ impl Cache {
         let host = self.next();
         // SAFETY: 1. `used <= bytes` (invariant 2), so the sum stays inside the mapping.
         let target = unsafe { self.writable.add(self.used) };
-        // SAFETY: 1. `code.len()` bytes are free there, by the assertion. 2. `code` is a Rust slice,
-        // which cannot overlap a mapping that only this value knows.
+        // SAFETY: 1. `code.len()` bytes are free there, by the assertion. 2. `code` is a Rust
+        // slice, which cannot overlap a mapping that only this value knows.
         unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
         self.used += code.len();
         self.is_dirty = true;

@@ -1,8 +1,8 @@
 //! String instructions in emitted code.
 //!
-//! A single `movs`, `stos` or `lods` is inline. All others go to Rust through the slow path, without
-//! leaving the block: the stub keeps the vector registers, and the homes of rax, rcx, rsi and rdi
-//! are what Rust works on.
+//! A single `movs`, `stos` or `lods` is inline. All others go to Rust through the slow path,
+//! without leaving the block: the stub keeps the vector registers, and the homes of rax, rcx, rsi
+//! and rdi are what Rust works on.
 
 use super::block::{PARKED, Step};
 use super::emit::{Mem, RAX, RDI, RSI, Reg, S0, S1};

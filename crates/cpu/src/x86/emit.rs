@@ -401,7 +401,8 @@ impl Assembler {
         self.resolve_to(patch, host);
     }
 
-    /// A short branch over what follows; `opcode` is 0xe3 for `jrcxz`, 0xeb for `jmp`, 0x70 up for `jcc`.
+    /// A short branch over what follows; `opcode` is 0xe3 for `jrcxz`, 0xeb for `jmp`, 0x70 up for
+    /// `jcc`.
     pub(super) fn short(&mut self, opcode: u8) -> Patch {
         self.bytes(&[opcode, 0]);
         Patch(self.buffer.len() - 1)

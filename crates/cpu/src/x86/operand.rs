@@ -141,7 +141,8 @@ impl Emitter {
         }
     }
 
-    /// Emits `copy` with its stolen registers replaced, between the loads and stores that this needs.
+    /// Emits `copy` with its stolen registers replaced, between the loads and stores that this
+    /// needs.
     fn emit_leased(&mut self, copy: &mut Instruction, leases: &Leases) {
         for (slot, register) in leases.spilled.iter().enumerate() {
             if let Some(register) = register {
@@ -246,7 +247,8 @@ impl Emitter {
         self.add_segment(instruction.segment_prefix());
     }
 
-    /// Computes the offset part of the address of the memory operand into `to`; changes r13 and r14.
+    /// Computes the offset part of the address of the memory operand into `to`; changes r13 and
+    /// r14.
     fn effective(&mut self, instruction: &Instruction, rsp_add: i32, to: Reg) {
         let base = instruction.memory_base();
         let index = instruction.memory_index();
@@ -282,7 +284,7 @@ impl Emitter {
     pub(super) fn group_address(&mut self, group: &Group) {
         let anchor = group.anchor;
         if anchor.base.is_none() && anchor.index.is_none() {
-            self.asm.constant(S0, anchor.absolute.wrapping_add(group.low as i64 as u64));
+            self.asm.constant(S0, anchor.absolute.wrapping_add(i64::from(group.low) as u64));
         } else {
             let base = anchor.base.map(|register| self.current(register, S0));
             let index = anchor.index.map(|(register, scale)| (self.current(register, S1), scale));
@@ -461,7 +463,7 @@ fn set_operand(copy: &mut Instruction, leases: &Leases, is_folded: bool, displac
     };
     copy.set_memory_base(base);
     copy.set_memory_index(index);
-    copy.set_memory_displacement64(displacement as i64 as u64);
+    copy.set_memory_displacement64(i64::from(displacement) as u64);
     let size = match displacement {
         0 => 0,
         -128..=127 => 1,

@@ -45,7 +45,6 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct CodePage {
     pub space: u64,
-    pub number: u64,
     pub frame: Frame,
     pub blocks: Vec<BlockId>,
     /// Bytes that blocks depend on.
@@ -112,7 +111,6 @@ impl CodePages {
         let number = rip / PAGE_BYTES;
         self.pages.push(CodePage {
             space,
-            number,
             frame: Frame::new(u64::MAX),
             blocks: Vec::new(),
             covered: Box::new([0; 64]),

@@ -199,7 +199,7 @@ impl Core {
     fn undo_branch(&mut self, hw: &mut Machine, site: u32) -> Next {
         let site = self.emitter.sites[site as usize];
         if let Ok(instruction) = self.decode_at(site.rip, hw) {
-            let moved = instruction.stack_pointer_increment() as i64 as u64;
+            let moved = i64::from(instruction.stack_pointer_increment()) as u64;
             let rsp = &mut hw.fast()[words::home(super::emit::RSP)];
             *rsp = rsp.wrapping_sub(moved);
         }

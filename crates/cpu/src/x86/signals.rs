@@ -132,7 +132,7 @@ fn write_word(word: usize, value: u64) {
     unsafe {
         core::arch::asm!(
             "mov gs:[{word}], {value}",
-            word = in(reg) words::gs(word) as i64,
+            word = in(reg) i64::from(words::gs(word)),
             value = in(reg) value,
             options(nostack, preserves_flags)
         );

@@ -42,8 +42,8 @@ pub(super) fn slow_access_address() -> u64 {
     slow_access as *const () as u64
 }
 
-/// One access at `address` for site number `site`: returns where the operand is in host memory, or 0
-/// to leave emitted code.
+/// One access at `address` for site number `site`: returns where the operand is in host memory, or
+/// 0 to leave emitted code.
 extern "C" fn slow_access(context: *mut SlowContext, address: u64, site: u64) -> u64 {
     // SAFETY: 1. Emitted code passes the word CONTEXT, which holds the address of the context of
     // the current stay.

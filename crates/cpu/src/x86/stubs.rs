@@ -21,7 +21,8 @@ pub(super) enum Reason {
     Link = 0,
     /// The clock wants to be drained.
     Drain = 1,
-    /// An indirect jump to an address that the jump cache does not hold, or a drain. With: its site.
+    /// An indirect jump to an address that the jump cache does not hold, or a drain. With: its
+    /// site.
     Indirect = 2,
     /// `syscall`; `rip` is behind it.
     Syscall = 3,
@@ -78,8 +79,6 @@ pub(super) struct Stubs {
     pub enter: u64,
     /// Leaves; r14 = rip, r13 = reason.
     pub leave: u64,
-    /// Leaves with the words as they are.
-    pub leave_as_is: u64,
     /// Slow path, flags need not survive; r14 = address, r13 = site.
     pub slow: u64,
     /// Slow path, flags survive.
@@ -109,7 +108,7 @@ impl Stubs {
         slow_path(asm, leave_as_is, Keeping::Nothing);
         let slow_with_flags = asm.here();
         slow_path(asm, leave_as_is, Keeping::Flags);
-        Self { enter, leave, leave_as_is, slow, slow_with_flags, signal }
+        Self { enter, leave, slow, slow_with_flags, signal }
     }
 }
 

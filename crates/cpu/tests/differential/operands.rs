@@ -82,22 +82,12 @@ impl Builder<'_> {
         is_short: bool,
     ) -> Option<()> {
         use OpCodeOperandKind as K;
-        if let Some(register) = self.choose_register(kind) {
-            let is_memory_form = matches!(
-                kind,
-                K::r8_or_mem
-                    | K::r16_or_mem
-                    | K::r32_or_mem
-                    | K::r64_or_mem
-                    | K::mm_or_mem
-                    | K::xmm_or_mem
-                    | K::ymm_or_mem
-            );
-            if !is_memory_form || self.random.chance(30) {
-                instruction.set_op_kind(operand, OpKind::Register);
-                instruction.set_op_register(operand, register);
-                return Some(());
-            }
+        if let Some(register) = self.choose_register(kind)
+            && (!is_memory_form(kind) || self.random.chance(30))
+        {
+            instruction.set_op_kind(operand, OpKind::Register);
+            instruction.set_op_register(operand, register);
+            return Some(());
         }
         match kind {
             K::imm8
@@ -310,4 +300,19 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// Whether an operand of this kind is a register or memory.
+fn is_memory_form(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind as K;
+    matches!(
+        kind,
+        K::r8_or_mem
+            | K::r16_or_mem
+            | K::r32_or_mem
+            | K::r64_or_mem
+            | K::mm_or_mem
+            | K::xmm_or_mem
+            | K::ymm_or_mem
+    )
 }

@@ -182,7 +182,9 @@ impl Loader<'_> {
         (stored.is_ok() || !rights.contains(Rights::WRITE)).then_some(())
     }
 
-    /// Maps `[vvar]`, `[vvar_vclock]` and `[vdso]` side by side and returns the address of the last.
+    /// Maps `[vvar]`, `[vvar_vclock]` and `[vdso]` side by side.
+    ///
+    /// Returns the address of the last.
     pub(super) fn map_vdso(&mut self, mm: &mut Mm) -> Option<u64> {
         let vdso_bytes = vdso::IMAGE_BYTES as u64;
         let (read, execute) = (Rights::READ, Rights::READ | Rights::EXECUTE);

@@ -424,24 +424,7 @@ impl Vfs {
         {
             return Ok(());
         }
-        self.permits_removal(view, from.parent, &old)?;
-        match &new {
-            Some(new) => self.permits_removal(view, to.parent, new)?,
-            None => self.permits_names(view, to.parent)?,
-        }
-        if let (true, Target::Node(id)) = (is_directory, &from.target)
-            && from.parent != to.parent
-        {
-            self.permits(view, *id, Grant::WRITE)?;
-        }
-        self.check_movable(&from)?;
-        self.check_movable(&to)?;
-        if old.device != self.stat_node(to.parent)?.device {
-            return Err(Errno::EXDEV);
-        }
-        if let (Some(new), false) = (&new, is_exchange) {
-            self.check_replaceable(view, is_directory, &to.target, new)?;
-        }
+        self.permits_rename(view, &from, &to, (&old, new.as_ref()), rules)?;
         if let (Some(old_path), Some(new_path)) =
             (self.through_path(from.parent, &from.name), self.through_path(to.parent, &to.name))
         {
@@ -453,6 +436,38 @@ impl Vfs {
             return self.exchange(from, to);
         }
         self.move_name(from, to, is_directory)
+    }
+
+    /// Whether the directories and what is in them let `old` take the place of `new`.
+    fn permits_rename(
+        &mut self,
+        view: &View<'_>,
+        from: &Walk,
+        to: &Walk,
+        (old, new): (&Stat, Option<&Stat>),
+        rules: RenameRules,
+    ) -> Result<(), Errno> {
+        let is_exchange = rules.0 & RenameRules::EXCHANGE != 0;
+        let is_directory = old.file_type() == FileType::Directory;
+        self.permits_removal(view, from.parent, old)?;
+        match new {
+            Some(new) => self.permits_removal(view, to.parent, new)?,
+            None => self.permits_names(view, to.parent)?,
+        }
+        if let (true, Target::Node(id)) = (is_directory, &from.target)
+            && from.parent != to.parent
+        {
+            self.permits(view, *id, Grant::WRITE)?;
+        }
+        self.check_movable(from)?;
+        self.check_movable(to)?;
+        if old.device != self.stat_node(to.parent)?.device {
+            return Err(Errno::EXDEV);
+        }
+        if let (Some(new), false) = (new, is_exchange) {
+            self.check_replaceable(view, is_directory, &to.target, new)?;
+        }
+        Ok(())
     }
 
     /// Whether `parent` is neither `id` nor below it.

@@ -67,7 +67,8 @@ impl End {
 fn sys_sendfile(kernel: &mut Kernel, [out, from, offset, bytes, ..]: [u64; 6]) -> SysResult {
     let from = readable(kernel, from)?;
     let out = writable(kernel, out)?;
-    // The files of a task in `/proc` cannot be spliced (Linux `fs/proc/base.c`); programs read them.
+    // The files of a task in `/proc` cannot be spliced (Linux `fs/proc/base.c`); programs read
+    // them.
     let is_source =
         matches!(kernel.vfs.file(from).opened, Opened::Regular(_) | Opened::Device { .. });
     if !is_source || kernel.vfs.file(out).status & flag::APPEND != 0 {

@@ -109,8 +109,8 @@ impl Vfs {
     /// The directory where a walk of `path` from `dirfd` starts.
     ///
     /// # Errors
-    /// `ENOENT`: the path is empty. `EBADF`, `ENOTDIR`: `dirfd` is no directory; it is not looked at
-    /// for an absolute path.
+    /// `ENOENT`: the path is empty. `EBADF`, `ENOTDIR`: `dirfd` is no directory; it is not looked
+    /// at for an absolute path.
     pub(crate) fn start_of(
         &self,
         view: &View<'_>,

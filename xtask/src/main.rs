@@ -22,11 +22,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Install the packages that the tests use, where missing, and run every test
+    /// What CI runs: install the packages that the tests use, where missing; check format and house
+    /// rules; run every test
     Test,
-    /// Everything of `ci` but the tests: format, lints, tidy, no_std build, documentation
+    /// What a change must also pass: format, lints, tidy, no_std build, documentation
     Check,
-    /// What CI runs: check, then test
+    /// Check, then test
     Ci,
     /// The house rules that no lint knows
     Tidy,
@@ -76,14 +77,33 @@ fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is one level below the top")
 }
 
+/// Runs all tests whatever fails, and says at the end what did.
 fn test() -> Done {
     packages::install();
+    let form = format_if_possible().and_then(|()| tidy::tidy());
+    if let Err(message) = &form {
+        eprintln!("xtask: {message}");
+    }
     run("build", cargo().args(["build", "--release", "--workspace"]))?;
-    run("test", cargo().args(["test", "--release", "--workspace"]))
+    let tests = run("test", cargo().args(["test", "--release", "--workspace", "--no-fail-fast"]));
+    form.and(tests)
+}
+
+fn format_if_possible() -> Done {
+    let version = cargo().args(["fmt", "--version"]).output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        println!("rustfmt is not installed: the format is NOT CHECKED");
+        return Ok(());
+    }
+    format()
+}
+
+fn format() -> Done {
+    run("format", cargo().args(["fmt", "--all", "--check"]))
 }
 
 fn check() -> Done {
-    run("format", cargo().args(["fmt", "--all", "--check"]))?;
+    format()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"];
     run("clippy", cargo().args(clippy))?;
     tidy::tidy()?;

@@ -33,6 +33,16 @@ pub enum FaultLabel {
     Denied,
 }
 
+/// A side of a fork, as a page that it shares sees it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Side {
+    /// The mapping of the page did not come by fork.
+    Parent,
+    /// The mapping of the page came by fork.
+    Child,
+}
+
 /// One thing that happened to memory.
 ///
 /// `mm` is the number of the address space; addresses and lengths are bytes.
@@ -103,6 +113,26 @@ pub enum Event {
         bytes: u64,
         /// The MADV_ number.
         advice: u8,
+    },
+    /// An address space was copied (fork).
+    Fork {
+        /// Address space of the parent.
+        mm: u32,
+        /// Address space of the child.
+        child: u32,
+        /// Leaf entries that were copied: the pages that both share now.
+        entries: u64,
+        /// Frames of page tables that the child got, its root excepted.
+        table_frames: u64,
+    },
+    /// A store made a copy of a page that was shared by a fork. Follows the fault of the store.
+    Unshare {
+        /// Address space that made the store.
+        mm: u32,
+        /// Byte address of the store.
+        addr: u64,
+        /// On which side of the fork that is.
+        side: Side,
     },
     /// A system call returned.
     Syscall {
@@ -241,6 +271,10 @@ impl Event {
             }
             Self::Exec { task, mm, entry } => [9, pair(task, mm), entry, 0],
             Self::Exit { task, status } => [10, pair(task, status), 0, 0],
+            Self::Fork { mm, child, entries, table_frames } => {
+                [11, pair(mm, child), entries, table_frames]
+            }
+            Self::Unshare { mm, addr, side } => [12, pair(mm, side as u32), addr, 0],
         }
     }
 }

@@ -37,13 +37,12 @@ pub use access::{Access, PageFault, Privilege, Refusal};
 pub use addr::{Frame, PAGE_BYTES, PAGE_SHIFT, Page, PageSize, PhysAddr, VirtAddr, VirtRange};
 pub use clock::{CLOCK_DRAIN_BIT, CLOCK_READ, CLOCK_SHIFT, CLOCK_WRITE, COSTS, CostTable};
 pub use counters::{Counters, FastStatistics, HitMiss};
-pub use event::{Event, EventLog, FaultLabel, Keep, Stamped};
+pub use event::{Event, EventLog, FaultLabel, Keep, Side, Stamped};
 pub use fast::layout;
 pub use geometry::Geometry;
 pub use machine::{FLUSH_CEILING_PAGES, FastPath, Machine, MachineConfig};
 pub use pte::Pte;
 pub use ram::{Ram, RamError};
-pub use stale::StaleCode;
 pub use tlb::{
     Array, FIRST_LEVEL_ENTRIES_MAX, Large, LevelSpec, TlbMode, TlbSpec, tlb_default, tlb_preset,
     tlb_presets,

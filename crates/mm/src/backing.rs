@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::num::NonZeroU64;
 
 use crate::rights::Rights;
 
@@ -13,21 +14,35 @@ pub struct MmId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ObjectId(pub u32);
 
-/// The number of a family of private pages (the `anon_vma` of Linux): VMAs merge only within one.
+/// A family of private pages (the `anon_vma` of Linux): VMAs merge only within one.
+///
+/// Each VMA of a child of fork has a family of its own, descended from the parent's; all
+/// descendants have one root, by which every mapping of a private page is found (see `rmap.rs`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AnonId(pub u32);
+pub struct AnonId {
+    number: NonZeroU64,
+    root: NonZeroU64,
+}
 
 impl AnonId {
-    const INHERITED: u32 = 1 << 31;
+    /// A family without ancestors.
+    pub(crate) const fn new(number: NonZeroU64) -> Self {
+        Self { number, root: number }
+    }
 
-    /// The family as a child of fork has it.
-    pub(crate) const fn inherited(self) -> Self {
-        Self(self.0 | Self::INHERITED)
+    /// The family `number` of a child's VMA that had this one in the parent.
+    pub(crate) const fn descendant(self, number: NonZeroU64) -> Self {
+        Self { number, root: self.root }
+    }
+
+    /// The number of the first ancestor, never used for another family.
+    pub const fn root(self) -> u64 {
+        self.root.get()
     }
 
     /// Whether the family came by fork: its VMAs take no new neighbours in (FORK-6).
-    pub const fn is_inherited(self) -> bool {
-        self.0 & Self::INHERITED != 0
+    pub fn is_inherited(self) -> bool {
+        self.number != self.root
     }
 }
 

@@ -42,6 +42,13 @@ pub enum Violation {
         /// Address of the page.
         addr: VirtAddr,
     },
+    /// I8: a leaf entry is not where the owner of its frame says: the reverse map would miss it.
+    Owner {
+        /// Address space.
+        mm: MmId,
+        /// Address of the page.
+        addr: VirtAddr,
+    },
     /// I6: a writable entry names a private frame that is not exclusive.
     WritableShared {
         /// Address space.
@@ -207,7 +214,7 @@ struct Tables<'a> {
     table_count: u64,
 }
 
-/// I1, I5, I6, I12 and the resident counts of I11, from the root down.
+/// I1, I5, I6, I8, I12 and the resident counts of I11, from the root down.
 fn check_tables(
     mm: &Mm,
     memory: &Memory,
@@ -283,6 +290,9 @@ impl Tables<'_> {
             FrameState::File => self.rss.file_pages += 1,
             FrameState::Shmem => self.rss.shmem_pages += 1,
             _ => return Err(Violation::LeafFrame { mm, addr }),
+        }
+        if self.memory.frames.owner(frame) != crate::rmap::owner_at(vma, addr, state) {
+            return Err(Violation::Owner { mm, addr });
         }
         let is_exclusive = self.memory.frames.is_exclusive(frame);
         if state == FrameState::Anon && pte.is_writable() && !is_exclusive {

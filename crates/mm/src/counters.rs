@@ -1,6 +1,8 @@
 //! Plain counts: faults, resident pages, frames.
 
-use machine::FaultLabel;
+use machine::{FaultLabel, Side};
+
+use crate::folio::FrameState;
 
 /// Faults of one address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -9,6 +11,10 @@ pub struct FaultCounters {
     pub minor: u64,
     /// Resolved with I/O.
     pub major: u64,
+    /// Pages shared by a fork that this space, the parent, copied by a store.
+    pub unshared_as_parent: u64,
+    /// Pages shared by a fork that this space, the child, copied by a store.
+    pub unshared_as_child: u64,
     by_label: [u64; LABELS.len()],
 }
 
@@ -38,6 +44,13 @@ impl FaultCounters {
     /// Resolved faults.
     pub const fn total(&self) -> u64 {
         self.minor + self.major
+    }
+
+    pub(crate) const fn count_unshared(&mut self, side: Side) {
+        match side {
+            Side::Parent => self.unshared_as_parent += 1,
+            Side::Child => self.unshared_as_child += 1,
+        }
     }
 
     pub(crate) const fn count(&mut self, label: FaultLabel) {
@@ -75,6 +88,16 @@ impl Rss {
     /// All resident pages (`VmRSS`).
     pub const fn total_pages(&self) -> u64 {
         self.anon_pages + self.file_pages + self.shmem_pages
+    }
+
+    /// The count of pages in frames of a state.
+    #[inline]
+    pub(crate) const fn count_mut(&mut self, state: FrameState) -> &mut u64 {
+        match state {
+            FrameState::File => &mut self.file_pages,
+            FrameState::Shmem => &mut self.shmem_pages,
+            _ => &mut self.anon_pages,
+        }
     }
 }
 

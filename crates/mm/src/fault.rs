@@ -18,11 +18,11 @@
 //! Linux 6.12 `mm/memory.c:handle_pte_fault`, `arch/x86/mm/fault.c`; semantics FLT-1 to FLT-13.
 
 use machine::{
-    Access, Event, FaultLabel, Machine, PageFault, PageSize, Privilege, Pte, Refusal, VirtAddr,
-    VirtRange,
+    Access, Event, FaultLabel, Machine, PageFault, PageSize, Privilege, Pte, Refusal, Side,
+    VirtAddr, VirtRange,
 };
 
-use crate::backing::{Backing, FileKind, ObjectId};
+use crate::backing::{AnonId, Backing, FileKind, ObjectId};
 use crate::error::FaultError;
 use crate::folio::FrameState;
 use crate::memory::Memory;
@@ -88,11 +88,13 @@ struct Resolved {
     pte: Pte,
     kind: FaultKind,
     cost: Cost,
+    /// On which side of a fork the space is, if the page was shared by one and now is not.
+    unshares: Option<Side>,
 }
 
 impl Resolved {
     const fn minor(pte: Pte, kind: FaultKind) -> Self {
-        Self { pte, kind, cost: Cost::Minor }
+        Self { pte, kind, cost: Cost::Minor, unshares: None }
     }
 }
 
@@ -111,7 +113,7 @@ struct Promise {
     sharing: Sharing,
     file: Option<(ObjectId, FileKind)>,
     page_offset: u64,
-    has_anon: bool,
+    anon: Option<AnonId>,
     is_pfn_map: bool,
 }
 
@@ -127,7 +129,7 @@ impl Promise {
             sharing: vma.sharing,
             file,
             page_offset: vma.page_offset,
-            has_anon: vma.anon.is_some(),
+            anon: vma.anon,
             is_pfn_map: vma.flags.contains(VmaFlags::PFN_MAP),
         }
     }
@@ -156,8 +158,6 @@ struct Fault<'a> {
     access: Access,
     slot: Slot,
     old: Pte,
-    /// Slot of the address space in `memory`.
-    space: usize,
     /// Leaf bits of the rights, accessed bit included.
     bits: Pte,
 }
@@ -195,6 +195,10 @@ pub fn handle_fault(
     }
     let (addr, code) = (fault.addr.as_u64(), fault.error_code() as u8);
     hw.log.push(hw.time(), Event::Fault { mm: mm.id.0, addr, label, code, is_major });
+    if let Ok(Resolved { unshares: Some(side), .. }) = outcome {
+        mm.faults.count_unshared(side);
+        hw.log.push(hw.time(), Event::Unshare { mm: mm.id.0, addr, side });
+    }
     outcome.map(|resolved| resolved.kind)
 }
 
@@ -207,7 +211,7 @@ fn resolve(
 ) -> Result<Resolved, FaultError> {
     let addr = fault.addr;
     let mut has_grown = false;
-    let promise = match mm.vmas.find(addr) {
+    let mut promise = match mm.vmas.find(addr) {
         Some(vma) => Promise::of(vma),
         None => {
             has_grown = true;
@@ -217,21 +221,22 @@ fn resolve(
     if !promise.permits(fault) {
         return Err(FaultError::Denied { addr });
     }
-    if fault.access == Access::Write && promise.sharing == Sharing::Private && !promise.has_anon {
-        mm.prepare_anon(addr);
+    if fault.access == Access::Write && promise.sharing == Sharing::Private {
+        promise.anon = promise.anon.or_else(|| mm.prepare_anon(memory, addr));
     }
     let page = addr.align_down(PageSize::K4);
     let slot = mm.tables.slot_for(memory, hw, page).ok_or(FaultError::OutOfMemory { addr })?;
     let old = mm.tables.read(hw, slot);
     let bits = mm.tables.leaf_bits(promise.rights).with(Pte::ACCESSED);
-    let (access, space) = (fault.access, mm.slot);
-    let mut on_way = Fault { memory, hw, promise, addr: page, access, slot, old, space, bits };
+    let access = fault.access;
+    let mut on_way = Fault { memory, hw, promise, addr: page, access, slot, old, bits };
     let resolved = on_way.case(&mut mm.tables).map_err(|failure| match failure {
         Failure::BusError => FaultError::BusError { addr },
         Failure::NoFrame => FaultError::OutOfMemory { addr },
     })?;
     if resolved.pte != old {
-        mm.tables.replace(memory, hw, slot, page, (old, resolved.pte)).flush(hw);
+        let stale = mm.tables.replace(memory, hw, slot, page, (old, resolved.pte));
+        stale.flush(&mut mm.tables, hw);
         memory.free_gathered(hw);
     }
     if let Some(vma) = mm.vmas.find_mut(addr) {

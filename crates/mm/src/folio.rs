@@ -1,8 +1,8 @@
 //! The frame table: one word of state and one owner for every frame of RAM.
 //!
-//! It says what a frame is, how often it is mapped, who else holds it, and to whom it belongs, so
-//! that mappings of a single-owner frame can be found without a list. It allocates nothing and
-//! knows no content.
+//! It says what a frame is, how often it is mapped, who else holds it, and to what it belongs: an
+//! object or a family of private pages, and the index there. All mappings of the frame are found by
+//! that (see `rmap.rs`). It allocates nothing and knows no content.
 //!
 //! ```text
 //!  word:  |63 .. 56|  55  | 54  |    53   |  52   | 51 .. 48 | 47 .. 32 | 31 .. 0 |
@@ -47,12 +47,12 @@ impl FrameState {
 /// To whom a frame belongs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
-    /// The address space that made the private page, and the page number there.
+    /// The root of the family of a private page, and its page index in VMAs of the family.
     Anon {
-        /// Slot of the address space.
-        space: usize,
-        /// Page number.
-        page: u64,
+        /// See [`crate::AnonId::root`].
+        root: u64,
+        /// As [`crate::Vma::page_offset`] counts.
+        index: u64,
     },
     /// The object and index of a page in the page cache.
     Cached {
@@ -160,6 +160,16 @@ impl FrameTable {
         *self.word_mut(frame) += 1;
     }
 
+    /// Counts one more leaf entry, made by fork: a private page is not exclusive any more. Returns
+    /// what the frame is.
+    #[inline]
+    pub(crate) fn share(&mut self, frame: Frame) -> FrameState {
+        let word = self.word_mut(frame);
+        debug_assert!(*word as u32 != u32::MAX, "more entries than RAM can hold");
+        *word = (*word + 1) & !EXCLUSIVE;
+        FrameState::ALL[((*word & STATE_MASK) >> STATE_SHIFT) as usize]
+    }
+
     /// Counts one leaf entry less.
     #[inline]
     pub(crate) fn unmap(&mut self, frame: Frame) {
@@ -193,11 +203,6 @@ impl FrameTable {
         *self.word_mut(frame) |= EXCLUSIVE;
     }
 
-    /// Marks a private page as possibly shared.
-    pub(crate) fn clear_exclusive(&mut self, frame: Frame) {
-        *self.word_mut(frame) &= !EXCLUSIVE;
-    }
-
     /// Whether a cached page differs from what its pager has.
     pub(crate) fn is_dirty(&self, frame: Frame) -> bool {
         self.word(frame) & DIRTY != 0
@@ -217,7 +222,7 @@ impl FrameTable {
     #[inline]
     pub(crate) fn set_owner(&mut self, frame: Frame, owner: Owner) {
         self.owners[frame.number() as usize] = match owner {
-            Owner::Anon { space, page } => [space as u64, page],
+            Owner::Anon { root, index } => [root, index],
             Owner::Cached { object, index } => [u64::from(object.0), index],
         };
     }
@@ -226,7 +231,7 @@ impl FrameTable {
     pub(crate) fn owner(&self, frame: Frame) -> Option<Owner> {
         let [number, index] = self.owners[frame.number() as usize];
         match self.state(frame) {
-            FrameState::Anon => Some(Owner::Anon { space: number as usize, page: index }),
+            FrameState::Anon => Some(Owner::Anon { root: number, index }),
             FrameState::File | FrameState::Shmem => {
                 Some(Owner::Cached { object: ObjectId(number as u32), index })
             }
@@ -247,10 +252,10 @@ mod tests {
         table.map(frame);
         table.hold(frame);
         table.set_exclusive(frame);
-        table.set_owner(frame, Owner::Anon { space: 3, page: 1 << 40 });
+        table.set_owner(frame, Owner::Anon { root: 3, index: 1 << 40 });
         assert_eq!((table.map_count(frame), table.hold_count(frame)), (1, 1));
         assert_eq!(table.state(frame), FrameState::Anon);
-        assert_eq!(table.owner(frame), Some(Owner::Anon { space: 3, page: 1 << 40 }));
+        assert_eq!(table.owner(frame), Some(Owner::Anon { root: 3, index: 1 << 40 }));
         table.unhold(frame);
         assert!(table.has_one_user(frame) && table.is_exclusive(frame));
         table.unmap(frame);

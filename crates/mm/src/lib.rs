@@ -32,6 +32,7 @@ mod page_cache;
 mod page_table;
 mod pager;
 mod rights;
+mod rmap;
 mod space;
 #[cfg(test)]
 mod testing;
@@ -47,5 +48,6 @@ pub use memory::{Memory, Overcommit};
 pub use page_table::PteState;
 pub use pager::{Pager, ZeroPager};
 pub use rights::{Rights, Sharing, VmaFlags};
+pub use rmap::mappings_of;
 pub use space::{Layout, Limits, Mm, Totals};
 pub use vma::Vma;

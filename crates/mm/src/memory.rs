@@ -10,6 +10,7 @@
 //! 3. Resident counts of a space change only with its leaf entries.
 
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use machine::{Frame, Machine, PAGE_BYTES, Pte};
 
@@ -67,11 +68,13 @@ impl Space {
         table_frames_peak: 0,
     };
 
-    fn resident_mut(&mut self, state: FrameState) -> &mut u64 {
-        match state {
-            FrameState::File => &mut self.rss.file_pages,
-            FrameState::Shmem => &mut self.rss.shmem_pages,
-            _ => &mut self.rss.anon_pages,
+    /// Notes the peak.
+    #[inline]
+    const fn note_peak(&mut self) {
+        let resident = self.rss.total_pages();
+        if resident > self.rss_peak_pages {
+            self.rss_peak_pages = resident;
+            self.rss_at_peak = self.rss;
         }
     }
 }
@@ -92,6 +95,7 @@ pub struct Memory {
     by_state: [u64; FrameState::ALL.len()],
     committed_pages: u64,
     free_min: u64,
+    families: NonZeroU64,
 }
 
 impl Memory {
@@ -118,6 +122,7 @@ impl Memory {
             by_state: [0; FrameState::ALL.len()],
             committed_pages: 0,
             free_min: frame_count,
+            families: NonZeroU64::MIN,
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
         memory.zero = memory
@@ -192,12 +197,17 @@ impl Memory {
         let frame = pte.frame();
         self.frames.map(frame);
         let space = &mut self.spaces[slot];
-        *space.resident_mut(self.frames.state(frame)) += 1;
-        let resident = space.rss.total_pages();
-        if resident > space.rss_peak_pages {
-            space.rss_peak_pages = resident;
-            space.rss_at_peak = space.rss;
-        }
+        *space.rss.count_mut(self.frames.state(frame)) += 1;
+        space.note_peak();
+    }
+
+    /// Counts pages whose entries are counted in the frame table already.
+    pub(crate) fn add_resident(&mut self, slot: usize, more: Rss) {
+        let space = &mut self.spaces[slot];
+        space.rss.anon_pages += more.anon_pages;
+        space.rss.file_pages += more.file_pages;
+        space.rss.shmem_pages += more.shmem_pages;
+        space.note_peak();
     }
 
     /// Counts the leaf `pte` as gone from the space in `slot`, and takes its dirty bit to the
@@ -210,12 +220,19 @@ impl Memory {
         }
         let frame = pte.frame();
         let state = self.frames.state(frame);
-        *self.spaces[slot].resident_mut(state) -= 1;
+        *self.spaces[slot].rss.count_mut(state) -= 1;
         if pte.is_dirty() && state != FrameState::Anon {
             self.frames.set_dirty(frame);
         }
         self.frames.unmap(frame);
         self.frames.is_unused(frame).then_some(frame)
+    }
+
+    /// The number of a new family of private pages.
+    pub(crate) fn new_family(&mut self) -> NonZeroU64 {
+        let number = self.families;
+        self.families = number.saturating_add(1);
+        number
     }
 
     /// Takes a slot for a new address space.

@@ -75,19 +75,25 @@ impl Stale {
         }
     }
 
-    /// Takes in what another change made stale, and all between.
-    pub(crate) fn join(&mut self, other: Self) {
+    /// Makes the TLBs forget: at once if `tables` are the active ones, else before they are
+    /// activated again (see [`PageTables::take_stale`]).
+    pub(crate) fn flush(self, tables: &mut PageTables, hw: &mut Machine) {
         if self.0.is_empty() {
-            self.0 = other.0;
-        } else if !other.0.is_empty() {
-            self.0 = VirtRange::new(self.0.start.min(other.0.start), self.0.end.max(other.0.end));
+            return;
+        }
+        if hw.root() == Some(tables.root) {
+            hw.flush_range(self.0);
+        } else {
+            tables.is_stale = true;
         }
     }
 
-    /// Makes the TLBs forget.
-    pub(crate) fn flush(self, hw: &mut Machine) {
-        if !self.0.is_empty() {
-            hw.flush_range(self.0);
+    /// Makes the TLBs forget everything of the space, as fork does (FORK-5).
+    pub(crate) fn flush_all(self, tables: &mut PageTables, hw: &mut Machine) {
+        if hw.root() == Some(tables.root) {
+            hw.flush_all();
+        } else {
+            tables.is_stale = true;
         }
     }
 }
@@ -116,18 +122,25 @@ pub(crate) struct PageTables {
     space: usize,
     /// The table of level 1 used last and the first address it covers.
     last: Option<(VirtAddr, Frame)>,
+    /// Whether entries changed while these were not the active tables.
+    is_stale: bool,
 }
 
 impl PageTables {
     /// An empty root for the address space in slot `space`.
     pub(crate) fn new(memory: &mut Memory, hw: &mut Machine, space: usize) -> Option<Self> {
         let root = memory.alloc(hw, FrameState::PageTable, Content::Zeroed)?;
-        Some(Self { root, geometry: hw.geometry(), space, last: None })
+        Some(Self { root, geometry: hw.geometry(), space, last: None, is_stale: false })
     }
 
     /// The root table.
     pub(crate) const fn root(&self) -> Frame {
         self.root
+    }
+
+    /// Whether entries changed while these were not the active tables, since this was last asked.
+    pub(crate) const fn take_stale(&mut self) -> bool {
+        core::mem::replace(&mut self.is_stale, false)
     }
 
     /// How many entries a table of level 1 has.

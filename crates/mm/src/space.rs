@@ -163,7 +163,6 @@ pub struct Mm {
     pub(crate) faults: FaultCounters,
     /// Slot in [`Memory`].
     pub(crate) slot: usize,
-    next_anon: u32,
 }
 
 impl Mm {
@@ -193,7 +192,6 @@ impl Mm {
             tables,
             faults: FaultCounters::default(),
             slot,
-            next_anon: 0,
         })
     }
 
@@ -281,31 +279,30 @@ impl Mm {
         page_table::count_pages(self, hw, memory, range)
     }
 
+    /// Whether entries changed while the space was not active, since this was last asked. Then the
+    /// TLBs may hold what is no longer true: flush its identifier (`Machine::flush_asid`) before it
+    /// is activated again.
+    ///
+    /// # Source
+    /// Linux 6.12 `arch/x86/mm/tlb.c:switch_mm_irqs_off` compares `tlb_gen` for this.
+    pub fn take_stale(&mut self) -> bool {
+        self.tables.take_stale()
+    }
+
     /// The leaf entry of the page at `addr`; empty where there is none. See [`crate::PteState`].
     pub fn entry_at(&self, hw: &Machine, addr: VirtAddr) -> Pte {
         self.tables.lookup(hw, addr)
     }
 
-    /// A new family of private pages.
-    pub(crate) fn new_anon(&mut self) -> AnonId {
-        self.next_anon += 1;
-        AnonId(self.next_anon)
-    }
-
-    /// Keeps the families of a parent apart from those that this child will make.
-    pub(crate) fn inherit_anon(&mut self, parent: &Self) {
-        self.next_anon = parent.next_anon;
-    }
-
     /// Gives the VMA that covers `addr` a family of private pages, if it has none: the one of a
-    /// neighbour it could merge with, else a new one (VMA-2).
+    /// neighbour it could merge with, else a new one (VMA-2). Returns it.
     ///
     /// # Source
     /// Linux 6.12 `mm/mmap.c:find_mergeable_anon_vma`.
-    pub(crate) fn prepare_anon(&mut self, addr: VirtAddr) {
-        let Some(vma) = self.vmas.find(addr) else { return };
+    pub(crate) fn prepare_anon(&mut self, memory: &mut Memory, addr: VirtAddr) -> Option<AnonId> {
+        let vma = self.vmas.find(addr)?;
         if vma.anon.is_some() {
-            return;
+            return vma.anon;
         }
         let next = self.vmas.find(vma.range.end);
         let previous = vma.range.start.checked_sub(1).and_then(|last| self.vmas.find(last));
@@ -315,10 +312,9 @@ impl Mm {
         let of_previous =
             || previous.filter(|before| could_follow(before, vma)).and_then(|before| before.anon);
         let anon = of_next.or_else(|| of_previous().filter(own));
-        let anon = anon.unwrap_or_else(|| self.new_anon());
-        if let Some(vma) = self.vmas.find_mut(addr) {
-            vma.anon = Some(anon);
-        }
+        let anon = anon.unwrap_or_else(|| AnonId::new(memory.new_family()));
+        self.vmas.find_mut(addr)?.anon = Some(anon);
+        Some(anon)
     }
 }
 

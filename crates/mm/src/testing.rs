@@ -205,24 +205,53 @@ impl World {
         vma.rights = rights;
         mm.totals.add(&vma, range.pages());
         mm.vmas.insert(vma);
-        protect(mm, &mut self.memory, &mut self.hw, range).flush(&mut self.hw);
+        protect(mm, &mut self.memory, &mut self.hw, range).flush(&mut mm.tables, &mut self.hw);
         self.check();
     }
 
     /// A second space with copies of the private pages of the first, as fork makes it.
     pub(crate) fn fork(&mut self) {
-        self.activate(0);
+        self.fork_of(0);
+    }
+
+    /// One more space, as fork makes it of `parent`.
+    pub(crate) fn fork_of(&mut self, parent: usize) {
+        self.activate(parent);
         let id = MmId(self.spaces.len() as u32 + 1);
-        let child = crate::ops::fork(&mut self.spaces[0], id, &mut self.memory, &mut self.hw);
+        let child = crate::ops::fork(&mut self.spaces[parent], id, &mut self.memory, &mut self.hw);
         self.spaces.push(child.expect("there are frames"));
         self.check();
     }
 
     /// Ends the last space.
     pub(crate) fn exit(&mut self) {
-        let mut mm = self.spaces.pop().expect("there is a space");
+        self.exit_at(self.spaces.len() - 1);
+    }
+
+    /// Ends a space; those behind it move up.
+    pub(crate) fn exit_at(&mut self, space: usize) {
+        let mut mm = self.spaces.remove(space);
         mm.exit(&mut self.memory, &mut self.hw);
-        self.hw.flush_asid(self.spaces.len() as u16);
+        for asid in space..=self.spaces.len() {
+            self.hw.flush_asid(asid as u16);
+        }
+        self.check();
+    }
+
+    /// Changes the rights of a range as `mprotect` does.
+    pub(crate) fn mprotect(&mut self, space: usize, range: VirtRange, rights: Rights) {
+        self.activate(space);
+        let how = (rights, crate::ops::ProtectFlags::empty());
+        let (memory, hw) = (&mut self.memory, &mut self.hw);
+        let done = crate::ops::mprotect(
+            &mut self.spaces[space],
+            memory,
+            hw,
+            range.start,
+            range.bytes(),
+            how,
+        );
+        done.expect("the range is mapped");
         self.check();
     }
 

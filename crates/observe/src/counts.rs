@@ -59,6 +59,10 @@ pub struct EventCounts {
     pub execs: u64,
     /// Tasks ended.
     pub exits: u64,
+    /// Address spaces copied (fork).
+    pub forks: u64,
+    /// Pages shared by a fork that a store of either side copied.
+    pub unshared_pages: u64,
 }
 
 impl EventCounts {
@@ -98,12 +102,16 @@ impl Observer for EventCounts {
             Event::Signal { .. } => self.signals += 1,
             Event::Exec { .. } => self.execs += 1,
             Event::Exit { .. } => self.exits += 1,
+            Event::Fork { .. } => self.forks += 1,
+            Event::Unshare { .. } => self.unshared_pages += 1,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use machine::Side;
+
     use super::*;
 
     fn stamped(event: Event) -> Stamped {
@@ -143,6 +151,8 @@ mod tests {
             Event::Signal { task: 1, number: 11, code: 1, addr: 0 },
             Event::Exec { task: 1, mm: 1, entry: 0 },
             Event::Exit { task: 1, status: 0 },
+            Event::Fork { mm: 1, child: 2, entries: 3, table_frames: 4 },
+            Event::Unshare { mm: 2, addr: 4096, side: Side::Child },
         ];
         counts.observe_all(&events.map(stamped));
         let expected = EventCounts {
@@ -154,6 +164,8 @@ mod tests {
             signals: 1,
             execs: 1,
             exits: 1,
+            forks: 1,
+            unshared_pages: 1,
             ..EventCounts::default()
         };
         assert_eq!(counts, expected);

@@ -6,7 +6,7 @@
 use core::fmt;
 use std::io::{self, Write};
 
-use machine::{Event, Stamped};
+use machine::{Event, Side, Stamped};
 
 use crate::{Observer, label_name};
 
@@ -53,6 +53,16 @@ impl fmt::Display for Line<'_> {
                 write!(f, "exec task={task} mm={mm} entry={entry:#x}")
             }
             Event::Exit { task, status } => write!(f, "exit task={task} status={status:#x}"),
+            Event::Fork { mm, child, entries, table_frames } => {
+                write!(f, "fork mm={mm} child={child} entries={entries} tables={table_frames}")
+            }
+            Event::Unshare { mm, addr, side } => {
+                let side = match side {
+                    Side::Parent => "parent",
+                    Side::Child => "child",
+                };
+                write!(f, "unshare mm={mm} addr={addr:#x} side={side}")
+            }
         }
     }
 }
@@ -122,6 +132,10 @@ mod tests {
         assert_eq!(line(fault), "42 fault mm=1 addr=0x7ffff7ff7010 kind=zero code=0x6 minor");
         let map = Event::Map { mm: 1, start: 0x40_0000, bytes: 0x2000, rights: 5 };
         assert_eq!(line(map), "42 map mm=1 start=0x400000 bytes=0x2000 rights=r-x");
+        let fork = Event::Fork { mm: 1, child: 2, entries: 30, table_frames: 4 };
+        assert_eq!(line(fork), "42 fork mm=1 child=2 entries=30 tables=4");
+        let unshare = Event::Unshare { mm: 2, addr: 0x1000, side: Side::Child };
+        assert_eq!(line(unshare), "42 unshare mm=2 addr=0x1000 side=child");
         let call = Event::Syscall { task: 7, number: 9, result: -12 };
         assert_eq!(line(call), "42 syscall task=7 number=9 result=-12");
     }

@@ -3,6 +3,7 @@
 use machine::Pte;
 
 use super::{Failure, Fault, FaultKind, Resolved};
+use crate::backing::AnonId;
 use crate::folio::{FrameState, Owner};
 use crate::memory::Content;
 use crate::page_table::SPECIAL;
@@ -23,10 +24,11 @@ pub(super) fn private_frame(
     fault: &mut Fault<'_>,
     content: Content,
 ) -> Result<machine::Frame, Failure> {
+    let index = fault.index();
     let memory = &mut *fault.memory;
     let frame = memory.alloc(fault.hw, FrameState::Anon, content).ok_or(Failure::NoFrame)?;
     memory.frames.set_exclusive(frame);
-    let page = fault.addr.page().number();
-    memory.frames.set_owner(frame, Owner::Anon { space: fault.space, page });
+    let root = fault.promise.anon.map_or(0, AnonId::root);
+    memory.frames.set_owner(frame, Owner::Anon { root, index });
     Ok(frame)
 }

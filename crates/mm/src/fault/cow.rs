@@ -1,9 +1,10 @@
 //! Stores to present, write-protected private pages.
 
-use machine::Frame;
+use machine::{Frame, Side};
 
 use super::anon::private_frame;
 use super::{Failure, Fault, FaultKind, Resolved};
+use crate::backing::AnonId;
 use crate::folio::FrameState;
 use crate::memory::Content;
 use crate::page_table::SPECIAL;
@@ -19,8 +20,19 @@ pub(super) fn write(fault: &mut Fault<'_>) -> Result<Resolved, Failure> {
         fault.memory.frames.set_exclusive(frame);
         return Ok(Resolved::minor(fault.written(frame), FaultKind::Reuse));
     }
+    let unshares = side_of_fork(fault, frame);
     let copy = copy(fault, frame)?;
-    Ok(Resolved::minor(fault.written(copy), FaultKind::Cow))
+    Ok(Resolved { unshares, ..Resolved::minor(fault.written(copy), FaultKind::Cow) })
+}
+
+/// On which side of the fork that shared the private page the faulting space is. `None` if the page
+/// is none that a fork shares.
+fn side_of_fork(fault: &Fault<'_>, frame: Frame) -> Option<Side> {
+    let is_shared = !fault.old.contains(SPECIAL)
+        && fault.memory.frames.state(frame) == FrameState::Anon
+        && fault.memory.frames.map_count(frame) > 1;
+    let is_inherited = fault.promise.anon.is_some_and(AnonId::is_inherited);
+    is_shared.then_some(if is_inherited { Side::Child } else { Side::Parent })
 }
 
 /// Whether nobody but the faulting entry can see the private page. Decided by all users, never by

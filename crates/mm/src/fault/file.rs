@@ -103,7 +103,7 @@ fn map_around(fault: &mut Fault<'_>, tables: &mut PageTables, file: (ObjectId, F
                 .addr
                 .wrapping_add(entry.wrapping_sub(fault.slot.index).wrapping_mul(PAGE_BYTES));
             let (memory, hw) = (&mut *fault.memory, &mut *fault.hw);
-            tables.replace(memory, hw, slot, addr, (old, leaf)).flush(hw);
+            tables.replace(memory, hw, slot, addr, (old, leaf)).flush(tables, hw);
         }
     }
 }

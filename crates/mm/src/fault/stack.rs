@@ -30,7 +30,7 @@ pub(super) fn grow(mm: &mut Mm, memory: &mut Memory, addr: VirtAddr) -> Option<P
     if is_accounted {
         memory.charge_commit(growth).ok()?;
     }
-    mm.prepare_anon(old_range.start);
+    mm.prepare_anon(memory, old_range.start);
     let mut vma = mm.vmas.remove(old_range.start)?;
     mm.totals.add(&vma, growth);
     vma.range = VirtRange::new(start, old_range.end);

@@ -52,5 +52,5 @@ pub fn set_rights_of_stack(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, r
     let Some(addr) = mm.layout.stack_top.checked_sub(1) else { return };
     let Some(range) = mm.vmas.find(addr).map(|vma| vma.range) else { return };
     edit::set(mm, VirtAddr::new(range.start.as_u64()), |vma| vma.rights = rights);
-    page_table::protect(mm, memory, hw, range).flush(hw);
+    page_table::protect(mm, memory, hw, range).flush(&mut mm.tables, hw);
 }

@@ -132,7 +132,7 @@ fn change(
         memory.uncharge_commit(part.pages());
     }
     modified?;
-    page_table::protect(mm, memory, hw, part).flush(hw);
+    page_table::protect(mm, memory, hw, part).flush(&mut mm.tables, hw);
     let event = Event::Protect {
         mm: mm.id.0,
         start: part.start.as_u64(),

@@ -342,7 +342,7 @@ fn relocate(
     let charged_pages = if vma.flags.contains(VmaFlags::ACCOUNT) { plan.added_pages() } else { 0 };
     memory.charge_commit(charged_pages)?;
     match page_table::move_entries(mm, memory, hw, plan.old, target) {
-        Ok(stale) => stale.flush(hw),
+        Ok(stale) => stale.flush(&mut mm.tables, hw),
         Err(error) => {
             memory.uncharge_commit(charged_pages);
             edit::free_tables(mm, memory, hw, vma.range);

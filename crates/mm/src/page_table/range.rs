@@ -6,7 +6,7 @@ use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
 
 use super::{PageTables, PteState, SPECIAL, Slot, Stale};
 use crate::backing::{FileKind, ObjectId};
-use crate::counters::PageCounts;
+use crate::counters::{PageCounts, Rss};
 use crate::error::MmError;
 use crate::folio::FrameState;
 use crate::memory::Memory;
@@ -31,13 +31,59 @@ struct Run {
     addr: VirtAddr,
 }
 
+/// The most entries of a part of a run.
+const PART_ENTRIES: u64 = 64;
+
 impl Run {
+    /// The run in parts of at most [`PART_ENTRIES`] entries.
+    fn parts(&self) -> impl Iterator<Item = Self> + use<> {
+        let (table, indexes, addr) = (self.table, self.indexes.clone(), self.addr);
+        indexes.clone().step_by(PART_ENTRIES as usize).map(move |first| Self {
+            table,
+            indexes: first..indexes.end.min(first + PART_ENTRIES),
+            addr: addr.wrapping_add((first - indexes.start) << PAGE_SHIFT),
+        })
+    }
+
     /// Every slot with the address of its page.
     fn slots(&self) -> impl Iterator<Item = (Slot, VirtAddr)> + use<> {
         let (table, first, addr) = (self.table, self.indexes.start, self.addr);
         self.indexes.clone().map(move |index| {
             (Slot { table, index }, addr.wrapping_add((index - first) << PAGE_SHIFT))
         })
+    }
+}
+
+impl PageTables {
+    /// Replaces every entry of the run by what `change` makes of it, in place.
+    fn update_run(&self, hw: &mut Machine, run: &Run, change: impl FnMut(VirtAddr, Pte) -> Pte) {
+        let bytes = self.geometry.entry_bytes();
+        let count = run.indexes.end - run.indexes.start;
+        let start = self.geometry.slot(run.table, run.indexes.start);
+        let slice = hw.ram.slice_mut(start, count * bytes);
+        match bytes {
+            4 => update_entries::<4>(slice, run.addr, change),
+            _ => update_entries::<8>(slice, run.addr, change),
+        }
+    }
+}
+
+/// Replaces little-endian entries of `BYTES` bytes each, the first of which is that of `addr`.
+fn update_entries<const BYTES: usize>(
+    entries: &mut [u8],
+    addr: VirtAddr,
+    mut change: impl FnMut(VirtAddr, Pte) -> Pte,
+) {
+    let mut addr = addr;
+    for entry in entries.as_chunks_mut::<BYTES>().0 {
+        let mut raw = [0; 8];
+        raw[..BYTES].copy_from_slice(entry);
+        let old = Pte::from_raw(u64::from_le_bytes(raw));
+        let new = change(addr, old);
+        if new != old {
+            entry.copy_from_slice(&new.raw().to_le_bytes()[..BYTES]);
+        }
+        addr = addr.wrapping_add(PAGE_BYTES);
     }
 }
 
@@ -78,24 +124,23 @@ pub(crate) fn zap(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: Vir
     let tables = &mm.tables;
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
-        for (slot, addr) in run.slots() {
-            let old = tables.read(hw, slot);
+        tables.update_run(hw, &run, |addr, old| {
             match PteState::of(old) {
-                PteState::Empty => continue,
+                PteState::Empty => return old,
                 PteState::Swapped => {}
-                PteState::Present if how == Zap::Shared && is_private(memory, old) => continue,
+                PteState::Present if how == Zap::Shared && is_private(memory, old) => return old,
                 PteState::Present => {
                     let unused = memory.unmap_leaf(tables.space, old);
                     memory.gathered.extend(unused);
                 }
             }
-            tables.write(hw, slot, Pte::EMPTY);
             if old.is_present() {
                 stale.add_page(addr);
             }
-        }
+            Pte::EMPTY
+        });
     }
-    stale.flush(hw);
+    stale.flush(&mut mm.tables, hw);
     memory.free_gathered(hw);
 }
 
@@ -140,7 +185,7 @@ pub(crate) fn protect_object(
         if let Some(vma) = vma {
             let is_noticed = is_written_back(vma);
             let bits = if is_noticed { Pte::WRITE.with(Pte::DIRTY) } else { Pte::DIRTY };
-            clear_bits(mm, memory, hw, range, bits).flush(hw);
+            clear_bits(mm, memory, hw, range, bits).flush(&mut mm.tables, hw);
         }
         from = next;
     }
@@ -190,19 +235,18 @@ fn clear_bits(
     let mut stale = Stale::NONE;
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&mm.tables, hw) {
-        for (slot, addr) in run.slots() {
-            let old = mm.tables.read(hw, slot);
+        mm.tables.update_run(hw, &run, |addr, old| {
             if PteState::of(old) != PteState::Present || !old.intersects(bits) {
-                continue;
+                return old;
             }
             if old.is_dirty() && bits.is_dirty() && !is_private(memory, old) {
                 memory.frames.set_dirty(old.frame());
             }
-            mm.tables.write(hw, slot, old.without(bits));
             if old.is_present() {
                 stale.add_page(addr);
             }
-        }
+            old.without(bits)
+        });
     }
     stale
 }
@@ -225,24 +269,20 @@ pub(crate) fn protect(
     let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
-        for (slot, addr) in run.slots() {
-            let old = tables.read(hw, slot);
+        tables.update_run(hw, &run, |addr, old| {
             if PteState::of(old) != PteState::Present {
-                continue;
+                return old;
             }
             let keep = Pte::from_raw(old.raw() & kept.raw());
             let mut new = Pte::new(old.frame(), bits.with(keep));
             if vma.rights.contains(Rights::WRITE) && may_write_at_once(memory, vma, old) {
                 new = new.with(Pte::WRITE);
             }
-            if new == old {
-                continue;
-            }
-            tables.write(hw, slot, new);
-            if old.is_present() {
+            if new != old && old.is_present() {
                 stale.add_page(addr);
             }
-        }
+            new
+        });
     }
     stale
 }
@@ -294,7 +334,6 @@ pub(crate) fn move_entries(
             };
             mm.tables.write(hw, slot, Pte::EMPTY);
             mm.tables.write(hw, new_slot, old);
-            note_move(memory, mm.tables.space, old, target(addr));
             if old.is_present() {
                 stale.add_page(addr);
             }
@@ -303,62 +342,71 @@ pub(crate) fn move_entries(
     Ok(stale)
 }
 
-/// Notes the new page of a private frame that moved with its only entry.
-fn note_move(memory: &mut Memory, space: usize, pte: Pte, addr: VirtAddr) {
-    let is_own = PteState::of(pte) == PteState::Present
-        && is_anon(memory, pte)
-        && memory.frames.is_exclusive(pte.frame());
-    if is_own {
-        let owner = crate::folio::Owner::Anon { space, page: addr.page().number() };
-        memory.frames.set_owner(pte.frame(), owner);
-    }
-}
-
 /// Copies the entries of `range`, which lies inside one VMA of `parent`, to `child`, as fork does:
-/// private pages become shared and write-protected in both (FORK-3).
+/// private pages become shared and write-protected in both (FORK-3). Returns how many entries were
+/// copied. The child gets a table for each one that the parent has, even if that is empty.
+///
+/// The TLBs must forget the parent afterwards.
 ///
 /// # Errors
 /// - [`MmError::NoMemory`]: no frame for a page table of the child; what was copied stays.
+///
+/// # Source
+/// Linux 6.12 `mm/memory.c:copy_pte_range`, `copy_present_ptes`.
 pub(crate) fn copy_entries(
     parent: &mut Mm,
     child: &mut Mm,
     memory: &mut Memory,
     hw: &mut Machine,
     range: VirtRange,
-) -> Result<Stale, MmError> {
-    let mut stale = Stale::NONE;
-    let Some(vma) = parent.vmas.find(range.start) else { return Ok(stale) };
-    let sharing = vma.sharing;
+) -> Result<u64, MmError> {
+    let Some(vma) = parent.vmas.find(range.start) else { return Ok(0) };
+    let (sharing, mut copied) = (vma.sharing, 0);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&parent.tables, hw) {
-        for (slot, addr) in run.slots() {
-            let old = parent.tables.read(hw, slot);
-            if PteState::of(old) != PteState::Present {
+        let target = child.tables.slot_for(memory, hw, run.addr);
+        let target = target.ok_or(MmError::NoMemory("no frame for a page table"))?;
+        for part in run.parts() {
+            let mut copies = [Pte::EMPTY; PART_ENTRIES as usize];
+            let mut rest = copies.iter_mut();
+            let mut rss = Rss::default();
+            parent.tables.update_run(hw, &part, |_, old| {
+                let (kept, copy) = share_entry(memory, sharing, old, &mut rss);
+                if let Some(slot) = rest.next() {
+                    *slot = copy;
+                }
+                kept
+            });
+            if rss == Rss::default() && copies.iter().all(|copy| copy.is_empty()) {
                 continue;
             }
-            let Some(child_slot) = child.tables.slot_for(memory, hw, addr) else {
-                stale.flush(hw);
-                return Err(MmError::NoMemory("no frame for a page table"));
-            };
-            let mut copy = old.without(Pte::ACCESSED);
-            match sharing {
-                Sharing::Private => {
-                    copy = copy.without(Pte::WRITE);
-                    if is_anon(memory, old) {
-                        memory.frames.clear_exclusive(old.frame());
-                    }
-                    if old.is_writable() {
-                        parent.tables.write(hw, slot, old.without(Pte::WRITE));
-                        stale.add_page(addr);
-                    }
-                }
-                Sharing::Shared => copy = copy.without(Pte::DIRTY),
-            }
-            child.tables.write(hw, child_slot, copy);
-            memory.map_leaf(child.tables.space, copy);
+            copied += copies.iter().filter(|copy| !copy.is_empty()).count() as u64;
+            let mut rest = copies.iter();
+            let place = Run { table: target.table, ..part };
+            child.tables.update_run(hw, &place, |_, old| rest.next().copied().unwrap_or(old));
+            memory.add_resident(child.tables.space, rss);
         }
     }
-    Ok(stale)
+    Ok(copied)
+}
+
+/// What becomes of one entry of the parent, and what the child gets. The new entry is counted in
+/// the frame table and in `rss`.
+#[inline]
+fn share_entry(memory: &mut Memory, sharing: Sharing, old: Pte, rss: &mut Rss) -> (Pte, Pte) {
+    if PteState::of(old) != PteState::Present {
+        return (old, Pte::EMPTY);
+    }
+    if !old.contains(SPECIAL) {
+        *rss.count_mut(memory.frames.share(old.frame())) += 1;
+    }
+    match sharing {
+        Sharing::Private => {
+            let kept = old.without(Pte::WRITE);
+            (kept, kept.without(Pte::ACCESSED))
+        }
+        Sharing::Shared => (old, old.without(Pte::ACCESSED.with(Pte::DIRTY))),
+    }
 }
 
 /// Counts the pages of `range` for smaps (semantics RSS-2, 3).

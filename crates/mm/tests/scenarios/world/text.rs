@@ -1,6 +1,6 @@
 //! Events and refusals as lines of text, with names instead of addresses.
 
-use machine::{Event, FaultLabel, PAGE_BYTES};
+use machine::{Event, FaultLabel, PAGE_BYTES, Side};
 use mm::{FaultError, MmError};
 
 use super::calls::ADVICE;
@@ -37,6 +37,16 @@ pub(super) fn event(event: Event, names: &Names) -> String {
             let known = ADVICE.iter().find(|(_, known)| *known as u8 == advice);
             let name = known.map_or("?", |(name, _)| name);
             (mm, format!("advise {} {} {name}", names.text(start), length(bytes)))
+        }
+        Event::Fork { mm, entries, table_frames, .. } => {
+            (mm, format!("fork: {entries} entries, {table_frames} tables"))
+        }
+        Event::Unshare { mm, addr, side } => {
+            let side = match side {
+                Side::Parent => "parent",
+                Side::Child => "child",
+            };
+            (mm, format!("unshare {} by the {side}", names.text(addr)))
         }
         other => (1, format!("{other:?}")),
     };

@@ -1,7 +1,7 @@
 //! One computer: RAM, MMU, clock and log behind one door.
 
 use crate::access::{Access, PageFault, Privilege};
-use crate::addr::{Frame, PAGE_BYTES, PAGE_SHIFT, PageSize, PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Frame, PAGE_SHIFT, PhysAddr, VirtAddr, VirtRange};
 use crate::clock::COSTS;
 use crate::counters::{Counters, FastStatistics};
 use crate::event::{EventLog, Keep};
@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::mmu::Mmu;
 use crate::pte::Pte;
 use crate::ram::{Ram, RamError};
-use crate::stale::{StaleCode, StaleQueue};
+use crate::stale::StaleQueue;
 use crate::tlb::{TlbMode, tlb_default};
 use crate::walk;
 
@@ -101,13 +101,9 @@ impl Machine {
 
     /// Makes the tables at `root` the active ones, under the address-space identifier `asid` (12
     /// bits, like a PCID). TLB entries of other identifiers stay; those of `asid` go if it had
-    /// another root before. All translated code is stale if the root changes.
+    /// another root before.
     pub fn activate(&mut self, root: Frame, asid: u16) {
-        let before = (self.mmu.root(), self.mmu.asid());
         self.mmu.activate(root, asid);
-        if before != (self.mmu.root(), self.mmu.asid()) {
-            self.stale.push_everything();
-        }
     }
 
     /// The root of the active address space, if one was activated.
@@ -182,12 +178,9 @@ impl Machine {
     }
 
     /// INVLPG: forgets what TLBs and fast path know of the page (of any size) at `addr` in the
-    /// active address space; code translated from it is stale.
+    /// active address space. The engine sees at its next fetch access where the page is then.
     pub fn flush_page(&mut self, addr: VirtAddr) {
         self.mmu.flush_page(addr);
-        let start = addr.align_down(PageSize::K4);
-        let end = start.checked_add(PAGE_BYTES).unwrap_or(VirtAddr::new(u64::MAX));
-        self.stale.push_range(VirtRange::new(start, end));
     }
 
     /// Forgets the pages of a range: one by one up to [`FLUSH_CEILING_PAGES`], else the whole
@@ -206,7 +199,6 @@ impl Machine {
                 self.mmu.flush_page(VirtAddr::new((first + page) << PAGE_SHIFT));
             }
         }
-        self.stale.push_range(range);
     }
 
     /// Forgets all pages of the active address space, but global ones, as loading CR3 does.
@@ -217,7 +209,6 @@ impl Machine {
     /// Forgets all pages of the address space `asid`, but global ones.
     pub fn flush_asid(&mut self, asid: u16) {
         self.mmu.flush_asid(asid);
-        self.stale.push_everything();
     }
 
     /// Whether [`Machine::take_stale_code`] has something.
@@ -226,14 +217,20 @@ impl Machine {
         !self.stale.is_empty()
     }
 
-    /// Takes the next piece of translated code that is no longer valid. The engine empties this
-    /// before it executes.
-    pub fn take_stale_code(&mut self) -> Option<StaleCode> {
+    /// Takes the next frame whose bytes are no longer those that code was translated from. The
+    /// engine empties this before it executes.
+    pub fn take_stale_code(&mut self) -> Option<Frame> {
         self.stale.pop()
     }
 
+    /// Takes the number `slot` from the code page that has it: entries of it go through
+    /// [`Machine::fetch`] again. The model does not change.
+    pub fn release_fetch_slot(&mut self, slot: u32) {
+        self.mmu.take_fetch_slot(slot);
+    }
+
     /// Says that code was translated from `frame`: stores of the CPU to it never take the fast
-    /// path, and [`Machine::store`] to it is reported as stale code.
+    /// path, and the first [`Machine::store`] to it makes it stale.
     pub fn mark_code(&mut self, frame: Frame) {
         self.mmu.mark_code(&self.ram, frame);
     }
@@ -249,7 +246,7 @@ impl Machine {
         self.mmu.is_code(frame)
     }
 
-    /// Writes bytes for the operating system. Marked frames become stale code.
+    /// Writes bytes for the operating system. Marked frames become stale code and lose their mark.
     ///
     /// # Panics
     /// If a byte is outside RAM: addresses come from a translation.
@@ -261,10 +258,7 @@ impl Machine {
         self.ram.slice_mut(addr, length).copy_from_slice(bytes);
         let last = addr.wrapping_add(length - 1).frame();
         for offset in 0..=last.offset_from(addr.frame()) {
-            let frame = addr.frame().wrapping_add(offset);
-            if self.mmu.is_code(frame) {
-                self.stale.push_frame(frame);
-            }
+            self.frame_changed(addr.frame().wrapping_add(offset));
         }
     }
 
@@ -277,10 +271,12 @@ impl Machine {
     }
 
     /// Says that the bytes of `frame` changed behind the CPU's back (zeroed, copied to, freed):
-    /// code translated from it is stale.
+    /// code translated from it is stale, and its mark is gone.
+    #[inline]
     pub fn frame_changed(&mut self, frame: Frame) {
         if self.mmu.is_code(frame) {
-            self.stale.push_frame(frame);
+            self.mmu.unmark_code(frame);
+            self.stale.push(frame);
         }
     }
 
@@ -338,6 +334,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::PAGE_BYTES;
 
     fn machine() -> Machine {
         Machine::new(MachineConfig { ram_bytes: 4 << 20, ..MachineConfig::default() })
@@ -349,39 +346,38 @@ mod tests {
     }
 
     #[test]
-    fn flushes_report_stale_code_and_pick_pages_or_all() {
+    fn short_ranges_are_flushed_page_by_page() {
         let mut hw = machine();
-        assert!(!hw.has_stale_code());
         hw.flush_page(VirtAddr::new(0x1234));
         hw.flush_range(range(0x8000, 0x8000 + 33 * PAGE_BYTES));
         hw.flush_range(range(0x8000, 0x8000));
         assert_eq!(hw.counters().page_flushes, 34);
         hw.flush_range(range(0x4_0000, 0x4_0000 + 34 * PAGE_BYTES));
         assert_eq!((hw.counters().page_flushes, hw.counters().full_flushes), (34, 1));
-        assert_eq!(hw.take_stale_code(), Some(StaleCode::Range(range(0x1000, 0x2000))));
-        let second = range(0x8000, 0x8000 + 33 * PAGE_BYTES);
-        assert_eq!(hw.take_stale_code(), Some(StaleCode::Range(second)));
-        assert!(hw.has_stale_code());
         hw.flush_page(VirtAddr::new(u64::MAX));
         hw.flush_range(range(u64::MAX - 1, u64::MAX));
     }
 
     #[test]
-    fn kernel_stores_to_code_are_reported() {
+    fn kernel_stores_to_code_are_reported_once() {
         let mut hw = machine();
         hw.mark_code(Frame::new(3));
         hw.store(PhysAddr::new(0x1000), &[1; 0x1000]);
         hw.store(PhysAddr::new(0x3000), &[]);
         assert!(!hw.has_stale_code());
         hw.store(PhysAddr::new(0x2ffe), &[7; 4]);
-        assert_eq!(hw.take_stale_code(), Some(StaleCode::Frame(Frame::new(3))));
+        hw.store(PhysAddr::new(0x3000), &[7; 4]);
+        assert!(!hw.is_code(Frame::new(3)));
+        assert_eq!(hw.take_stale_code(), Some(Frame::new(3)));
+        assert_eq!(hw.take_stale_code(), None);
         let mut bytes = [0; 6];
         hw.load(PhysAddr::new(0x2ffd), &mut bytes);
-        assert_eq!(bytes, [0, 7, 7, 7, 7, 0]);
-        hw.frame_changed(Frame::new(2));
-        assert!(!hw.has_stale_code());
+        assert_eq!(bytes, [0, 7, 7, 7, 7, 7]);
         hw.frame_changed(Frame::new(3));
-        assert!(hw.has_stale_code() && hw.is_code(Frame::new(3)));
+        assert!(!hw.has_stale_code());
+        hw.mark_code(Frame::new(3));
+        hw.frame_changed(Frame::new(3));
+        assert!(hw.has_stale_code());
     }
 
     #[test]

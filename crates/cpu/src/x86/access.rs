@@ -10,7 +10,7 @@ use super::emit::{RAX, RCX, RDI, RSI};
 use super::emulate::bus::Bus;
 use super::emulate::strings::{Job, StringRegisters};
 use super::engine::{Core, Refused};
-use super::pages::slot;
+use super::pages::PageId;
 use super::run::{direction, parked, unparked};
 use super::stubs::Reason;
 use super::translate::{BlockId, Site, SiteKind};
@@ -42,6 +42,8 @@ pub(super) struct Trap {
     pub stop: Option<Stop>,
     /// Which flags are those of the guest at the present site: a mask as in a step.
     pub live: u16,
+    /// Whether the site is that of an entry into a block, which has not begun.
+    pub is_entry: bool,
     /// Whether the single block was entered with parked flags.
     pub is_parked: bool,
     /// To be done when the single block is done.
@@ -55,8 +57,8 @@ pub(super) struct Trap {
 pub(super) enum Stop {
     /// The guest has to know.
     Exit(Exit),
-    /// The page lies in another frame than the one it was translated from.
-    Moved(Frame),
+    /// The page at the address lies in another frame than the code page with this number.
+    Moved { address: u64, slot: u32, frame: Frame, is_second: bool },
     /// The cache is full.
     NoRoom,
     /// The instruction is done, and blocks have to die before the next one.
@@ -78,6 +80,7 @@ impl Core {
     /// emitted code.
     pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
         let site = self.emitter.sites[site as usize];
+        self.trap.is_entry = false;
         let result = match site.kind {
             SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
                 self.statistics.slow_access_count += 1;
@@ -88,6 +91,7 @@ impl Core {
             }
             SiteKind::Fetch { slot, is_second } => {
                 self.trap.live = if is_second { ALL_LIVE } else { PARKED };
+                self.trap.is_entry = !is_second;
                 self.fetch(hw, site, slot, is_second)
             }
             SiteKind::String { job, live } => {
@@ -268,17 +272,22 @@ impl Core {
         if block.extent == Extent::Single {
             return Ok(site.resume);
         }
-        let single = match self.pages.find(self.space, site.rip, Extent::Single) {
+        let page = block.page;
+        let single = match self.pages.find(page, site.rip, Extent::Single) {
             Some(single) => single,
-            None => self.translate_single(hw, site.rip)?,
+            None => self.translate_single(hw, page, site.rip)?,
         };
         self.uncount_rest(site.block, site.rip, 1);
         self.trap.is_parked = self.trap.live == PARKED;
         Ok(self.resume_in(single, ordinal).unwrap_or(site.resume))
     }
 
-    fn translate_single(&mut self, hw: &mut Machine, rip: u64) -> Result<BlockId, Stop> {
-        let page = self.pages.page_at(self.space, rip).ok_or(Stop::NoRoom)?;
+    fn translate_single(
+        &mut self,
+        hw: &mut Machine,
+        page: PageId,
+        rip: u64,
+    ) -> Result<BlockId, Stop> {
         self.translate(hw, page, rip, Extent::Single).map_err(|refused| match refused {
             Refused::Exit(exit) => Stop::Exit(exit),
             Refused::NoRoom => Stop::NoRoom,
@@ -309,11 +318,13 @@ impl Core {
         let place = hw
             .fetch(VirtAddr::new(address), number)
             .map_err(|fault| Stop::Exit(Exit::Fault(fault)))?;
-        hw.fast()[layout::FETCH_PAGE] = u64::from(number);
-        debug_assert_eq!(slot(number - 1), number, "slots count pages from 1");
-        if self.pages.page(number - 1).frame != place.frame() {
-            return Err(Stop::Moved(place.frame()));
+        let page = number - 1;
+        let frame = place.frame();
+        if self.pages.page(page).frame != frame {
+            return Err(Stop::Moved { address, slot: number, frame, is_second });
         }
+        hw.fast()[layout::FETCH_PAGE] = u64::from(number);
+        self.pages.confirm_present(address, page);
         Ok((1, site.resume))
     }
 

@@ -75,7 +75,7 @@ impl Core {
 
     /// Decodes the instruction at `rip`, whose page is being executed.
     pub(super) fn decode_at(&self, rip: u64, hw: &mut Machine) -> Result<Instruction> {
-        let page = self.pages.page_at(self.space, rip).ok_or(INVALID)?;
+        let page = self.pages.present(rip).ok_or(INVALID)?;
         let frame = self.pages.page(page).frame;
         let offset = rip % PAGE_BYTES;
         let bytes = (PAGE_BYTES - offset).min(15);

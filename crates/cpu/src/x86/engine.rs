@@ -18,7 +18,7 @@ use super::stubs::Stubs;
 use super::translate::{BlockId, Emitter, SecondPage};
 use super::{EngineError, InstructionCount, TranslatorConfig, host, slow, words};
 use crate::{EngineStatistics, Exception, Exit};
-use machine::{Access, CLOCK_DRAIN_BIT, Geometry, Machine, PAGE_BYTES, Privilege, StaleCode};
+use machine::{Access, CLOCK_DRAIN_BIT, Frame, Geometry, Machine, PAGE_BYTES, Privilege};
 use machine::{VirtAddr, layout};
 
 /// Bytes of the cache that are kept for single blocks and entries.
@@ -41,8 +41,6 @@ pub(super) struct Core {
     pub(super) pages: CodePages,
     pub(super) counting: Option<Counting>,
     pub(super) statistics: EngineStatistics,
-    /// The address space that runs: its root.
-    pub(super) space: u64,
     /// The words that were prepared last.
     fast_address: u64,
     has_fsgsbase: bool,
@@ -50,7 +48,6 @@ pub(super) struct Core {
     pub(super) canonical_bits: u32,
     pub(super) trap: super::access::Trap,
     pub(super) virtual_state: super::run::VirtualState,
-    found: Vec<PageId>,
     code: Vec<u8>,
 }
 
@@ -88,13 +85,11 @@ impl Core {
             pages: CodePages::default(),
             counting,
             statistics: EngineStatistics::default(),
-            space: 0,
             fast_address: 0,
             has_fsgsbase: host::has_fsgsbase(),
             canonical_bits: 48,
             trap: super::access::Trap::default(),
             virtual_state: super::run::VirtualState::default(),
-            found: Vec::new(),
             code: Vec::new(),
         })
     }
@@ -106,16 +101,10 @@ impl Core {
         host::set_gs_base(address, self.has_fsgsbase);
         if address != self.fast_address {
             self.fast_address = address;
-            self.pages = CodePages::default();
-            self.flush_generation(hw);
+            self.forget_pages(hw);
             self.prepare_words(hw);
         }
         self.canonical_bits = if hw.geometry() == Geometry::La57 { 57 } else { 48 };
-        let space = hw.root().map_or(u64::MAX, machine::Frame::number);
-        if space != self.space {
-            self.space = space;
-            clear_jump_cache(hw.fast());
-        }
     }
 
     fn prepare_words(&mut self, hw: &mut Machine) {
@@ -147,7 +136,7 @@ impl Core {
             return Err(Exit::Exception(Exception::GeneralProtection));
         }
         let page = self.enter_page(hw, rip)?;
-        if let Some(block) = self.pages.find(self.space, rip, extent) {
+        if let Some(block) = self.pages.find(page, rip, extent) {
             return Ok(block);
         }
         if self.cache.free() < RESERVE + BLOCK_BYTES_MAX {
@@ -157,7 +146,11 @@ impl Core {
             Ok(block) => Ok(block),
             Err(Refused::Exit(exit)) => Err(exit),
             Err(Refused::NoRoom) => {
-                self.flush_generation(hw);
+                if self.pages.is_full() {
+                    self.forget_pages(hw);
+                } else {
+                    self.flush_generation(hw);
+                }
                 Err(Exit::Budget)
             }
         }
@@ -165,32 +158,52 @@ impl Core {
 
     /// The code page of `rip`; makes its fetch access unless it is being executed.
     fn enter_page(&mut self, hw: &mut Machine, rip: u64) -> Result<PageId, Exit> {
-        let page = self.page_for(hw, rip);
-        if hw.fast()[layout::FETCH_PAGE] == u64::from(slot(page)) {
+        let known = self.pages.present(rip);
+        if let Some(page) = known
+            && hw.fast()[layout::FETCH_PAGE] == u64::from(slot(page))
+        {
             return Ok(page);
         }
-        let place = hw.fetch(VirtAddr::new(rip), slot(page)).map_err(Exit::Fault)?;
-        hw.fast()[layout::FETCH_PAGE] = u64::from(slot(page));
-        self.check_frame(hw, page, place.frame());
-        Ok(page)
+        let place = hw.fetch(VirtAddr::new(rip), known.map_or(0, slot)).map_err(Exit::Fault)?;
+        Ok(self.turn_to(hw, rip, known, place.frame()))
     }
 
-    fn page_for(&mut self, hw: &mut Machine, rip: u64) -> PageId {
-        if let Some(page) = self.pages.page_for(self.space, rip) {
+    /// The code page of `rip`, for which a fetch access under the number of `known` found `frame`;
+    /// it is the one being executed from here on.
+    pub(super) fn turn_to(
+        &mut self,
+        hw: &mut Machine,
+        rip: u64,
+        known: Option<PageId>,
+        frame: Frame,
+    ) -> PageId {
+        let page = match known {
+            Some(page) if self.pages.page(page).frame == frame => page,
+            _ => {
+                if let Some(other) = known {
+                    hw.release_fetch_slot(slot(other));
+                }
+                self.page_for(hw, rip, frame)
+            }
+        };
+        self.pages.set_present(rip, page);
+        hw.fast()[layout::FETCH_PAGE] = u64::from(slot(page));
+        page
+    }
+
+    fn page_for(&mut self, hw: &mut Machine, rip: u64, frame: Frame) -> PageId {
+        if let Some(page) = self.pages.page_for(rip, frame) {
             return page;
         }
+        self.forget_pages(hw);
+        self.pages.page_for(rip, frame).expect("an empty table has free slots")
+    }
+
+    /// Forgets all pages with their numbers.
+    fn forget_pages(&mut self, hw: &mut Machine) {
         self.flush_generation(hw);
         self.pages = CodePages::default();
         forget_fetch_slots(hw.fast());
-        self.pages.page_for(self.space, rip).expect("an empty table has free slots")
-    }
-
-    /// Kills the blocks of a page that now lies in another frame.
-    pub(super) fn check_frame(&mut self, hw: &mut Machine, page: PageId, frame: machine::Frame) {
-        if self.pages.page(page).frame != frame {
-            self.kill_page(hw, page);
-            self.pages.set_frame(page, frame);
-        }
     }
 
     /// Translates the block at `rip` of `page`, whose frame is known.
@@ -268,10 +281,9 @@ impl Core {
         let place = hw
             .probe(VirtAddr::new(next), Access::Fetch, Privilege::User)
             .map_err(|fault| Refused::Exit(Exit::Fault(fault)))?;
-        let Some(second) = self.pages.page_for(self.space, next) else {
+        let Some(second) = self.pages.page_for(next, place.frame()) else {
             return Err(Refused::NoRoom);
         };
-        self.check_frame(hw, second, place.frame());
         self.code.extend_from_slice(hw.ram.slice(place.frame().start(), 16));
         match self.scan.read(&mut self.classifier, &self.code, rip, 1) {
             Ok(()) => Ok(Some(second)),
@@ -329,47 +341,51 @@ impl Core {
         fast[index + 1] = entry;
     }
 
-    /// Kills all blocks of a page.
-    pub(super) fn kill_page(&mut self, hw: &mut Machine, page: PageId) {
+    /// Kills all blocks that depend on a page.
+    fn kill_page(&mut self, hw: &mut Machine, page: PageId) {
         let killed = self.pages.take_blocks(page);
         self.statistics.stale_block_count += killed.len() as u64;
         for id in killed {
-            let incoming = core::mem::take(&mut self.pages.blocks[id as usize].incoming);
-            for link in incoming {
-                let record = &mut self.emitter.links[link as usize];
-                if record.linked == Some(id) {
-                    record.linked = None;
-                    self.cache.patch(record.field, relative(record.field, record.stub));
-                }
-            }
-            let rip = self.pages.blocks[id as usize].rip;
-            let index = jump_slot(rip);
-            let fast = hw.fast();
-            if fast[index] == rip.wrapping_neg() {
-                fast[index] = empty_tag(index);
-            }
+            self.forget_ways_to(hw, id);
         }
         let frame = self.pages.page(page).frame;
-        if frame.number() != u64::MAX && self.pages.is_frame_idle(frame) {
+        if self.pages.is_frame_idle(frame) {
             hw.unmark_code(frame);
+        }
+    }
+
+    /// Kills one block.
+    pub(super) fn kill_block(&mut self, hw: &mut Machine, id: BlockId) {
+        if self.pages.take_block(id) {
+            self.statistics.stale_block_count += 1;
+            self.forget_ways_to(hw, id);
+        }
+    }
+
+    /// Lets no jump find a block.
+    fn forget_ways_to(&mut self, hw: &mut Machine, id: BlockId) {
+        let block = &mut self.pages.blocks[id as usize];
+        let (rip, entry) = (block.rip, block.entry);
+        for link in core::mem::take(&mut block.incoming) {
+            let record = &mut self.emitter.links[link as usize];
+            if record.linked == Some(id) {
+                record.linked = None;
+                self.cache.patch(record.field, relative(record.field, record.stub));
+            }
+        }
+        let index = jump_slot(rip);
+        let fast = hw.fast();
+        if fast[index] == rip.wrapping_neg() && entry.is_some_and(|way| way.0 == fast[index + 1]) {
+            fast[index] = empty_tag(index);
         }
     }
 
     /// Kills what the machine says is stale.
     pub(super) fn apply_stale(&mut self, hw: &mut Machine) {
-        while let Some(stale) = hw.take_stale_code() {
-            let mut found = core::mem::take(&mut self.found);
-            found.clear();
-            match stale {
-                StaleCode::Range(range) => self.pages.pages_in(range, &mut found),
-                StaleCode::Frame(frame) => {
-                    found.extend_from_slice(self.pages.pages_of_frame(frame));
-                }
+        while let Some(frame) = hw.take_stale_code() {
+            for page in self.pages.pages_of_frame(frame).to_vec() {
+                self.kill_page(hw, page);
             }
-            for page in &found {
-                self.kill_page(hw, *page);
-            }
-            self.found = found;
         }
     }
 

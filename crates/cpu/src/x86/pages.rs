@@ -1,16 +1,20 @@
 //! Which guest pages hold translated code, and where each block stands.
 //!
-//! A code page is a virtual page of one address space, with the frame that it was translated from
-//! and a dense number for the fetch shadow. Pages stay known when their blocks die, so that numbers
-//! are used again.
+//! A code page is a virtual page together with the frame that it was translated from, and a dense
+//! number for the fetch shadow. It belongs to no address space: whoever maps the frame there runs
+//! the same blocks. That the page lies in this frame is checked by the fetch access with which
+//! every page is entered; so neither a change of a mapping nor one of the address space makes
+//! blocks invalid. Pages stay known when their blocks die, so that numbers are used again.
 //!
 //! Invariants
 //! 1. The slot of page `i` is `i + 1`, below [`machine::layout::FETCH_SLOTS`].
-//! 2. A page with living blocks is in the list of its frame, and its frame is marked as code.
+//! 2. A page with living blocks is in the list of its frame, and its frame is marked as code or
+//!    queued as stale.
+//! 3. `present` names, for each virtual page, the code page that a fetch access found there last.
 
 use super::block::Extent;
 use super::translate::BlockId;
-use machine::{Frame, PAGE_BYTES, VirtRange, layout};
+use machine::{Frame, PAGE_BYTES, layout};
 use std::collections::BTreeMap;
 
 /// Index of a code page.
@@ -44,11 +48,15 @@ pub(super) struct Block {
 /// One code page.
 #[derive(Debug)]
 pub(super) struct CodePage {
-    pub space: u64,
     pub frame: Frame,
-    pub blocks: Vec<BlockId>,
+    /// Whether the same virtual page was seen in another frame, too.
+    has_twins: bool,
+    /// Living blocks that depend on it.
+    blocks: Vec<BlockId>,
+    /// Where those that begin in it begin, in ascending order.
+    starts: Vec<((u16, Extent), BlockId)>,
     /// Bytes that blocks depend on.
-    pub covered: Box<[u64; 64]>,
+    covered: Box<[u64; 64]>,
 }
 
 /// All code pages and blocks.
@@ -56,9 +64,11 @@ pub(super) struct CodePage {
 pub(super) struct CodePages {
     pub blocks: Vec<Block>,
     pages: Vec<CodePage>,
-    by_address: BTreeMap<(u64, u64), PageId>,
+    /// By number of the virtual page and of the frame.
+    by_place: BTreeMap<(u64, u64), PageId>,
+    /// By number of the virtual page.
+    present: BTreeMap<u64, PageId>,
     by_frame: BTreeMap<u64, Vec<PageId>>,
-    by_rip: BTreeMap<(u64, u64, Extent), BlockId>,
 }
 
 /// The slot of a page in the fetch shadow.
@@ -69,24 +79,22 @@ pub(super) const fn slot(page: PageId) -> u32 {
 impl CodePages {
     /// Forgets all blocks but not the pages; returns the frames that held code.
     pub(super) fn clear_blocks(&mut self) -> Vec<Frame> {
-        let frames = self
-            .pages
-            .iter()
-            .filter(|page| !page.blocks.is_empty())
-            .map(|page| page.frame)
-            .collect();
+        let mut frames = Vec::new();
         for page in self.pages.iter_mut().filter(|page| !page.blocks.is_empty()) {
+            frames.push(page.frame);
             page.blocks.clear();
+            page.starts.clear();
             page.covered.fill(0);
         }
         self.blocks.clear();
-        self.by_rip.clear();
         frames
     }
 
-    /// The block of `space` at `rip`.
-    pub(super) fn find(&self, space: u64, rip: u64, extent: Extent) -> Option<BlockId> {
-        self.by_rip.get(&(space, rip, extent)).copied()
+    /// The block of `page` at `rip`.
+    pub(super) fn find(&self, page: PageId, rip: u64, extent: Extent) -> Option<BlockId> {
+        let starts = &self.pages[page as usize].starts;
+        let found = starts.binary_search_by_key(&start(rip, extent), |(start, _)| *start);
+        found.ok().map(|at| starts[at].1)
     }
 
     /// The page with this index.
@@ -94,58 +102,74 @@ impl CodePages {
         &self.pages[page as usize]
     }
 
-    /// The page of `space` that holds `rip`, if it has held code.
-    pub(super) fn page_at(&self, space: u64, rip: u64) -> Option<PageId> {
-        self.by_address.get(&(space, rip / PAGE_BYTES)).copied()
+    /// The code page that a fetch access found last at `rip`.
+    pub(super) fn present(&self, rip: u64) -> Option<PageId> {
+        self.present.get(&(rip / PAGE_BYTES)).copied()
     }
 
-    /// The page of `space` that holds `rip`, new if need be; `None` if all slots are taken.
-    pub(super) fn page_for(&mut self, space: u64, rip: u64) -> Option<PageId> {
-        if let Some(page) = self.page_at(space, rip) {
-            return Some(page);
+    /// Says that a fetch access found `page` at `rip`.
+    pub(super) fn set_present(&mut self, rip: u64, page: PageId) {
+        self.present.insert(rip / PAGE_BYTES, page);
+    }
+
+    /// Likewise for a page that was found before.
+    #[inline]
+    pub(super) fn confirm_present(&mut self, rip: u64, page: PageId) {
+        if self.pages[page as usize].has_twins {
+            self.set_present(rip, page);
         }
-        if self.pages.len() + 1 >= layout::FETCH_SLOTS {
+    }
+
+    /// The code page of `rip` in `frame`, new if need be; `None` if all slots are taken.
+    pub(super) fn page_for(&mut self, rip: u64, frame: Frame) -> Option<PageId> {
+        let place = (rip / PAGE_BYTES, frame.number());
+        if let Some(page) = self.by_place.get(&place) {
+            return Some(*page);
+        }
+        if self.is_full() {
             return None;
         }
         let page = self.pages.len() as PageId;
-        let number = rip / PAGE_BYTES;
+        let has_twins = self.mark_twins(place.0);
         self.pages.push(CodePage {
-            space,
-            frame: Frame::new(u64::MAX),
+            frame,
+            has_twins,
             blocks: Vec::new(),
+            starts: Vec::new(),
             covered: Box::new([0; 64]),
         });
-        self.by_address.insert((space, number), page);
+        self.by_place.insert(place, page);
+        self.by_frame.entry(frame.number()).or_default().push(page);
         Some(page)
     }
 
-    /// Notes the frame of a page without living blocks.
-    pub(super) fn set_frame(&mut self, page: PageId, frame: Frame) {
-        let record = &mut self.pages[page as usize];
-        if record.frame == frame {
-            return;
+    /// Marks the pages with this virtual number; whether there are any.
+    fn mark_twins(&mut self, number: u64) -> bool {
+        let mut has_twins = false;
+        for (_, twin) in self.by_place.range((number, 0)..=(number, u64::MAX)) {
+            self.pages[*twin as usize].has_twins = true;
+            has_twins = true;
         }
-        let old = core::mem::replace(&mut record.frame, frame);
-        if let Some(list) = self.by_frame.get_mut(&old.number()) {
-            list.retain(|other| *other != page);
-            if list.is_empty() {
-                self.by_frame.remove(&old.number());
-            }
-        }
-        self.by_frame.entry(frame.number()).or_default().push(page);
+        has_twins
+    }
+
+    /// Whether all slots are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.pages.len() + 1 >= layout::FETCH_SLOTS
     }
 
     /// Adds a block, and returns its index.
     pub(super) fn add(&mut self, block: Block, seen: &[(u16, u16)]) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        let space = self.pages[block.page as usize].space;
-        self.by_rip.insert((space, block.rip, block.extent), id);
         for page in [Some(block.page), block.second].into_iter().flatten() {
             self.pages[page as usize].blocks.push(id);
         }
-        let covered = &mut self.pages[block.page as usize].covered;
+        let first = &mut self.pages[block.page as usize];
+        let key = start(block.rip, block.extent);
+        let at = first.starts.partition_point(|(start, _)| *start < key);
+        first.starts.insert(at, (key, id));
         for (start, end) in seen {
-            cover(covered, *start, *end);
+            cover(&mut first.covered, *start, *end);
         }
         if let Some(second) = block.second {
             cover(&mut self.pages[second as usize].covered, 0, 15);
@@ -154,19 +178,28 @@ impl CodePages {
         id
     }
 
-    /// Takes the living blocks of `page` out of all maps, and returns them.
+    /// Takes the living blocks of `page` out of all lists, and returns them.
     pub(super) fn take_blocks(&mut self, page: PageId) -> Vec<BlockId> {
         let record = &mut self.pages[page as usize];
-        let space = record.space;
         record.covered.fill(0);
         let mut taken = core::mem::take(&mut record.blocks);
-        taken.retain(|id| self.blocks[*id as usize].is_alive);
-        for id in &taken {
-            let block = &mut self.blocks[*id as usize];
-            block.is_alive = false;
-            self.by_rip.remove(&(space, block.rip, block.extent));
-        }
+        taken.retain(|id| self.take_block(*id));
         taken
+    }
+
+    /// Takes a block out of the list of starts; `false` if it was dead. The lists of living blocks
+    /// keep it until they are taken.
+    pub(super) fn take_block(&mut self, id: BlockId) -> bool {
+        let block = &mut self.blocks[id as usize];
+        if !core::mem::take(&mut block.is_alive) {
+            return false;
+        }
+        let key = start(block.rip, block.extent);
+        let starts = &mut self.pages[block.page as usize].starts;
+        if let Ok(at) = starts.binary_search_by_key(&key, |(start, _)| *start) {
+            starts.remove(at);
+        }
+        true
     }
 
     /// Pages that were translated from `frame`.
@@ -177,20 +210,6 @@ impl CodePages {
     /// Whether no page of `frame` has living blocks.
     pub(super) fn is_frame_idle(&self, frame: Frame) -> bool {
         self.pages_of_frame(frame).iter().all(|page| self.pages[*page as usize].blocks.is_empty())
-    }
-
-    /// Pages of any address space inside `range`.
-    pub(super) fn pages_in(&self, range: VirtRange, found: &mut Vec<PageId>) {
-        let first = range.start.as_u64() / PAGE_BYTES;
-        let last = range.end.as_u64().wrapping_sub(1) / PAGE_BYTES;
-        let mut space = self.by_address.first_key_value().map(|(key, _)| key.0);
-        while let Some(current) = space {
-            found.extend(
-                self.by_address.range((current, first)..=(current, last)).map(|(_, page)| *page),
-            );
-            let next = self.by_address.range((current + 1, 0)..).next();
-            space = next.map(|(key, _)| key.0);
-        }
     }
 
     /// Whether blocks depend on some of the `bytes` at `offset` in `frame`.
@@ -208,6 +227,11 @@ impl CodePages {
         let id = behind.checked_sub(1)?;
         (host < self.blocks[id].end).then_some(id as BlockId)
     }
+}
+
+/// The key of a block among those of its page.
+const fn start(rip: u64, extent: Extent) -> (u16, Extent) {
+    ((rip % PAGE_BYTES) as u16, extent)
 }
 
 fn cover(covered: &mut [u64; 64], start: u16, end: u16) {

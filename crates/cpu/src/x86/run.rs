@@ -3,7 +3,6 @@
 use super::access::Stop;
 use super::block::{Extent, PARKED};
 use super::engine::{Core, SPIN_EDGES, jump_slot};
-use super::pages::slot;
 use super::slow::SlowContext;
 use super::stubs::{PARKED_BIT, Reason};
 use super::translate::{BlockId, exception_of};
@@ -145,6 +144,11 @@ impl Core {
         if fast[index] == rip.wrapping_neg() && fast[index + 1] != 0 {
             return Next::Host(fast[index + 1]);
         }
+        self.find_block(hw, rip)
+    }
+
+    /// Finds the block at `rip` past the jump cache.
+    fn find_block(&mut self, hw: &mut Machine, rip: u64) -> Next {
         match self.locate(hw, rip, Extent::Block) {
             Ok(block) => {
                 self.remember(hw, block);
@@ -261,14 +265,19 @@ impl Core {
         keep_live(hw.fast(), self.trap.live);
         match self.trap.stop.take().unwrap_or(Stop::NoRoom) {
             Stop::Exit(exit) => {
-                self.uncount_rest(block, rip, 0);
+                if !self.trap.is_entry {
+                    self.uncount_rest(block, rip, 0);
+                }
                 Next::Leave(self.first_exit(regs, hw, rip, exit))
             }
-            Stop::Moved(frame) => {
-                let page = (hw.fast()[layout::FETCH_PAGE] as u32).wrapping_sub(1);
-                debug_assert_eq!(u64::from(slot(page)), hw.fast()[layout::FETCH_PAGE]);
-                self.check_frame(hw, page, frame);
-                Next::At(rip)
+            Stop::Moved { address, slot, frame, is_second } => {
+                self.turn_to(hw, address, slot.checked_sub(1), frame);
+                if is_second {
+                    self.uncount_rest(block, rip, 0);
+                    self.kill_block(hw, block);
+                    return Next::At(rip);
+                }
+                self.find_block(hw, rip)
             }
             Stop::Stale => {
                 self.uncount_rest(block, rip, 1);

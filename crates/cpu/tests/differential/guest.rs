@@ -24,7 +24,7 @@ pub enum Build {
 }
 
 impl Build {
-    fn tlb(self) -> TlbSpec {
+    pub fn tlb(self) -> TlbSpec {
         let level = |entries, ways| LevelSpec {
             k4: Array::of(entries, ways),
             m2: Large::Absent,
@@ -38,7 +38,7 @@ impl Build {
         }
     }
 
-    fn engine(self) -> TranslatorConfig {
+    pub fn engine(self) -> TranslatorConfig {
         let usual = TranslatorConfig { slice_accesses: SLICE_ACCESSES, ..Default::default() };
         match self {
             Self::Usual => usual,

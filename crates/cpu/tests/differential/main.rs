@@ -22,6 +22,7 @@ mod prepare;
 mod random;
 mod run;
 mod smc;
+mod spaces;
 mod states;
 mod strings;
 mod sweeps;
@@ -194,6 +195,49 @@ fn emitted_code_keeps_to_its_words_and_probes() {
             let violation = verify::find_violation(start, code);
             assert!(violation.is_none(), "{}", violation.unwrap_or_default());
         }
+    }
+}
+
+/// Runs the same switches with and without the fast path; returns the former.
+fn switch_often(start: spaces::Start, asid: impl Fn(u64, u64) -> u16) -> spaces::World {
+    let mut filled = spaces::World::new(machine::FastPath::Filled);
+    let mut empty = spaces::World::new(machine::FastPath::Empty);
+    let mut random = random::Random::new(seed());
+    for turn in 0..case_count(3000) {
+        let space = random.below(spaces::SPACES);
+        filled.run(space, asid(turn, space), start);
+        empty.run(space, asid(turn, space), start);
+    }
+    assert_eq!(filled.counters(), empty.counters());
+    filled
+}
+
+#[test]
+fn a_switch_of_address_spaces_translates_nothing_anew() {
+    let own_identifiers = switch_often(spaces::Start::Own, |_, space| space as u16 + 1);
+    let one_identifier = switch_often(spaces::Start::Own, |_, _| 1);
+    for world in [own_identifiers, one_identifier] {
+        let statistics = cpu::Engine::statistics(&world.engine);
+        // Six blocks in the pages of each space, and the shared one.
+        assert_eq!(statistics.block_count, 6 * spaces::SPACES + 1);
+        assert_eq!(statistics.stale_block_count, 0);
+    }
+}
+
+#[test]
+fn instructions_that_reach_into_a_page_of_another_space_are_its_own() {
+    switch_often(spaces::Start::Straddling, |_, space| space as u16 + 1);
+    switch_often(spaces::Start::Straddling, |turn, _| turn as u16 % 4);
+}
+
+#[test]
+fn code_that_moves_while_its_space_rests_is_noticed() {
+    let mut world = spaces::World::new(machine::FastPath::Filled);
+    for turn in 0..20 {
+        for space in 0..spaces::SPACES {
+            world.run(space, space as u16 + 1, spaces::Start::Own);
+        }
+        world.exchange_code(turn % 3, (turn / 3 + 1) % 3);
     }
 }
 

@@ -45,7 +45,7 @@ impl Mmu {
     }
 
     /// Takes a slot from the page that has it: the engine gave it to another.
-    pub(super) fn take_fetch_slot(&mut self, slot: u32) {
+    pub(crate) fn take_fetch_slot(&mut self, slot: u32) {
         if let Some(index) = fetch_slot(slot) {
             self.l1i.detach(&mut self.fast.words, index);
             self.fast.words[layout::FETCH_RESIDENT + index] = 0;

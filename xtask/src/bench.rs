@@ -13,7 +13,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::{Done, cargo, run, top};
+use crate::{Done, cargo, run, target};
 pub(crate) use measure::measure;
 
 use guests::{Group, Guest};
@@ -87,14 +87,12 @@ pub(crate) struct Tools {
 
 impl Tools {
     fn find(options: &Options) -> Self {
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from);
         let find = |path: &str| {
             let path = PathBuf::from(path);
             (path.exists() && !options.ours_only).then_some(path)
         };
         Self {
-            faultline: target.join("release/faultline"),
+            faultline: target().join("release/faultline"),
             qemu: find("/usr/bin/qemu-x86_64"),
             valgrind: find("/usr/bin/valgrind"),
         }

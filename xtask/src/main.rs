@@ -85,8 +85,12 @@ fn test() -> Done {
         eprintln!("xtask: {message}");
     }
     run("build", cargo().args(["build", "--release", "--workspace"]))?;
-    let tests = run("test", cargo().args(["test", "--release", "--workspace", "--no-fail-fast"]));
-    form.and(tests)
+    // With all assertions: a test compares what both builds report.
+    run("debug build", cargo().args(["build", "--package", "faultline"]))?;
+    let mut tests = cargo();
+    tests.args(["test", "--release", "--workspace", "--no-fail-fast"]);
+    tests.env("FAULTLINE_DEBUG_BUILD", target().join("debug/faultline"));
+    form.and(run("test", &mut tests))
 }
 
 fn format_if_possible() -> Done {
@@ -111,6 +115,11 @@ fn check() -> Done {
     let mut documentation = cargo();
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     run("documentation", documentation.args(["doc", "--workspace", "--no-deps", "--release"]))
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from)
 }
 
 /// Builds the crates that promise `no_std`, for a target without `std` where it is installed.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file of each package, and the package.
-const NEEDED: [(&str, &str); 17] = [
+const NEEDED: [(&str, &str); 18] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/bin/musl-gcc", "musl-tools"),
     ("/usr/bin/sqlite3", "sqlite3"),
@@ -22,6 +22,7 @@ const NEEDED: [(&str, &str); 17] = [
     ("/usr/bin/sort", "coreutils"),
     ("/usr/bin/prlimit", "util-linux"),
     ("/usr/bin/setarch", "util-linux"),
+    ("/usr/bin/script", "bsdutils"),
 ];
 
 /// Installs what is missing, if we may; else says loudly what will be skipped.

@@ -1,14 +1,23 @@
-//! The same command gives the same figures: run again, in the reference mode, in another terminal.
+//! The same command gives the same figures: run again, in the reference mode, in another terminal,
+//! by another build of us.
 
 mod common;
 
+use std::fs;
 use std::process::Command;
 
-use common::{Build, Guest, build, installed, lines};
+use common::{Build, Guest, build, fresh, installed, lines};
 use serde_json::Value;
+
+/// The time of day at the start of every run, so that none sees another day than the one before.
+const BOOT_TIME: [&str; 2] = ["--boot-time", "1700000000"];
 
 /// Programs that use the machine in different ways.
 fn guests() -> Vec<Guest> {
+    commands().into_iter().map(|guest| guest.options(BOOT_TIME)).collect()
+}
+
+fn commands() -> Vec<Guest> {
     let text = common::input("determinism.txt", || lines(2000));
     let text = text.to_str().expect("our own names are text");
     let python = "import json, random\nrandom.seed(3)\n\
@@ -64,10 +73,57 @@ fn two_runs_are_byte_identical() {
     }
 }
 
+/// `cargo xtask test` builds the other one and says where it is.
+#[test]
+fn a_build_with_all_checks_gives_the_same_report() {
+    let Some(other) = std::env::var_os("FAULTLINE_DEBUG_BUILD") else {
+        return common::skip("FAULTLINE_DEBUG_BUILD does not name a debug build of faultline");
+    };
+    for guest in guests() {
+        let (ran, _, bytes) = guest.inside_with_json();
+        let (other_ran, _, other_bytes) = guest.by(&other).inside_with_json();
+        assert_eq!(ran, other_ran);
+        let (report, other) =
+            (String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&other_bytes));
+        assert!(report == other, "the reports of {ran:?} differ:\n{report}\n{other}");
+    }
+}
+
+/// In terminals of two sizes, and without a controlling terminal.
+#[test]
+fn the_terminal_changes_no_figure() {
+    for command in ["/bin/true", "/bin/date -u -d @0", "/bin/gzip -n -c /etc/passwd"] {
+        let report = |size: &str| {
+            let json = fresh("json");
+            let name = json.to_str().expect("our own names are text");
+            let inside = format!(
+                "stty {size}; {} run --report none --json {name} --boot-time 1700000000 -- {command}",
+                env!("CARGO_BIN_EXE_faultline")
+            );
+            let mut script = Command::new("script");
+            script.args(["-qec", &inside, "/dev/null"]).stdin(std::process::Stdio::null());
+            let output = script.output().expect("script of bsdutils is installed");
+            assert!(output.status.success(), "{output:?}");
+            fs::read_to_string(json).expect("it was written")
+        };
+        assert_eq!(report("rows 24 cols 80"), report("rows 61 cols 233"), "{command}");
+        let guest = Guest::new(command.split(' ')).options(BOOT_TIME);
+        let (_, _, plain) = guest.inside_with_json();
+        let mut alone = Command::new("setsid");
+        let json = fresh("json");
+        alone.arg("--wait").arg(env!("CARGO_BIN_EXE_faultline"));
+        alone.args(["run", "--report", "none", "--json"]).arg(&json).args(BOOT_TIME).arg("--");
+        let output = alone.args(command.split(' ')).env_clear().envs(common::ENVIRONMENT).output();
+        assert!(output.is_ok_and(|output| output.status.success()), "{command}");
+        let bytes = fs::read(json).expect("it was written");
+        assert_eq!(String::from_utf8_lossy(&plain), String::from_utf8_lossy(&bytes), "{command}");
+    }
+}
+
 #[test]
 fn what_the_program_sees_of_the_machine_is_the_same_again() {
     let Some(program) = build("hostile/hidden_state.c", Build::MuslStatic) else { return };
-    let guest = Guest::new([program]).options(["--boot-time", "1700000000"]);
+    let guest = Guest::new([program]).options(BOOT_TIME);
     assert_eq!(guest.inside(), guest.inside());
     let other = guest.clone().options(["--seed", "1"]);
     assert_ne!(guest.inside().stdout, other.inside().stdout, "the seed decides what is random");

@@ -1,6 +1,9 @@
 //! Minor faults since exec: exactly the host's where memory is anonymous or the program static,
 //! within 3 % for dynamic programs, whose file pages the host's page cache maps in folios.
 //!
+//! A host that reclaims or moves pages at that moment makes a native program fault again. So the
+//! native count is the least of several runs, and a run that differs is made again.
+//!
 //! The virtual processor has no AVX-512. A C library on a host that has it picks other variants of
 //! `memcpy` and the like, in other pages of its text; so natively it is told not to.
 
@@ -44,9 +47,12 @@ fn our_faults(command: &[&str]) -> (u64, Value) {
 
 #[track_caller]
 fn exactly(command: &[&str]) {
-    let native = native_faults(command);
     let (ours, report) = our_faults(command);
-    assert_eq!(vec![ours; native.len()], native, "{command:?}: {}", report["faults"]);
+    let mut native = native_faults(command);
+    if native.iter().min() != Some(&ours) {
+        native.extend(native_faults(command));
+    }
+    assert_eq!(Some(&ours), native.iter().min(), "{command:?}: {native:?}: {}", report["faults"]);
 }
 
 #[track_caller]

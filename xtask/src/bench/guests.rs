@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::top;
+use crate::{target, top};
 
 /// The parts of the bench.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,8 +81,7 @@ fn compiled(group: Group, directory: &str) -> Result<Vec<Guest>, String> {
 
 /// Where inputs and compiled guests are kept.
 pub(super) fn work() -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(top().join("target"), PathBuf::from);
-    let directory = target.join("bench");
+    let directory = target().join("bench");
     fs::create_dir_all(&directory).map_err(|error| format!("{directory:?}: {error}"))?;
     Ok(directory)
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 const CPU_SECONDS: &str = "--cpu=240:250";
 
 /// The whole environment of every guest and native run.
-const ENVIRONMENT: [(&str, &str); 3] =
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] =
     [("PATH", "/usr/bin:/bin"), ("HOME", "/root"), ("LANG", "C")];
 
 /// How a run ended and what it printed.
@@ -75,6 +75,7 @@ pub(crate) struct Guest {
     stdin: Option<PathBuf>,
     is_mute: bool,
     directory: PathBuf,
+    faultline: OsString,
 }
 
 impl Guest {
@@ -89,7 +90,14 @@ impl Guest {
             stdin: None,
             is_mute: false,
             directory: scratch(),
+            faultline: env!("CARGO_BIN_EXE_faultline").into(),
         }
+    }
+
+    /// Runs inside another build of faultline.
+    pub(crate) fn by(mut self, faultline: &OsStr) -> Self {
+        faultline.clone_into(&mut self.faultline);
+        self
     }
 
     /// Adds options of `faultline run`.
@@ -150,7 +158,7 @@ impl Guest {
 
     fn faultline(&self, options: &[&str]) -> Command {
         let mut command = Command::new("prlimit");
-        command.args([CPU_SECONDS, env!("CARGO_BIN_EXE_faultline"), "run"]).args(options);
+        command.arg(CPU_SECONDS).arg(&self.faultline).arg("run").args(options);
         command.args(&self.options).arg("--").args(&self.command);
         command
     }

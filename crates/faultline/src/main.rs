@@ -63,11 +63,9 @@ fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
     let parts: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
     let message = parts.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    let message = match message.contains("--help") {
-        true => message.to_owned(),
-        false => format!("{message}; see --help"),
-    };
-    Err(Failure::own(message))
+    let message = message.split(" For more information").next().unwrap_or(message);
+    let message = message.replace("invalid digit found in string", "give a whole number from 0 on");
+    Err(Failure::own(format!("{message}; see --help")))
 }
 
 fn host() -> Host {

@@ -6,12 +6,14 @@
 mod cachegrind;
 mod guests;
 mod measure;
+mod micro;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::{Done, cargo, run, target};
 pub(crate) use measure::measure;
@@ -56,7 +58,7 @@ impl Way {
 /// Runs the bench and prints the table.
 pub(crate) fn bench(options: &Options) -> Done {
     run("build", cargo().args(["build", "--release", "--package", "faultline"]))?;
-    let tools = Tools::find(options);
+    let tools = Tools::find(options)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
     let mut table = Table::default();
     for group in Group::ALL {
@@ -68,12 +70,16 @@ pub(crate) fn bench(options: &Options) -> Done {
                 table.start(group);
             }
             let (uses, errors) = medians(guest, &tools, rounds)?;
-            table.add(guest, &uses);
+            table.add(guest, &uses, tools.guest_peak_bytes());
             if let Some(line) = cachegrind::compare(guest, &tools, &errors)? {
                 println!("{line}");
             }
         }
-        table.finish_group();
+        table.finish_group(group);
+    }
+    if options.only.as_ref().is_none_or(|only| "micro".contains(only.as_str())) {
+        micro::translation(&tools, rounds)?;
+        micro::examples()?;
     }
     Ok(())
 }
@@ -83,33 +89,50 @@ pub(crate) struct Tools {
     faultline: PathBuf,
     qemu: Option<PathBuf>,
     valgrind: Option<PathBuf>,
+    /// Where our runs put their reports.
+    json: PathBuf,
 }
 
 impl Tools {
-    fn find(options: &Options) -> Self {
+    fn find(options: &Options) -> Result<Self, String> {
         let find = |path: &str| {
             let path = PathBuf::from(path);
             (path.exists() && !options.ours_only).then_some(path)
         };
-        Self {
+        Ok(Self {
             faultline: target().join("release/faultline"),
             qemu: find("/usr/bin/qemu-x86_64"),
             valgrind: find("/usr/bin/valgrind"),
-        }
+            json: guests::work()?.join("report.json"),
+        })
+    }
+
+    /// Our command line up to the program, if `way` is ours.
+    fn ours(&self, way: Way) -> Result<Vec<String>, String> {
+        let options: &[&str] = match way {
+            Way::Exact => &["--json"],
+            Way::TlbOff => &["--tlb", "off", "--json"],
+            Way::Native | Way::Qemu | Way::Cachegrind => {
+                return Err(format!("{way:?} is not ours"));
+            }
+        };
+        let mut command = vec![text(&self.faultline), "run".into()];
+        command.extend(["--report", "none"].iter().chain(options).map(|each| (*each).into()));
+        command.extend([text(&self.json), "--".into()]);
+        Ok(command)
+    }
+
+    /// The largest resident set of the last guest that ran inside.
+    fn guest_peak_bytes(&self) -> Option<u64> {
+        let report: Value = serde_json::from_slice(&std::fs::read(&self.json).ok()?).ok()?;
+        report.pointer("/memory/rss_peak_bytes")?.as_u64()
     }
 
     /// The command line that runs the guest this way, if that can and should be.
     fn command(&self, way: Way, guest: &Guest) -> Option<Vec<String>> {
-        let ours = |options: &[&str]| {
-            let mut command = vec![text(&self.faultline), "run".into()];
-            command.extend(["--report", "none"].iter().chain(options).map(|each| (*each).into()));
-            command.push("--".into());
-            command
-        };
         let mut command = match way {
             Way::Native => Vec::new(),
-            Way::Exact => ours(&[]),
-            Way::TlbOff => ours(&["--tlb", "off"]),
+            Way::Exact | Way::TlbOff => self.ours(way).ok()?,
             Way::Qemu if guest.group != Group::Memory => vec![text(self.qemu.as_ref()?)],
             Way::Cachegrind if guest.is_for_cachegrind => [
                 &text(self.valgrind.as_ref()?),

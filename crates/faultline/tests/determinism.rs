@@ -97,8 +97,9 @@ fn the_terminal_changes_no_figure() {
             let json = fresh("json");
             let name = json.to_str().expect("our own names are text");
             let inside = format!(
-                "stty {size}; {} run --report none --json {name} --boot-time 1700000000 -- {command}",
-                env!("CARGO_BIN_EXE_faultline")
+                "stty {size}; {} run --report none --json {name} {} -- {command}",
+                env!("CARGO_BIN_EXE_faultline"),
+                BOOT_TIME.join(" ")
             );
             let mut script = Command::new("script");
             script.args(["-qec", &inside, "/dev/null"]).stdin(std::process::Stdio::null());

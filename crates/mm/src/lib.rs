@@ -25,7 +25,6 @@ mod counters;
 mod error;
 mod fault;
 mod folio;
-mod gaps;
 mod memory;
 pub mod ops;
 mod page_cache;

@@ -1,12 +1,12 @@
 //! The reverse map: which leaf entries name a frame.
 //!
 //! Nothing is kept for it: a frame knows to what it belongs ([`Owner`]), an object or the root of a
-//! family of private pages, and at which index. Every VMA that maps the object, or has the family or
-//! a descendant of it, shows the page at the address that the index says, or not at all. That holds
-//! through split, merge, move and fork, because all of them keep index and root.
+//! family of private pages, and at which index. Every VMA that maps the object, or has the family
+//! or a descendant of it, shows the page at the address that the index says, or not at all. That
+//! holds through split, merge, move and fork, because all of them keep index and root.
 //!
 //! # Source
-//! Linux 6.12 `mm/rmap.c:rmap_walk_anon`, `rmap_walk_file`; `Documentation/mm/physical_memory`.
+//! Linux 6.12 `mm/rmap.c:rmap_walk_anon`, `rmap_walk_file`.
 
 use alloc::vec::Vec;
 

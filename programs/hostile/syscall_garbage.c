@@ -17,6 +17,7 @@ static int skipped(long number)
 		SYS_rt_sigprocmask, SYS_sigaltstack, SYS_shmat,	  SYS_remap_file_pages,
 		SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_execve, SYS_execveat, SYS_futex,
 		SYS_process_madvise, SYS_prctl, SYS_fcntl, SYS_seccomp,
+		SYS_fork,	 SYS_vfork,	 SYS_clone,	  SYS_clone3,
 	};
 
 	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)

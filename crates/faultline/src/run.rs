@@ -75,6 +75,7 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         credentials: credentials(),
         stack_bytes: STACK_BYTES,
         seed: plan.seed,
+        task_limits: kernel::TaskLimits::default(),
     })
 }
 

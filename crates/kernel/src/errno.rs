@@ -38,6 +38,16 @@ macro_rules! errnos {
     };
 }
 
+/// Results of a call that no program ever sees: the loop in `run.rs` acts on them.
+impl Errno {
+    /// The task sleeps in the call and does it again when it is woken.
+    pub const BLOCKED: Self = Self(530);
+    /// A signal came first: done again if the handler has `SA_RESTART` (Linux: `ERESTARTSYS`).
+    pub const RESTART: Self = Self(512);
+    /// A signal came first: `EINTR` if there is a handler (Linux: `ERESTARTNOHAND`).
+    pub const RESTART_NO_HANDLER: Self = Self(514);
+}
+
 // Linux 6.12 include/uapi/asm-generic/errno-base.h and errno.h.
 errnos! {
     EPERM = 1, "Operation not permitted";

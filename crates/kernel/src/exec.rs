@@ -23,16 +23,18 @@ use mm::{
     Sharing, Vma, VmaFlags,
 };
 
+use crate::asid::Asids;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Credentials, FdTable, FsContext, Vfs};
 use crate::outcome::Outcome;
+use crate::process::{Process, initial_limits, memory_limits};
 use crate::random::Generator;
+use crate::schedule::Tasks;
 use crate::signal::number::SIGSEGV;
-use crate::signal::{SIGNAL_FRAME_BYTES, Signals};
+use crate::signal::{AltStack, SIGNAL_FRAME_BYTES};
 use crate::stack_init::{self, Auxiliary, Strings};
 use crate::syscall::SyscallTally;
-use crate::syscall::time::Timers;
-use crate::task::{self, Settings, Task};
+use crate::task::{self, Parts, Task, task_name};
 use crate::uaccess::{self, TASK_END};
 use crate::{BootError, Kernel, KernelConfig, vdso};
 
@@ -137,6 +139,7 @@ struct Loader<'a> {
 #[derive(Clone, Copy)]
 struct Frame {
     id: MmId,
+    asid: u16,
     limits: Limits,
     uid: u32,
     gid: u32,
@@ -151,7 +154,7 @@ impl Loader<'_> {
         let layout = layout(frame.limits.stack_bytes);
         let mut mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw)
             .map_err(|error| LoadError::Refused(error.into()))?;
-        self.hw.activate(mm.root(), crate::run::FIRST_ASID);
+        self.hw.activate(mm.root(), frame.asid);
         match self.fill(&mut mm, prepared, frame) {
             Some((entry, stack_pointer)) => {
                 mm.forget_faults();
@@ -254,12 +257,6 @@ pub fn vma_name<'a>(mm: &'a Mm, vma: &'a Vma) -> &'a [u8] {
     if range.start < layout.brk && range.end > layout.start_brk { b"[heap]" } else { b"" }
 }
 
-/// The last component of a path, at most 15 bytes: the name of a task.
-fn task_name(path: &[u8]) -> Vec<u8> {
-    let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-    last[..last.len().min(15)].to_vec()
-}
-
 /// Registers of a program that has not yet run.
 fn first_registers(image_entry: u64, stack_pointer: u64) -> Registers {
     let mut regs = Registers::new();
@@ -284,7 +281,7 @@ impl Kernel {
         let path = program::search(&mut vfs, &fs, &config.program, &config.env)
             .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
         let refuse = |errno| BootError::Exec { program: path.clone(), errno };
-        let limits = task::initial_limits(config.stack_bytes);
+        let limits = initial_limits(config.stack_bytes);
         let strings = Strings { args: config.args, env: config.env, path: path.clone() };
         let prepared =
             program::prepare(&mut vfs, &mut memory, &mut hw, &fs, strings, config.stack_bytes)
@@ -295,7 +292,8 @@ impl Kernel {
                     errno => refuse(errno),
                 })?;
         let Credentials { uid, gid, .. } = fs.credentials;
-        let frame = Frame { id: MmId(1), limits: task::memory_limits(&limits, uid), uid, gid };
+        let limits_of_mm = memory_limits(&limits, uid);
+        let frame = Frame { id: MmId(1), asid: 1, limits: limits_of_mm, uid, gid };
         let mut loader =
             Loader { memory: &mut memory, hw: &mut hw, random: &mut random, special: &special };
         let (image, exit) = match loader.load(&prepared, frame) {
@@ -310,51 +308,52 @@ impl Kernel {
         fs.exe = prepared.main.path.clone();
         log_exec(&mut hw, task::PID, &image);
         let regs = first_registers(image.entry, image.stack_pointer);
-        let task = Task {
-            pid: task::PID,
-            mm: image.mm,
-            regs,
-            files,
-            fs,
-            signals: Signals::default(),
-            name: task_name(&path),
-            limits,
-            clear_tid: VirtAddr::default(),
-            robust_list: 0,
-            rseq: None,
-            personality: 0,
-            settings: Settings::default(),
-            exit,
-        };
+        let mut tasks = Tasks::default();
+        let parts =
+            Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
+        let task = Task::first(regs, parts, task_name(&path));
+        let mut asids = Asids::default();
+        asids.of(tasks.take_mm());
         Ok(Self {
             hw,
             memory,
             task,
+            process: Process::first(limits),
+            mm: image.mm,
+            files,
+            fs,
+            tasks,
             vfs,
             engine: config.engine,
             random,
             tally: SyscallTally::default(),
-            timers: Timers::default(),
+            task_limits: config.task_limits,
+            asids,
             special,
+            outcome: exit,
             report: None,
         })
     }
 
     /// Replaces the program of the task.
+    ///
+    /// # Errors
+    /// Those of `execve`; the task is as before. Past the point of no return the task ends instead.
     fn execve(&mut self, strings: Strings) -> Result<(), Errno> {
-        let stack_bytes = self.task.mm.limits.stack_bytes;
+        let stack_bytes = self.mm.limits.stack_bytes;
         let path = strings.path.clone();
         let prepared = program::prepare(
             &mut self.vfs,
             &mut self.memory,
             &mut self.hw,
-            &self.task.fs,
+            &self.fs,
             strings,
             stack_bytes,
         )?;
-        let Credentials { uid, gid, .. } = self.task.fs.credentials;
-        let id = MmId(self.task.mm.id.0.wrapping_add(1));
-        let frame = Frame { id, limits: self.task.memory_limits(), uid, gid };
+        let Credentials { uid, gid, .. } = self.fs.credentials;
+        let limits = memory_limits(&self.process.limits, uid);
+        let id = self.tasks.take_mm();
+        let frame = Frame { id, asid: self.asids.of(id), limits, uid, gid };
         let mut loader = Loader {
             memory: &mut self.memory,
             hw: &mut self.hw,
@@ -362,31 +361,76 @@ impl Kernel {
             special: &self.special,
         };
         match loader.load(&prepared, frame) {
-            Ok(image) => {
-                log_exec(&mut self.hw, self.task.pid, &image);
-                let mut old = std::mem::replace(&mut self.task.mm, image.mm);
-                old.exit(&mut self.memory, &mut self.hw);
-                self.task.regs = first_registers(image.entry, image.stack_pointer);
-            }
+            Ok(image) => self.enter_image(image),
             Err(error) => {
-                self.hw.activate(self.task.mm.root(), crate::run::FIRST_ASID);
+                self.asids.forget(id, &mut self.hw);
+                self.activate();
                 return match error {
                     LoadError::Refused(errno) => Err(errno),
                     LoadError::Fatal(outcome) => {
-                        self.task.exit = Some(outcome);
+                        self.exit_process(outcome);
                         Ok(())
                     }
                 };
             }
         }
-        self.task.fs.exe = prepared.main.path;
-        self.task.name = task_name(&path);
-        self.task.signals.reset_for_exec();
-        self.task.clear_tid = VirtAddr::default();
-        self.task.robust_list = 0;
-        self.task.rseq = None;
+        self.unshare_files();
         self.close_on_exec();
+        self.fs.exe = prepared.main.path;
+        self.task.name = task_name(&path);
         Ok(())
+    }
+
+    /// The point of no return: other threads end, the old address space goes, the new one runs.
+    fn enter_image(&mut self, image: Image) {
+        for tid in self.process.threads.clone() {
+            if tid != self.task.tid {
+                self.discard_thread(tid);
+            }
+        }
+        // What the dead left in their memory is still in the old space.
+        self.activate();
+        self.leave_memory_to_others();
+        self.process.threads = [self.process.pid].into();
+        self.task.tid = self.process.pid;
+        log_exec(&mut self.hw, self.task.tid, &image);
+        let old_key = self.task.parts.mm;
+        self.process.usage.rss_peak_pages =
+            self.process.usage.rss_peak_pages.max(self.mm.rss_peak_pages(&self.memory));
+        if self.tasks.mms.release(old_key) {
+            self.end_mm();
+            self.mm = image.mm;
+        } else {
+            let old = std::mem::replace(&mut self.mm, image.mm);
+            self.tasks.mms.put(old_key, old);
+        }
+        self.task.parts.mm = self.tasks.mms.reserve();
+        self.activate();
+        self.task.regs = first_registers(image.entry, image.stack_pointer);
+        self.process.actions.reset_for_exec();
+        self.process.has_executed = true;
+        self.task.signals.alt_stack = AltStack::NONE;
+        self.task.rseq = None;
+    }
+
+    /// The path of the program that `execveat` names.
+    fn path_of_program(&mut self, dirfd: u64, path: u64, flags: u64) -> Result<Vec<u8>, Errno> {
+        const AT_FDCWD: u64 = 0xffff_ff9c;
+        const AT_EMPTY_PATH: u64 = 0x1000;
+        const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+        if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let path = self.read_user_path(path)?;
+        if path.starts_with(b"/") || dirfd & 0xffff_ffff == AT_FDCWD {
+            return Ok(path);
+        }
+        let from = self.vfs.path_of(self.files.get(dirfd)?);
+        match (path.is_empty(), flags & AT_EMPTY_PATH != 0) {
+            (true, true) => Ok(from),
+            (true, false) => Err(Errno::ENOENT),
+            (false, _) => Ok([from, b"/".to_vec(), path].concat()),
+        }
     }
 
     /// Reads an array of pointers to strings that ends with a null pointer.
@@ -421,6 +465,21 @@ pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let mut strings = Strings {
         args: kernel.read_user_strings(args[1])?,
         env: kernel.read_user_strings(args[2])?,
+        path,
+    };
+    if strings.args.is_empty() {
+        strings.args.push(Vec::new());
+    }
+    kernel.execve(strings)?;
+    Ok(0)
+}
+
+pub(crate) fn sys_execveat(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [dirfd, path, arguments, environment, flags, _] = args;
+    let path = kernel.path_of_program(dirfd, path, flags)?;
+    let mut strings = Strings {
+        args: kernel.read_user_strings(arguments)?,
+        env: kernel.read_user_strings(environment)?,
         path,
     };
     if strings.args.is_empty() {
@@ -469,11 +528,5 @@ mod tests {
         let strings = Strings { args: vec![], env: vec![], path: b"/bin/p".to_vec() };
         assert_eq!(first_stack_bytes(&strings, 8 << 20), 33 * PAGE_BYTES);
         assert_eq!(first_stack_bytes(&strings, 64 << 10), 16 * PAGE_BYTES);
-    }
-
-    #[test]
-    fn names_of_tasks_are_short() {
-        assert_eq!(task_name(b"/usr/bin/a-very-long-program"), b"a-very-long-pro");
-        assert_eq!(task_name(b"sh"), b"sh");
     }
 }

@@ -52,7 +52,9 @@ pub(crate) use attributes::{Change, Grant, host_fstatfs, host_statfs, permits};
 pub(crate) use content::{FILE_BYTES_MAX, Seek};
 pub use descriptor::FdTable;
 pub(crate) use descriptor::Inherit;
-pub(crate) use device::{Device, Stream, write_device};
+pub use device::Stream;
+pub(crate) use device::wait_for_streams;
+pub(crate) use device::{Device, write_device};
 pub(crate) use listing::Entry;
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
@@ -75,6 +77,15 @@ pub struct NodeId(u32);
 /// An open file description.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FileId(u32);
+
+/// What became ready, or no longer is: whoever waits for it has to look again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum News {
+    /// Of a pipe or FIFO.
+    Node(NodeId),
+    /// Of an open file without an inode.
+    File(FileId),
+}
 
 /// A host directory or file shown at a place of its own.
 #[derive(Clone, Debug)]
@@ -169,6 +180,8 @@ pub struct Vfs {
     dead_objects: Vec<ObjectId>,
     /// Nodes without a name that only mappings need.
     lingering: Vec<NodeId>,
+    /// Changes since the last [`Vfs::take_news`].
+    news: Vec<News>,
     budget: Arc<Budget>,
     random: Generator,
     now: Timestamp,
@@ -201,6 +214,16 @@ impl Vfs {
     /// Sets the time that changed files get, nanoseconds since 1970.
     pub fn set_now_ns(&mut self, ns: u64) {
         self.now = Timestamp::from_ns(ns);
+    }
+
+    /// Notes news for those who wait.
+    pub(crate) fn tell(&mut self, news: News) {
+        self.news.push(news);
+    }
+
+    /// What changed since the last time, for those who wait for it.
+    pub(crate) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// Lets the page cache forget files that nothing refers to any more.

@@ -14,13 +14,19 @@
 //! 3. An error number is made in `errno.rs` only.
 #![forbid(unsafe_code)]
 
+mod asid;
+mod clone;
 pub mod elf;
 pub mod errno;
 pub mod exec;
+mod exit;
 pub mod fs;
 mod outcome;
+pub mod process;
 pub mod random;
 mod run;
+pub mod schedule;
+mod shelf;
 pub mod signal;
 pub mod stack_init;
 pub mod syscall;
@@ -37,10 +43,13 @@ use mm::{Memory, MmError};
 pub use errno::{Errno, SysResult};
 pub use fs::{Credentials, FdTable, FsContext, Vfs, VfsConfig};
 pub use outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
+pub use process::Process;
 pub use task::Task;
 
+use asid::Asids;
+use mm::Mm;
+use schedule::Tasks;
 use syscall::SyscallTally;
-use syscall::time::Timers;
 
 /// What a run is made from.
 pub struct KernelConfig {
@@ -64,16 +73,46 @@ pub struct KernelConfig {
     pub stack_bytes: u64,
     /// Seed of all randomness.
     pub seed: u64,
+    /// How many processes and threads may be.
+    pub task_limits: TaskLimits,
 }
 
-/// One run: a machine, its memory manager, its files and its task.
+/// Bounds on what a run may start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskLimits {
+    /// Processes at one time, zombies included; `fork` returns `EAGAIN` beyond.
+    pub processes_max: u64,
+    /// Threads of all processes at one time.
+    pub threads_max: u64,
+}
+
+impl Default for TaskLimits {
+    /// Room for real programs, and an end to fork bombs.
+    fn default() -> Self {
+        Self { processes_max: 4096, threads_max: 16384 }
+    }
+}
+
+/// One run: a machine, its memory manager, its files and its tasks.
+///
+/// The parts of the running task are fields; those of others are in [`Tasks`].
 pub struct Kernel {
     /// The computer.
     pub hw: Machine,
     /// All its frames.
     pub memory: Memory,
-    /// The one task.
+    /// The running task: a thread.
     pub task: Task,
+    /// Its process.
+    pub process: Process,
+    /// Its address space, the machine's active one.
+    pub mm: Mm,
+    /// Its open files.
+    pub files: FdTable,
+    /// Its place in the tree.
+    pub fs: FsContext,
+    /// All other tasks.
+    pub tasks: Tasks,
     /// The tree and all open files.
     pub vfs: Vfs,
     /// What executes.
@@ -82,9 +121,11 @@ pub struct Kernel {
     pub random: random::Generator,
     /// Calls made.
     pub tally: SyscallTally,
-    /// Interval timers and time spent sleeping.
-    pub timers: Timers,
+    task_limits: TaskLimits,
+    asids: Asids,
     special: exec::SpecialPages,
+    /// How the run ended.
+    outcome: Option<Outcome>,
     report: Option<RunReport>,
 }
 

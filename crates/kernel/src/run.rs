@@ -8,37 +8,59 @@ use cpu::Exit;
 use crate::Kernel;
 use crate::outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
 use crate::syscall::names;
-
-/// The address-space identifier of the only task.
-pub(crate) const FIRST_ASID: u16 = 1;
+use crate::task::State;
 
 impl Kernel {
-    /// Runs the program to its end and returns how it ended; [`Kernel::report`] tells the rest.
+    /// Runs until the first process ends and returns how it ended; [`Kernel::report`] tells the
+    /// rest. Processes that are left then end with it, like those of a PID namespace.
     ///
     /// A second call returns the same at once.
     pub fn run(&mut self) -> Outcome {
         loop {
-            if let Some(outcome) = self.task.exit {
+            if let Some(outcome) = self.run_until_events(usize::MAX) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Runs like [`Kernel::run`], but returns `None` as soon as the log holds `count` events or
+    /// more, for a reader that drains it and calls again.
+    pub fn run_until_events(&mut self, count: usize) -> Option<Outcome> {
+        while self.hw.log.pending().len() < count {
+            if let Some(outcome) = self.outcome {
                 if self.report.is_none() {
                     self.finish(outcome);
                 }
-                return outcome;
+                return Some(outcome);
             }
-            self.step();
+            self.expire();
+            if self.pick_task() { self.step() } else { self.idle() }
         }
+        None
     }
 
     /// Runs the task until it needs the kernel, and does what it needs.
     fn step(&mut self) {
-        self.hw.activate(self.task.mm.root(), FIRST_ASID);
-        match self.engine.run(&mut self.task.regs, &mut self.hw) {
-            Exit::Syscall => self.dispatch(),
-            Exit::Fault(fault) => self.page_fault(fault),
-            Exit::Exception(exception) => self.exception(exception),
-            Exit::Budget => {}
+        if let Some(outcome) = self.task.exit {
+            return self.end_task(outcome);
+        }
+        if self.task.wait.is_some() {
+            // Woken in the middle of a system call, which is done again.
+            self.dispatch();
+        } else {
+            match self.engine.run(&mut self.task.regs, &mut self.hw) {
+                Exit::Syscall => self.dispatch(),
+                Exit::Fault(fault) => self.page_fault(fault),
+                Exit::Exception(exception) => self.exception(exception),
+                Exit::Budget => {}
+            }
+        }
+        if self.task.state != State::Ready {
+            return;
         }
         self.expire_timers();
-        if self.task.signals.has_deliverable() || self.task.signals.saved_mask.is_some() {
+        let signals = &self.task.signals;
+        if self.has_deliverable() || signals.saved_mask.is_some() || signals.interrupted.is_some() {
             self.deliver_signals();
         }
     }
@@ -48,25 +70,22 @@ impl Kernel {
         self.report.as_ref()
     }
 
-    /// Logs the end, takes the report, and gives all frames back.
+    /// Takes the report and gives all frames back.
     fn finish(&mut self, outcome: Outcome) {
-        let event = machine::Event::Exit { task: self.task.pid, status: outcome.wait_status() };
-        self.hw.log.push(self.hw.time(), event);
         self.hw.drain_clock();
         let mut report = self.snapshot(outcome);
-        self.close_all_files();
-        self.task.mm.exit(&mut self.memory, &mut self.hw);
+        self.end_all();
         report.frames_leaked = self.memory.shutdown(&mut self.hw);
         self.report = Some(report);
     }
 
     fn snapshot(&self, outcome: Outcome) -> RunReport {
-        let mm = &self.task.mm;
+        let mm = &self.mm;
         let usage = self.memory.usage();
         let page = machine::PAGE_BYTES;
         RunReport {
             outcome,
-            program: self.task.fs.exe.clone(),
+            program: self.fs.exe.clone(),
             ram_bytes: self.hw.ram.bytes(),
             faults: *mm.faults(),
             rss: mm.rss(&self.memory),
@@ -88,7 +107,7 @@ impl Kernel {
     }
 
     fn vma_reports(&self) -> Vec<VmaReport> {
-        let mm = &self.task.mm;
+        let mm = &self.mm;
         mm.vmas()
             .map(|vma| {
                 let counts = mm.count_pages(&self.hw, &self.memory, vma.range);

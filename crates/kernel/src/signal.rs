@@ -1,24 +1,24 @@
 //! Signals: what is pending, what is blocked, what the program wants done, and the delivery.
 //!
+//! `signal/send.rs` makes signals pending and wakes who shall act on them, `signal/deliver.rs` acts,
 //! `signal/fault.rs` turns what the hardware refuses into signals, `signal/frame.rs` builds and
 //! takes down the frame on the program's stack, `signal/calls.rs` has the system calls.
 //!
-//! Does not: stop and continue tasks (no second task could continue one), write core files.
+//! Does not: write core files.
 //!
 //! Invariants
 //! 1. SIGKILL and SIGSTOP are never blocked, caught or ignored.
 //! 2. A standard signal is pending at most once, the queue of real-time signals is bounded.
 
 mod calls;
+mod deliver;
 mod fault;
 mod frame;
+mod send;
 
 use std::collections::VecDeque;
 
-use machine::Event;
-
-use crate::Kernel;
-use crate::outcome::Outcome;
+use crate::errno::Errno;
 
 pub use calls::handler;
 pub(crate) use frame::SIGNAL_FRAME_BYTES;
@@ -49,9 +49,7 @@ pub mod number {
     pub const SIGPROF: u8 = 27;
     pub const SIGWINCH: u8 = 28;
 }
-use number::{
-    SIGCHLD, SIGCONT, SIGKILL, SIGSEGV, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH,
-};
+use number::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
 
 /// The highest signal number.
 pub const SIGNAL_MAX: u8 = 64;
@@ -70,9 +68,12 @@ pub const SI_TKILL: i32 = -6;
 /// `sa_flags`.
 #[allow(missing_docs, reason = "the names are those of man 2 sigaction")]
 pub mod flag {
+    pub const SA_NOCLDSTOP: u64 = 1;
+    pub const SA_NOCLDWAIT: u64 = 2;
     pub const SA_SIGINFO: u64 = 4;
     pub const SA_RESTORER: u64 = 0x0400_0000;
     pub const SA_ONSTACK: u64 = 0x0800_0000;
+    pub const SA_RESTART: u64 = 0x1000_0000;
     pub const SA_NODEFER: u64 = 0x4000_0000;
     pub const SA_RESETHAND: u64 = 0x8000_0000;
     pub const SS_ONSTACK: u32 = 1;
@@ -135,6 +136,17 @@ pub enum SigDetail {
         /// The value of `sigqueue`.
         value: u64,
     },
+    /// `si_pid`, `si_uid` and `si_status` of a child.
+    Child {
+        /// Process number.
+        pid: u32,
+        /// Its user.
+        uid: u32,
+        /// Exit code or signal.
+        status: i32,
+        /// Its CPU time in ticks.
+        ticks: u64,
+    },
     /// Bytes that `rt_sigqueueinfo` gave, from offset 16 on.
     Raw([u8; 112]),
 }
@@ -157,6 +169,12 @@ impl SigInfo {
                 bytes[16..20].copy_from_slice(&pid.to_le_bytes());
                 bytes[20..24].copy_from_slice(&uid.to_le_bytes());
                 bytes[24..32].copy_from_slice(&value.to_le_bytes());
+            }
+            SigDetail::Child { pid, uid, status, ticks } => {
+                bytes[16..20].copy_from_slice(&pid.to_le_bytes());
+                bytes[20..24].copy_from_slice(&uid.to_le_bytes());
+                bytes[24..28].copy_from_slice(&status.to_le_bytes());
+                bytes[32..40].copy_from_slice(&ticks.to_le_bytes());
             }
             SigDetail::Raw(raw) => bytes[16..].copy_from_slice(&raw),
         }
@@ -205,84 +223,89 @@ pub struct Trap {
     pub cr2: u64,
 }
 
-/// The signal state of a task.
+/// What a process wants done on each signal.
 #[derive(Clone, Debug)]
-pub struct Signals {
-    actions: [SigAction; SIGNAL_MAX as usize],
-    /// Blocked signals.
-    pub mask: u64,
-    /// The mask to go back to after `rt_sigsuspend`.
-    pub saved_mask: Option<u64>,
-    pending: VecDeque<SigInfo>,
-    pending_bits: u64,
-    /// The alternate stack.
-    pub alt_stack: AltStack,
-    /// The last exception.
-    pub trap: Trap,
-}
+pub struct Actions([SigAction; SIGNAL_MAX as usize]);
 
-impl Default for Signals {
+impl Default for Actions {
     fn default() -> Self {
-        Self {
-            actions: [SigAction::default(); SIGNAL_MAX as usize],
-            mask: 0,
-            saved_mask: None,
-            pending: VecDeque::new(),
-            pending_bits: 0,
-            alt_stack: AltStack::NONE,
-            trap: Trap::default(),
-        }
+        Self([SigAction::default(); SIGNAL_MAX as usize])
     }
 }
 
-impl Signals {
+impl Actions {
     /// What is to be done on `signal`, 1 to 64.
-    pub fn action(&self, signal: u8) -> SigAction {
-        self.actions[usize::from(signal - 1)]
+    pub fn get(&self, signal: u8) -> SigAction {
+        self.0[usize::from(signal - 1)]
     }
 
-    /// Changes what is to be done on `signal`, 1 to 64.
-    pub fn set_action(&mut self, signal: u8, action: SigAction) {
-        self.actions[usize::from(signal - 1)] = action;
-        if self.is_ignored(signal) {
-            self.discard(bit(signal));
-        }
+    /// Changes what is to be done on `signal`, 1 to 64. The caller throws away what is pending and
+    /// is now ignored.
+    pub fn set(&mut self, signal: u8, action: SigAction) {
+        self.0[usize::from(signal - 1)] = action;
     }
 
     /// Whether `signal` would be thrown away.
     pub fn is_ignored(&self, signal: u8) -> bool {
-        let handler = self.action(signal).handler;
+        let handler = self.get(signal).handler;
         handler == SigAction::IGNORE
             || handler == SigAction::DEFAULT && default_of(signal) == DefaultAction::Ignore
     }
 
-    /// Signals that are pending, blocked or not.
-    pub fn pending_bits(&self) -> u64 {
-        self.pending_bits
+    /// Bits of the signals that are ignored by wish, and of those with handlers.
+    pub fn ignored_and_caught(&self) -> (u64, u64) {
+        let bits = |wanted: fn(u64) -> bool| {
+            (1..=SIGNAL_MAX).filter(|&signal| wanted(self.get(signal).handler)).map(bit).sum()
+        };
+        (bits(|handler| handler == SigAction::IGNORE), bits(|handler| handler > SigAction::IGNORE))
     }
 
-    /// Whether some pending signal is not blocked.
-    pub fn has_deliverable(&self) -> bool {
-        self.pending_bits & !self.mask != 0
+    /// Forgets handlers, as exec does; ignored signals stay ignored.
+    pub fn reset_for_exec(&mut self) {
+        for action in &mut self.0 {
+            let is_ignored = action.handler == SigAction::IGNORE;
+            *action = SigAction::default();
+            action.handler = u64::from(is_ignored);
+        }
     }
 
-    /// Makes `info` pending, unless it is ignored or already is.
-    pub fn send(&mut self, info: SigInfo) {
-        let is_blocked = self.mask & bit(info.signal) != 0;
-        if !is_blocked && self.is_ignored(info.signal) {
+    /// Forgets all, as `CLONE_CLEAR_SIGHAND` asks for.
+    pub fn clear_handlers(&mut self) {
+        self.reset_for_exec();
+    }
+}
+
+/// Signals that have come and were not acted on.
+#[derive(Clone, Default, Debug)]
+pub struct Pending {
+    queue: VecDeque<SigInfo>,
+    bits: u64,
+}
+
+impl Pending {
+    /// Which signals are there.
+    pub fn bits(&self) -> u64 {
+        self.bits
+    }
+
+    /// How many are there, those that queue counted each.
+    pub fn count(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Puts `info` behind the others, unless it is there already and does not queue.
+    pub fn push(&mut self, info: SigInfo) {
+        let is_pending = self.bits & bit(info.signal) != 0;
+        if is_pending && (info.signal < REAL_TIME_FIRST || self.queue.len() >= QUEUE_MAX) {
             return;
         }
-        let is_pending = self.pending_bits & bit(info.signal) != 0;
-        if is_pending && (info.signal < REAL_TIME_FIRST || self.pending.len() >= QUEUE_MAX) {
-            return;
-        }
-        self.pending_bits |= bit(info.signal);
-        self.pending.push_back(info);
+        self.bits |= bit(info.signal);
+        self.queue.push_back(info);
     }
 
     /// Takes the next signal in `wanted`: synchronous ones first, then the lowest number.
     pub fn take(&mut self, wanted: u64) -> Option<SigInfo> {
-        let ready = self.pending_bits & wanted;
+        let ready = self.bits & wanted;
         if ready == 0 {
             return None;
         }
@@ -290,27 +313,51 @@ impl Signals {
         let synchronous = ready & 0x4000_04d8;
         let choice = if synchronous == 0 { ready } else { synchronous };
         let signal = u8::try_from(choice.trailing_zeros() + 1).unwrap_or(SIGNAL_MAX);
-        let index = self.pending.iter().position(|info| info.signal == signal)?;
-        let info = self.pending.remove(index)?;
-        if !self.pending.iter().any(|other| other.signal == signal) {
-            self.pending_bits &= !bit(signal);
+        let index = self.queue.iter().position(|info| info.signal == signal)?;
+        let info = self.queue.remove(index)?;
+        if !self.queue.iter().any(|other| other.signal == signal) {
+            self.bits &= !bit(signal);
         }
         Some(info)
     }
 
-    /// Forgets handlers and the alternate stack, as exec does; ignored signals stay ignored.
-    pub fn reset_for_exec(&mut self) {
-        for action in &mut self.actions {
-            let is_ignored = action.handler == SigAction::IGNORE;
-            *action = SigAction::default();
-            action.handler = u64::from(is_ignored);
-        }
-        self.alt_stack = AltStack::NONE;
+    /// Throws `signals` away.
+    pub fn discard(&mut self, signals: u64) {
+        self.queue.retain(|info| bit(info.signal) & signals == 0);
+        self.bits &= !signals;
     }
+}
 
-    fn discard(&mut self, signals: u64) {
-        self.pending.retain(|info| bit(info.signal) & signals == 0);
-        self.pending_bits &= !signals;
+/// The signal state of one thread.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// Blocked signals.
+    pub mask: u64,
+    /// The mask to go back to after `rt_sigsuspend` and its like.
+    pub saved_mask: Option<u64>,
+    /// The mask in force but for the signals that `rt_sigtimedwait` waits for.
+    pub real_mask: Option<u64>,
+    /// Signals for this thread alone.
+    pub pending: Pending,
+    /// The alternate stack.
+    pub alt_stack: AltStack,
+    /// The last exception.
+    pub trap: Trap,
+    /// How the call ended that a signal interrupted, until that is decided.
+    pub interrupted: Option<Errno>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            mask: 0,
+            saved_mask: None,
+            real_mask: None,
+            pending: Pending::default(),
+            alt_stack: AltStack::NONE,
+            trap: Trap::default(),
+            interrupted: None,
+        }
     }
 }
 
@@ -330,105 +377,39 @@ const fn default_of(signal: u8) -> DefaultAction {
     }
 }
 
-impl Kernel {
-    /// Sends a signal that the task cannot put off: if it is blocked or ignored, it kills.
-    pub fn force_signal(&mut self, info: SigInfo) {
-        let signals = &mut self.task.signals;
-        let is_blocked = signals.mask & bit(info.signal) != 0;
-        if is_blocked || signals.action(info.signal).handler == SigAction::IGNORE {
-            signals.set_action(info.signal, SigAction::default());
-            signals.mask &= !bit(info.signal);
-        }
-        // A synchronous signal that is already pending keeps its first information, as in Linux.
-        signals.send(info);
-    }
-
-    /// Sends SIGSEGV because a frame could not be built or taken down.
-    pub(crate) fn force_segv(&mut self) {
-        self.force_signal(SigInfo::kernel(SIGSEGV));
-    }
-
-    /// Acts on every pending signal that is not blocked; called before the task runs on.
-    pub(crate) fn deliver_signals(&mut self) {
-        while self.task.exit.is_none() {
-            let mask = self.task.signals.mask;
-            let Some(info) = self.task.signals.take(!mask) else { break };
-            let action = self.task.signals.action(info.signal);
-            let event = Event::Signal {
-                task: self.task.pid,
-                number: info.signal,
-                code: info.code,
-                addr: info.address(),
-            };
-            self.hw.log.push(self.hw.time(), event);
-            match action.handler {
-                SigAction::IGNORE => {}
-                SigAction::DEFAULT => self.act_by_default(info.signal),
-                _ => self.enter_handler(info, action),
-            }
-        }
-        if let Some(mask) = self.task.signals.saved_mask.take() {
-            self.task.signals.mask = mask;
-        }
-    }
-
-    fn act_by_default(&mut self, signal: u8) {
-        match default_of(signal) {
-            DefaultAction::Ignore => {}
-            DefaultAction::Terminate => self.task.exit = Some(Outcome::Killed(signal)),
-            // Differs from Linux: nobody could continue the only task, so the run ends here.
-            DefaultAction::Stop => self.task.exit = Some(Outcome::Killed(signal)),
-        }
-    }
-
-    fn enter_handler(&mut self, info: SigInfo, action: SigAction) {
-        if action.flags & flag::SA_RESETHAND != 0 {
-            self.task.signals.set_action(info.signal, SigAction::default());
-        }
-        if self.push_signal_frame(info, action).is_err() {
-            // Linux: a handler of SIGSEGV that cannot be entered is not tried a second time.
-            if info.signal == SIGSEGV {
-                self.task.signals.set_action(SIGSEGV, SigAction::default());
-            }
-            self.force_segv();
-            return;
-        }
-        let signals = &mut self.task.signals;
-        let own = if action.flags & flag::SA_NODEFER == 0 { bit(info.signal) } else { 0 };
-        signals.mask = (signals.mask | action.mask | own) & !UNBLOCKABLE;
-        signals.saved_mask = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::number::{SIGCHLD, SIGSEGV};
-    use super::{SigAction, SigInfo, Signals, bit};
+    use super::{Actions, Pending, SigAction, SigInfo, bit};
 
     #[test]
     fn a_standard_signal_is_pending_once_and_real_time_signals_queue() {
-        let mut signals = Signals { mask: !0, ..Signals::default() };
+        let mut pending = Pending::default();
         for _ in 0..3 {
-            signals.send(SigInfo::kernel(10));
-            signals.send(SigInfo::kernel(40));
+            pending.push(SigInfo::kernel(10));
+            pending.push(SigInfo::kernel(40));
         }
-        assert_eq!(signals.take(!0).map(|info| info.signal), Some(10));
+        assert_eq!(pending.take(!0).map(|info| info.signal), Some(10));
         for _ in 0..3 {
-            assert_eq!(signals.take(!0).map(|info| info.signal), Some(40));
+            assert_eq!(pending.take(!0).map(|info| info.signal), Some(40));
         }
-        assert_eq!(signals.take(!0), None);
-        assert_eq!(signals.pending_bits(), 0);
+        assert_eq!(pending.take(!0), None);
+        assert_eq!((pending.bits(), pending.count()), (0, 0));
     }
 
     #[test]
-    fn synchronous_signals_come_first_and_ignored_ones_vanish() {
-        let mut signals = Signals::default();
-        signals.send(SigInfo::kernel(1));
-        signals.send(SigInfo::kernel(SIGSEGV));
-        signals.send(SigInfo::kernel(SIGCHLD));
-        assert_eq!(signals.take(!0).map(|info| info.signal), Some(SIGSEGV));
-        assert_eq!(signals.pending_bits(), bit(1));
-        signals.set_action(1, SigAction { handler: SigAction::IGNORE, ..SigAction::default() });
-        assert!(!signals.has_deliverable());
+    fn synchronous_signals_come_first_and_some_are_ignored() {
+        let mut pending = Pending::default();
+        pending.push(SigInfo::kernel(1));
+        pending.push(SigInfo::kernel(SIGSEGV));
+        assert_eq!(pending.take(!0).map(|info| info.signal), Some(SIGSEGV));
+        assert_eq!(pending.bits(), bit(1));
+        pending.discard(bit(1));
+        assert_eq!(pending.take(!0), None);
+        let mut actions = Actions::default();
+        assert!(actions.is_ignored(SIGCHLD) && !actions.is_ignored(1));
+        actions.set(1, SigAction { handler: SigAction::IGNORE, ..SigAction::default() });
+        assert!(actions.is_ignored(1));
+        assert_eq!(actions.ignored_and_caught(), (bit(1), 0));
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Each file of calls has its own table, `handler`; a number that no table knows returns `ENOSYS`
 //! and is remembered for the report. A call never ends the run by itself: `exit` and fatal signals
-//! mark the task, and the loop in `run.rs` looks.
+//! mark the task, and the loop in `run.rs` looks. A call that has to wait returns
+//! [`Errno::BLOCKED`] and is done again from its start when the task is woken (`schedule.rs`).
 
 pub mod file;
+pub mod futex;
 pub mod limits;
 pub mod memory;
 pub mod misc;
 pub mod names;
 pub mod process;
 pub mod time;
+pub mod wait;
 
 use std::collections::BTreeMap;
 
@@ -41,31 +44,50 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| limits::handler(number))
         .or_else(|| time::handler(number))
         .or_else(|| misc::handler(number))
+        .or_else(|| futex::handler(number))
+        .or_else(|| wait::handler(number))
         .or_else(|| crate::signal::handler(number))
 }
 
 impl Kernel {
-    /// Does the system call that the registers of the task ask for and puts its result into rax.
+    /// Does the system call that the registers of the task ask for and puts its result into rax; or
+    /// leaves them, if the task has to sleep in it or a signal interrupts it.
     pub(crate) fn dispatch(&mut self) {
         let regs = &self.task.regs;
-        let number = regs.gpr[0];
-        let args = [regs.gpr[7], regs.gpr[6], regs.gpr[2], regs.gpr[10], regs.gpr[8], regs.gpr[9]];
         // The number is the low 32 bits, as in Linux since 5.18.
-        let number = number & 0xffff_ffff;
+        let number = regs.gpr[0] & 0xffff_ffff;
+        let args = [regs.gpr[7], regs.gpr[6], regs.gpr[2], regs.gpr[10], regs.gpr[8], regs.gpr[9]];
         let log_number = u32::try_from(number).unwrap_or(u32::MAX);
-        self.tally.count += 1;
-        *self.tally.by_number.entry(log_number).or_insert(0) += 1;
-        let result = match handler(number) {
-            Some(handler) => handler(self, args),
-            None => {
-                *self.tally.unimplemented.entry(log_number).or_insert(0) += 1;
-                Err(Errno::ENOSYS)
+        let handler = handler(number);
+        if self.task.wait.is_none() {
+            self.tally.note(log_number, handler.is_some());
+        }
+        let result = handler.map_or(Err(Errno::ENOSYS), |handler| handler(self, args));
+        self.wake_for_files();
+        match result {
+            Err(Errno::BLOCKED) => return,
+            Err(errno @ (Errno::RESTART | Errno::RESTART_NO_HANDLER)) => {
+                // It goes on waiting unless a handler runs; see `deliver_signals`.
+                self.task.wait.get_or_insert_default();
+                self.task.signals.interrupted = Some(errno);
             }
-        };
-        let value = result.unwrap_or_else(Errno::as_register);
-        self.task.regs.gpr[0] = value;
-        let event =
-            Event::Syscall { task: self.task.pid, number: log_number, result: value.cast_signed() };
+            result => {
+                self.task.wait = None;
+                self.task.regs.gpr[0] = result.unwrap_or_else(Errno::as_register);
+            }
+        }
+        let value = result.unwrap_or_else(Errno::as_register).cast_signed();
+        let event = Event::Syscall { task: self.task.tid, number: log_number, result: value };
         self.hw.log.push(self.hw.time(), event);
+    }
+}
+
+impl SyscallTally {
+    fn note(&mut self, number: u32, is_implemented: bool) {
+        self.count += 1;
+        *self.by_number.entry(number).or_insert(0) += 1;
+        if !is_implemented {
+            *self.unimplemented.entry(number).or_insert(0) += 1;
+        }
     }
 }

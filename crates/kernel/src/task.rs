@@ -1,86 +1,68 @@
-//! One task: its registers, its address space, its files and its signals.
+//! One task: a thread, with what it shares with nobody.
 //!
-//! Does not: schedule; a run has one task.
+//! What it may share (address space, open files, place in the tree) it names by keys of the
+//! shelves; what its process has in common is in [`crate::process`].
+//!
+//! Does not: schedule; `schedule.rs` does.
 
 use cpu::Registers;
 use machine::VirtAddr;
-use mm::{Limits, Mm};
 
-use crate::fs::{FdTable, FsContext};
 use crate::outcome::Outcome;
+use crate::schedule::Wait;
+use crate::shelf::PartKey;
 use crate::signal::Signals;
 
-/// The number of the first task of a run.
+/// The number of the first process of a run, and of its first thread.
 pub const PID: u32 = 1000;
-/// Its parent, which does nothing.
+/// Its parent, which does nothing; it also inherits orphans.
 pub const PARENT_PID: u32 = 1;
 
-/// One resource limit, as `getrlimit` shows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ResourceLimit {
-    /// The limit in force.
-    pub soft: u64,
-    /// How far the soft limit may be raised.
-    pub hard: u64,
+/// The parts that a task may share with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// Its address space.
+    pub mm: PartKey,
+    /// Its open files.
+    pub files: PartKey,
+    /// Its place in the tree.
+    pub fs: PartKey,
 }
 
-/// Number of resource limits (`RLIM_NLIMITS`).
-pub const LIMIT_COUNT: usize = 16;
-/// `RLIM_INFINITY`.
-pub const INFINITY: u64 = u64::MAX;
-
-const RLIMIT_FSIZE: usize = 1;
-const RLIMIT_DATA: usize = 2;
-const RLIMIT_STACK: usize = 3;
-const RLIMIT_CORE: usize = 4;
-const RLIMIT_NPROC: usize = 6;
-const RLIMIT_NOFILE: usize = 7;
-const RLIMIT_MEMLOCK: usize = 8;
-const RLIMIT_AS: usize = 9;
-const RLIMIT_SIGPENDING: usize = 11;
-const RLIMIT_MSGQUEUE: usize = 12;
-
-/// Most open files of a task.
-const FILES_MAX: u64 = 1024;
-
-/// The limits that a run starts with.
-///
-/// # Source
-/// Linux 6.12 `include/asm-generic/resource.h`, with the sizes of semantics section 0.
-pub fn initial_limits(stack_bytes: u64) -> [ResourceLimit; LIMIT_COUNT] {
-    let both = |value| ResourceLimit { soft: value, hard: value };
-    let mut limits = [both(INFINITY); LIMIT_COUNT];
-    limits[RLIMIT_STACK] = ResourceLimit { soft: stack_bytes, hard: INFINITY };
-    limits[RLIMIT_CORE] = both(0);
-    limits[RLIMIT_NPROC] = both(4096);
-    limits[RLIMIT_NOFILE] = both(FILES_MAX);
-    limits[RLIMIT_MEMLOCK] = both(8 << 20);
-    limits[RLIMIT_SIGPENDING] = both(4096);
-    limits[RLIMIT_MSGQUEUE] = both(819_200);
-    limits[13] = both(0);
-    limits[14] = both(0);
-    limits
+/// Whether a task can run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It runs or waits for its turn.
+    Ready,
+    /// It waits in a system call; see [`Task::wait`].
+    Blocked,
+    /// Its process is stopped by a signal; it goes back to what it was.
+    Stopped,
+    /// It has ended.
+    Dead,
 }
 
 /// One task.
 pub struct Task {
-    /// Its number: thread and process are one.
+    /// Its own number.
+    pub tid: u32,
+    /// The number of its process.
     pub pid: u32,
-    /// Its address space.
-    pub mm: Mm,
+    /// Whether it can run.
+    pub state: State,
+    /// The system call that it is in the middle of.
+    pub wait: Option<Wait>,
     /// Its CPU registers while it does not run.
     pub regs: Registers,
-    /// Its open files.
-    pub files: FdTable,
-    /// Its working directory, file rights and umask.
-    pub fs: FsContext,
-    /// Its signal handlers, mask and pending signals.
+    /// What it may share.
+    pub parts: Parts,
+    /// Its signal mask and the signals for it alone.
     pub signals: Signals,
     /// Its name: at most 15 bytes.
     pub name: Vec<u8>,
-    /// Resource limits by number.
-    pub limits: [ResourceLimit; LIMIT_COUNT],
-    /// Address that `set_tid_address` gave.
+    /// Where the kernel writes the task's number before it first runs.
+    pub set_tid: VirtAddr,
+    /// Where the kernel writes 0 when the task ends.
     pub clear_tid: VirtAddr,
     /// Head of the list of robust futexes.
     pub robust_list: u64,
@@ -88,72 +70,51 @@ pub struct Task {
     pub rseq: Option<(u64, u32, u32)>,
     /// The personality bits.
     pub personality: u32,
-    /// What a program may set and read back, without other effect.
-    pub settings: Settings,
-    /// Set when the task has ended.
+    /// The parent that sleeps until this task has its own address space or is gone (`vfork`).
+    pub vfork_parent: Option<u32>,
+    /// Virtual nanoseconds on the CPU.
+    pub cpu_ns: u64,
+    /// How the task ends, once that is decided.
     pub exit: Option<Outcome>,
 }
 
 impl Task {
-    /// The limits that the memory manager looks at.
-    pub fn memory_limits(&self) -> Limits {
-        memory_limits(&self.limits, self.fs.credentials.uid)
-    }
-
-    /// The largest file that the task may make (`RLIMIT_FSIZE`).
-    pub fn file_bytes_max(&self) -> u64 {
-        self.limits[RLIMIT_FSIZE].soft
-    }
-
-    /// The first descriptor number that the task may not have (`RLIMIT_NOFILE`).
-    pub fn files_max(&self) -> u64 {
-        self.limits[RLIMIT_NOFILE].soft
-    }
-}
-
-/// The limits that the memory manager looks at, of a task of user `uid`.
-pub fn memory_limits(limits: &[ResourceLimit; LIMIT_COUNT], uid: u32) -> Limits {
-    Limits {
-        stack_bytes: limits[RLIMIT_STACK].soft,
-        data_bytes: limits[RLIMIT_DATA].soft,
-        address_space_bytes: limits[RLIMIT_AS].soft,
-        locked_bytes: limits[RLIMIT_MEMLOCK].soft,
-        // Root has CAP_IPC_LOCK and CAP_SYS_RAWIO.
-        can_lock: uid == 0,
-        can_map_low: uid == 0,
-        ..Limits::default()
-    }
-}
-
-/// Values that a program may set and read back, without other effect.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// `PR_SET_DUMPABLE`.
-    pub dumpable: u64,
-    /// `PR_SET_PDEATHSIG`.
-    pub parent_death_signal: u64,
-    /// `PR_SET_KEEPCAPS`.
-    pub keep_capabilities: u64,
-    /// `PR_SET_NO_NEW_PRIVS`.
-    pub no_new_privileges: u64,
-    /// `PR_SET_TIMERSLACK`, nanoseconds.
-    pub timer_slack_ns: u64,
-    /// `PR_SET_THP_DISABLE`.
-    pub thp_disable: u64,
-    /// Nice value.
-    pub nice: i32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
+    /// The first task of a run.
+    pub(crate) fn first(regs: Registers, parts: Parts, name: Vec<u8>) -> Self {
         Self {
-            dumpable: 1,
-            parent_death_signal: 0,
-            keep_capabilities: 0,
-            no_new_privileges: 0,
-            timer_slack_ns: 50_000,
-            thp_disable: 0,
-            nice: 0,
+            tid: PID,
+            pid: PID,
+            state: State::Ready,
+            wait: None,
+            regs,
+            parts,
+            signals: Signals::default(),
+            name,
+            set_tid: VirtAddr::default(),
+            clear_tid: VirtAddr::default(),
+            robust_list: 0,
+            rseq: None,
+            personality: 0,
+            vfork_parent: None,
+            cpu_ns: 0,
+            exit: None,
         }
+    }
+}
+
+/// The last component of a path, at most 15 bytes: the name of a task.
+pub(crate) fn task_name(path: &[u8]) -> Vec<u8> {
+    let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    last[..last.len().min(15)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::task_name;
+
+    #[test]
+    fn names_of_tasks_are_short() {
+        assert_eq!(task_name(b"/usr/bin/a-very-long-program"), b"a-very-long-pro");
+        assert_eq!(task_name(b"sh"), b"sh");
     }
 }

@@ -70,7 +70,7 @@ impl Kernel {
     /// # Errors
     /// `EFAULT`: nothing mapped there, a right is missing, or there is no memory.
     pub fn resolve_user(&mut self, addr: VirtAddr, access: Access) -> Result<PhysAddr, Errno> {
-        resolve(&mut self.task.mm, &mut self.memory, &mut self.hw, addr, access)
+        resolve(&mut self.mm, &mut self.memory, &mut self.hw, addr, access)
     }
 
     /// Refuses a buffer that does not lie below the end of user space, without looking at it.

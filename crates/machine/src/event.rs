@@ -163,6 +163,24 @@ pub enum Event {
         /// First instruction.
         entry: u64,
     },
+    /// A task was made by another.
+    Clone {
+        /// Task number of the maker.
+        parent: u32,
+        /// Task number of the new one.
+        child: u32,
+        /// Address space of the new one: another, or for threads the same.
+        mm: u32,
+    },
+    /// The CPU went from one task to another.
+    Switch {
+        /// Task number before.
+        from: u32,
+        /// Task number after.
+        to: u32,
+        /// Address space after.
+        mm: u32,
+    },
     /// A task ended.
     Exit {
         /// Task number.
@@ -271,6 +289,8 @@ impl Event {
             }
             Self::Exec { task, mm, entry } => [9, pair(task, mm), entry, 0],
             Self::Exit { task, status } => [10, pair(task, status), 0, 0],
+            Self::Clone { parent, child, mm } => [13, pair(parent, child), mm.into(), 0],
+            Self::Switch { from, to, mm } => [14, pair(from, to), mm.into(), 0],
             Self::Fork { mm, child, entries, table_frames } => {
                 [11, pair(mm, child), entries, table_frames]
             }

@@ -59,6 +59,10 @@ pub struct EventCounts {
     pub execs: u64,
     /// Tasks ended.
     pub exits: u64,
+    /// Tasks made (fork, clone).
+    pub clones: u64,
+    /// Context switches.
+    pub switches: u64,
     /// Address spaces copied (fork).
     pub forks: u64,
     /// Pages shared by a fork that a store of either side copied.
@@ -101,6 +105,8 @@ impl Observer for EventCounts {
             }
             Event::Signal { .. } => self.signals += 1,
             Event::Exec { .. } => self.execs += 1,
+            Event::Clone { .. } => self.clones += 1,
+            Event::Switch { .. } => self.switches += 1,
             Event::Exit { .. } => self.exits += 1,
             Event::Fork { .. } => self.forks += 1,
             Event::Unshare { .. } => self.unshared_pages += 1,

@@ -52,6 +52,10 @@ impl fmt::Display for Line<'_> {
             Event::Exec { task, mm, entry } => {
                 write!(f, "exec task={task} mm={mm} entry={entry:#x}")
             }
+            Event::Clone { parent, child, mm } => {
+                write!(f, "clone parent={parent} child={child} mm={mm}")
+            }
+            Event::Switch { from, to, mm } => write!(f, "switch from={from} to={to} mm={mm}"),
             Event::Exit { task, status } => write!(f, "exit task={task} status={status:#x}"),
             Event::Fork { mm, child, entries, table_frames } => {
                 write!(f, "fork mm={mm} child={child} entries={entries} tables={table_frames}")

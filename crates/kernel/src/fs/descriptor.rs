@@ -101,6 +101,14 @@ impl FdTable {
         Ok(descriptor.file)
     }
 
+    /// The same descriptors for another task.
+    pub(crate) fn copy(&self, vfs: &mut Vfs) -> Self {
+        for descriptor in self.slots.iter().flatten() {
+            vfs.retain(descriptor.file);
+        }
+        Self { slots: self.slots.clone() }
+    }
+
     /// Closes what `execve` closes.
     pub fn close_on_exec(&mut self, vfs: &mut Vfs) {
         for slot in &mut self.slots {

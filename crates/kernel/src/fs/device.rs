@@ -32,9 +32,12 @@ pub(crate) enum Device {
 
 /// A standard stream of the run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Standard input.
     In,
+    /// Standard output.
     Out,
+    /// Standard error.
     Err,
 }
 
@@ -53,6 +56,11 @@ impl Stream {
     /// What the host says about it.
     pub(crate) fn stat(self) -> Result<Stat, Errno> {
         host::stat_fd(self.fd())
+    }
+
+    /// Whether the host could be read now without waiting.
+    pub(crate) fn is_readable(self) -> bool {
+        !wait_for_streams(&[(self, PollFlags::IN.bits())], Some(0)).is_empty()
     }
 
     /// Whether it is a terminal.
@@ -193,6 +201,28 @@ pub(crate) fn write_device(
             })
         }
     }
+}
+
+/// Waits until the host says that one of the streams is ready for its poll events, at most
+/// `pause_ns`; returns those that are.
+pub(crate) fn wait_for_streams(
+    streams: &[(Stream, u16)],
+    pause_ns: Option<u64>,
+) -> Vec<(Stream, u16)> {
+    let poll_fd = |&(stream, events): &(Stream, u16)| {
+        PollFd::from_borrowed_fd(stream.fd(), PollFlags::from_bits_truncate(events))
+    };
+    let mut fds: Vec<PollFd<'_>> = streams.iter().map(poll_fd).collect();
+    let limit = pause_ns.map(|ns| event::Timespec {
+        tv_sec: (ns / 1_000_000_000).cast_signed(),
+        tv_nsec: (ns % 1_000_000_000).cast_signed(),
+    });
+    // A failure is as if nothing were ready: time passes.
+    if io::retry_on_intr(|| event::poll(&mut fds, limit.as_ref())).is_err() {
+        return Vec::new();
+    }
+    let ready = streams.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+    ready.map(|(stream, _)| *stream).collect()
 }
 
 /// Calls the host again after an interruption, and when a stream that somebody else has made

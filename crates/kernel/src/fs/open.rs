@@ -15,7 +15,7 @@ use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
 use super::stat::{FileType, Stat};
 use super::walk::{Follow, Last, View, Walk, WalkRules};
-use super::{FileId, NodeId, Vfs, host};
+use super::{FileId, News, NodeId, Vfs, host};
 use crate::errno::Errno;
 
 /// The flags of `open`, x86-64.
@@ -155,6 +155,7 @@ impl Vfs {
             if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
                 pipe.reader_count += u32::from(reads);
                 pipe.writer_count += u32::from(writes);
+                self.news.push(News::Node(node));
             }
         }
         if let Some(free) = self.files.iter().position(Option::is_none) {
@@ -189,6 +190,7 @@ impl Vfs {
         if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
             pipe.reader_count = pipe.reader_count.saturating_sub(u32::from(reads));
             pipe.writer_count = pipe.writer_count.saturating_sub(u32::from(writes));
+            self.news.push(News::Node(node));
         }
         drop(file);
         self.unhold(node);

@@ -60,7 +60,7 @@ impl Kernel {
             ProcFile::System(name) => system_file(self, name),
             ProcFile::Setting(path) => system_file(self, &["sys/", path].concat()),
             ProcFile::DescriptorInfo(number) => {
-                let id = self.task.files.get((*number).into()).ok()?;
+                let id = self.files.get((*number).into()).ok()?;
                 let file = self.vfs.file(id);
                 let inode = self.vfs.stat_file(id).map_or(0, |stat| stat.inode);
                 let (offset, status) = (file.offset, file.status);

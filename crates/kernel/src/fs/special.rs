@@ -12,7 +12,7 @@ use super::open::{Opened, Socket, flag};
 use super::pipe::{PIPE_BYTES_MAX, Pipe};
 use super::stat::{FileType, Stat};
 use super::walk::{View, Walk};
-use super::{FileId, NodeId, Vfs};
+use super::{FileId, News, NodeId, Vfs};
 use crate::errno::Errno;
 
 /// The mount that memory files without a name belong to: no directory has it.
@@ -129,11 +129,15 @@ impl Vfs {
     }
 
     pub(crate) fn read_pipe(&mut self, id: NodeId, bytes: &mut [u8]) -> Result<usize, Errno> {
-        self.pipe_mut(id).ok_or(Errno::EINVAL)?.read(bytes)
+        let count = self.pipe_mut(id).ok_or(Errno::EINVAL)?.read(bytes)?;
+        self.news.push(News::Node(id));
+        Ok(count)
     }
 
     pub(crate) fn write_pipe(&mut self, id: NodeId, bytes: &[u8]) -> Result<usize, Errno> {
-        self.pipe_mut(id).ok_or(Errno::EINVAL)?.write(bytes)
+        let count = self.pipe_mut(id).ok_or(Errno::EINVAL)?.write(bytes)?;
+        self.news.push(News::Node(id));
+        Ok(count)
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`.
@@ -235,6 +239,7 @@ impl Vfs {
         let taken = if *is_semaphore { 1 } else { *count };
         *count -= taken;
         *place = taken.to_le_bytes();
+        self.news.push(News::File(id));
         Ok(8)
     }
 
@@ -254,6 +259,7 @@ impl Vfs {
             return Err(Errno::EAGAIN);
         }
         *count += added;
+        self.news.push(News::File(id));
         Ok(8)
     }
 }

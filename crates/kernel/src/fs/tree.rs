@@ -37,6 +37,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         files: Vec::new(),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
+        news: Vec::new(),
         lingering: Vec::new(),
         budget: Budget::new(config.overlay_bytes_max),
         random: Generator::new(config.seed ^ 0x7261_6e64_6f6d),

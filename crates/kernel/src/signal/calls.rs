@@ -2,14 +2,15 @@
 
 use machine::VirtAddr;
 
+use super::send::Receiver;
 use super::{
-    AltStack, SI_KERNEL, SI_TKILL, SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo, UNBLOCKABLE,
-    bit, flag, number,
+    AltStack, SI_TKILL, SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo, UNBLOCKABLE, bit, flag,
 };
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
+use crate::schedule::Interrupted;
 use crate::syscall::Handler;
-use crate::syscall::time::{Wait, read_timespec};
+use crate::syscall::time::read_timespec;
 
 /// The function for system call `number`, if it is about signals.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -26,6 +27,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         131 => sys_sigaltstack,
         200 => sys_tkill,
         234 => sys_tgkill,
+        297 => sys_rt_tgsigqueueinfo,
         _ => return None,
     })
 }
@@ -60,9 +62,10 @@ fn sys_rt_sigaction(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if action.is_some() && UNBLOCKABLE & bit(signal) != 0 {
         return Err(Errno::EINVAL);
     }
-    let before = kernel.task.signals.action(signal);
+    let before = kernel.process.actions.get(signal);
     if let Some(action) = action {
-        kernel.task.signals.set_action(signal, action);
+        kernel.process.actions.set(signal, action);
+        kernel.forget_ignored(signal);
     }
     if old != 0 {
         kernel.write_user(VirtAddr::new(old), &action_bytes(&before))?;
@@ -124,7 +127,7 @@ fn sys_rt_sigpending(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if set_bytes > SET_BYTES {
         return Err(Errno::EINVAL);
     }
-    let pending = kernel.task.signals.pending_bits() & kernel.task.signals.mask;
+    let pending = kernel.pending_bits() & kernel.task.signals.mask;
     let count = usize::try_from(set_bytes).unwrap_or(0);
     kernel.write_user(VirtAddr::new(set), &pending.to_le_bytes()[..count])?;
     Ok(0)
@@ -136,16 +139,12 @@ fn sys_rt_sigsuspend(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let mask = kernel.read_user_u64(VirtAddr::new(set))? & !UNBLOCKABLE;
-    let before = kernel.task.signals.mask;
-    kernel.task.signals.mask = mask;
-    kernel.task.signals.saved_mask = Some(before);
-    kernel.wait_until(None);
-    Err(Errno::EINTR)
+    kernel.suspend_mask(mask);
+    Err(kernel.block(&[], None, Interrupted::Ends))
 }
 
 fn sys_pause(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    kernel.wait_until(None);
-    Err(Errno::EINTR)
+    Err(kernel.block(&[], None, Interrupted::Ends))
 }
 
 fn sys_rt_sigtimedwait(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
@@ -154,24 +153,25 @@ fn sys_rt_sigtimedwait(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let set = kernel.read_user_u64(VirtAddr::new(set))? & !UNBLOCKABLE;
-    let mut deadline = None;
-    if timeout != 0 {
-        let ns = read_timespec(kernel, timeout)?;
-        deadline = Some(kernel.hw.now_ns().saturating_add(ns));
-    }
-    let mut taken = kernel.task.signals.take(set);
-    if taken.is_none() {
+    let limit = if timeout == 0 { None } else { Some(read_timespec(kernel, timeout)?) };
+    let deadline = kernel.deadline_after(limit);
+    let taken = kernel.take_signal(set);
+    if taken.is_none() && !kernel.has_passed(deadline) {
         // The signals waited for must wake the task although it blocks them.
-        let before = kernel.task.signals.mask;
-        kernel.task.signals.mask = before & !set;
-        let wait = kernel.wait_until(deadline);
-        kernel.task.signals.mask = before;
-        taken = kernel.task.signals.take(set);
-        if taken.is_none() {
-            return Err(if wait == Wait::TimedOut { Errno::EAGAIN } else { Errno::EINTR });
+        let signals = &mut kernel.task.signals;
+        let mask = *signals.real_mask.get_or_insert(signals.mask);
+        signals.mask = mask & !set;
+        let errno = kernel.block(&[], deadline, Interrupted::Ends);
+        if errno == Errno::BLOCKED {
+            return Err(errno);
         }
     }
-    let Some(taken) = taken else { return Err(Errno::EAGAIN) };
+    if let Some(mask) = kernel.task.signals.real_mask.take() {
+        kernel.task.signals.mask = mask;
+    }
+    let Some(taken) = taken else {
+        return Err(if kernel.has_passed(deadline) { Errno::EAGAIN } else { Errno::EINTR });
+    };
     if info != 0 {
         kernel.write_user(VirtAddr::new(info), &taken.bytes())?;
     }
@@ -237,81 +237,126 @@ impl Kernel {
         Ok(())
     }
 
-    /// Sends a signal from the task to itself.
-    fn send_self(&mut self, signal: u64, code: i32) -> SysResult {
-        if signal & 0xffff_ffff == 0 {
-            return Ok(0);
+    /// Throws away what is pending and would now be ignored.
+    fn forget_ignored(&mut self, signal: u8) {
+        if !self.process.actions.is_ignored(signal) {
+            return;
         }
-        let signal = signal_number(signal)?;
-        let pid = self.task.pid;
-        let uid = self.task.fs.credentials.uid;
-        let detail = SigDetail::Sender { pid, uid, value: 0 };
-        self.task.signals.send(SigInfo { signal, code, detail });
-        Ok(0)
+        self.process.pending.discard(bit(signal));
+        for tid in self.process.threads.clone() {
+            if let Some(task) = self.task_mut(tid) {
+                task.signals.pending.discard(bit(signal));
+            }
+        }
     }
 
-    /// Whether a process number names the task or a group that it is in.
-    fn is_own(&self, pid: u64) -> bool {
-        let own = i64::from(self.task.pid);
-        // The argument is an int: the upper half does not count.
-        let pid = i64::from(pid as i32);
-        pid == own || pid == 0 || pid == -own
+    /// Takes `mask` until the call ends or a handler runs.
+    pub(crate) fn suspend_mask(&mut self, mask: u64) {
+        let signals = &mut self.task.signals;
+        // A call that is done again after a wait has changed the mask already.
+        if signals.saved_mask.is_none() {
+            signals.saved_mask = Some(signals.mask);
+            signals.mask = mask;
+        }
     }
+
+    /// The processes that the first argument of `kill` names.
+    ///
+    /// # Errors
+    /// `ESRCH`: none.
+    fn receivers(&self, pid: i32) -> Result<Vec<u32>, Errno> {
+        let group = match pid {
+            1.. => {
+                let pid = pid.unsigned_abs();
+                return if self.pids().contains(&pid) { Ok(vec![pid]) } else { Err(Errno::ESRCH) };
+            }
+            0 => Some(self.process.group),
+            -1 => None,
+            _ => Some(pid.unsigned_abs()),
+        };
+        let is_meant = |pid: &u32| match group {
+            Some(group) => self.process_of(*pid).is_some_and(|process| process.group == group),
+            None => *pid != self.process.pid,
+        };
+        let pids: Vec<u32> = self.pids().into_iter().filter(is_meant).collect();
+        if pids.is_empty() { Err(Errno::ESRCH) } else { Ok(pids) }
+    }
+}
+
+/// The signal argument of `kill`: 0 only asks whether there is somebody.
+fn signal_or_none(value: u64) -> Result<Option<u8>, Errno> {
+    if value & 0xffff_ffff == 0 { Ok(None) } else { signal_number(value).map(Some) }
 }
 
 fn sys_kill(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    if args[1] & 0xffff_ffff != 0 {
-        signal_number(args[1])?;
+    let signal = signal_or_none(args[1])?;
+    // The argument is an int: the upper half does not count.
+    let pids = kernel.receivers(args[0] as i32)?;
+    let Some(signal) = signal else { return Ok(0) };
+    let detail = kernel.sender(0);
+    for pid in pids {
+        kernel.send_to_process(pid, SigInfo { signal, code: SI_USER, detail });
     }
-    if kernel.is_own(args[0]) { kernel.send_self(args[1], SI_USER) } else { Err(Errno::ESRCH) }
+    Ok(0)
 }
 
 fn sys_tkill(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    kill_thread(kernel, args[0], args[1])
+    kill_thread(kernel, None, args[0], args[1])
 }
 
 fn sys_tgkill(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if i64::from(args[0] as i32) <= 0 {
         return Err(Errno::EINVAL);
     }
-    if args[0] & 0xffff_ffff != u64::from(kernel.task.pid) {
-        return Err(Errno::ESRCH);
-    }
-    kill_thread(kernel, args[1], args[2])
+    kill_thread(kernel, Some((args[0] & 0xffff_ffff) as u32), args[1], args[2])
 }
 
-fn kill_thread(kernel: &mut Kernel, thread: u64, signal: u64) -> SysResult {
-    if i64::from(thread as i32) <= 0 {
+fn kill_thread(kernel: &mut Kernel, pid: Option<u32>, tid: u64, signal: u64) -> SysResult {
+    if i64::from(tid as i32) <= 0 {
         return Err(Errno::EINVAL);
     }
-    if signal & 0xffff_ffff != 0 {
-        signal_number(signal)?;
-    }
-    if thread & 0xffff_ffff != u64::from(kernel.task.pid) {
+    let signal = signal_or_none(signal)?;
+    let tid = (tid & 0xffff_ffff) as u32;
+    let task = kernel.task_of(tid).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| pid != task.pid) {
         return Err(Errno::ESRCH);
     }
-    kernel.send_self(signal, SI_TKILL)
+    if let Some(signal) = signal {
+        let detail = kernel.sender(0);
+        kernel.send_signal(tid, SigInfo { signal, code: SI_TKILL, detail }, Receiver::Thread);
+    }
+    Ok(0)
+}
+
+/// The `siginfo` of a sender; nobody but itself may be told that the kernel sent it.
+fn queued_info(kernel: &mut Kernel, pid: u32, signal: u64, info: u64) -> Result<SigInfo, Errno> {
+    let mut bytes = [0; 128];
+    kernel.read_user(VirtAddr::new(info), &mut bytes)?;
+    let signal = signal_number(signal)?;
+    let code = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+    if (code >= 0 || code == SI_TKILL) && pid != kernel.task.pid {
+        return Err(Errno::EPERM);
+    }
+    let mut raw = [0; 112];
+    raw.copy_from_slice(&bytes[16..]);
+    Ok(SigInfo { signal, code, detail: SigDetail::Raw(raw) })
 }
 
 fn sys_rt_sigqueueinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [pid, signal, info, ..] = args;
-    let mut bytes = [0; 128];
-    kernel.read_user(VirtAddr::new(info), &mut bytes)?;
-    let signal = signal_number(signal)?;
-    if pid & 0xffff_ffff != u64::from(kernel.task.pid) {
-        return Err(Errno::ESRCH);
-    }
-    let code = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    let mut raw = [0; 112];
-    raw.copy_from_slice(&bytes[16..]);
-    kernel.task.signals.send(SigInfo { signal, code, detail: SigDetail::Raw(raw) });
-    Ok(0)
+    let pid = (pid & 0xffff_ffff) as u32;
+    let info = queued_info(kernel, pid, signal, info)?;
+    if kernel.send_to_process(pid, info) { Ok(0) } else { Err(Errno::ESRCH) }
 }
 
-impl Kernel {
-    /// Sends a signal that a write to a closed pipe, a timer or a limit causes.
-    pub fn send_kernel_signal(&mut self, signal: u8) {
-        let code = if signal == number::SIGPIPE { SI_USER } else { SI_KERNEL };
-        self.task.signals.send(SigInfo { signal, code, detail: SigDetail::None });
+fn sys_rt_tgsigqueueinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [pid, tid, signal, info, ..] = args;
+    let pid = (pid & 0xffff_ffff) as u32;
+    let tid = (tid & 0xffff_ffff) as u32;
+    let info = queued_info(kernel, pid, signal, info)?;
+    if kernel.task_of(tid).is_none_or(|task| task.pid != pid) {
+        return Err(Errno::ESRCH);
     }
+    kernel.send_signal(tid, info, Receiver::Thread);
+    Ok(0)
 }

@@ -44,7 +44,7 @@ impl Kernel {
             self.send_page_fault(SIGSEGV, SEGV_MAPERR, addr, fault.error_code() | 1);
             return;
         }
-        let result = mm::handle_fault(&mut self.task.mm, &mut self.memory, &mut self.hw, fault);
+        let result = mm::handle_fault(&mut self.mm, &mut self.memory, &mut self.hw, fault);
         let code = fault.error_code();
         match result {
             Ok(_) => {}
@@ -57,7 +57,7 @@ impl Kernel {
             Err(FaultError::BusError { addr }) => {
                 self.send_page_fault(SIGBUS, BUS_ADRERR, addr.as_u64(), code);
             }
-            Err(FaultError::OutOfMemory { .. }) => self.task.exit = Some(Outcome::OutOfMemory),
+            Err(FaultError::OutOfMemory { .. }) => self.exit_process(Outcome::OutOfMemory),
         }
     }
 

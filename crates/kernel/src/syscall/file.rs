@@ -22,8 +22,6 @@ use machine::VirtAddr;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, NodeId, Pages, Vfs, View};
-use crate::signal::number::SIGPIPE;
-use crate::signal::{SI_USER, SigDetail, SigInfo};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -64,14 +62,14 @@ fn low32(argument: u64) -> u32 {
 fn in_tree<T>(kernel: &mut Kernel, act: impl FnOnce(&mut Vfs, &View<'_>) -> T) -> T {
     let now = kernel.realtime_ns();
     kernel.vfs.set_now_ns(now);
-    let view = View::new(&kernel.task.fs, &kernel.task.files);
+    let view = View::new(&kernel.fs, &kernel.files);
     act(&mut kernel.vfs, &view)
 }
 
 /// The directory where a path starts and the path.
 fn path_argument(kernel: &mut Kernel, dirfd: u64, path: u64) -> Result<(NodeId, Vec<u8>), Errno> {
     let path = kernel.read_user_path(path)?;
-    let view = View::new(&kernel.task.fs, &kernel.task.files);
+    let view = View::new(&kernel.fs, &kernel.files);
     let start = kernel.vfs.start_of(&view, dirfd, &path)?;
     Ok((start, path))
 }
@@ -81,28 +79,29 @@ impl Kernel {
     pub(crate) fn files_and_pages(&mut self) -> (&mut Vfs, Pages<'_>) {
         let now = self.realtime_ns();
         self.vfs.set_now_ns(now);
-        let pages = Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.task.mm };
+        let pages = Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.mm };
         (&mut self.vfs, pages)
     }
 
     /// How many descriptors the task may have.
     fn files_max(&self) -> u64 {
-        self.task.limits[LIMIT_FILES].soft
+        self.process.limits[LIMIT_FILES].soft
     }
 
     /// Closes what `execve` closes.
     pub(crate) fn close_on_exec(&mut self) {
-        self.task.files.close_on_exec(&mut self.vfs);
+        self.files.close_on_exec(&mut self.vfs);
         self.reap_files();
     }
 
     /// Closes everything, when the task ends.
     pub(crate) fn close_all_files(&mut self) {
-        self.task.files.close_all(&mut self.vfs);
+        self.files.close_all(&mut self.vfs);
         self.reap_files();
     }
 
-    fn reap_files(&mut self) {
+    /// Lets the page cache forget files that are gone.
+    pub(crate) fn reap_files(&mut self) {
         self.vfs.reap(&mut self.memory, &mut self.hw);
     }
 
@@ -110,13 +109,6 @@ impl Kernel {
     fn release_file(&mut self, file: FileId) {
         self.vfs.release(file);
         self.reap_files();
-    }
-
-    /// `SIGPIPE`, for who writes where nobody reads.
-    fn send_sigpipe(&mut self) {
-        let (pid, uid) = (self.task.pid, self.task.fs.credentials.uid);
-        let detail = SigDetail::Sender { pid, uid, value: 0 };
-        self.task.signals.send(SigInfo { signal: SIGPIPE, code: SI_USER, detail });
     }
 }
 

@@ -8,7 +8,7 @@ use super::process::{int, own_pid};
 use super::{Handler, time};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::task::{LIMIT_COUNT, ResourceLimit};
+use crate::process::{LIMIT_COUNT, ResourceLimit, Usage, memory_limits};
 
 /// The function for system call `number`, if it is about limits or scheduling.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -32,7 +32,8 @@ pub fn handler(number: u64) -> Option<Handler> {
     })
 }
 
-fn sys_sched_yield(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+fn sys_sched_yield(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    kernel.yield_turn();
     Ok(0)
 }
 
@@ -62,17 +63,18 @@ fn change_limit(kernel: &mut Kernel, index: usize, wanted: ResourceLimit) -> Res
     if wanted.soft > wanted.hard {
         return Err(Errno::EINVAL);
     }
-    if wanted.hard > kernel.task.limits[index].hard {
+    if wanted.hard > kernel.process.limits[index].hard {
         return Err(Errno::EPERM);
     }
-    kernel.task.limits[index] = wanted;
-    kernel.task.mm.limits = kernel.task.memory_limits();
+    kernel.process.limits[index] = wanted;
+    let uid = kernel.fs.credentials.uid;
+    kernel.mm.limits = memory_limits(&kernel.process.limits, uid);
     Ok(())
 }
 
 fn sys_getrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let index = limit_index(args[0])?;
-    write_limit(kernel, args[1], kernel.task.limits[index])
+    write_limit(kernel, args[1], kernel.process.limits[index])
 }
 
 fn sys_setrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
@@ -89,7 +91,7 @@ fn sys_prlimit64(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     own_pid(kernel, pid)?;
     let index = limit_index(resource)?;
-    let before = kernel.task.limits[index];
+    let before = kernel.process.limits[index];
     if let Some(wanted) = wanted {
         change_limit(kernel, index, wanted)?;
     }
@@ -100,29 +102,45 @@ fn sys_prlimit64(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_getrusage(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let mut words = [0_u64; 18];
-    match int(args[0]) {
+    let usage = match int(args[0]) {
         // SELF, THREAD
-        0 | 1 => {
-            let cpu_ns = kernel.cpu_ns();
-            let mm = &kernel.task.mm;
-            words[0] = cpu_ns / 1_000_000_000;
-            words[1] = cpu_ns % 1_000_000_000 / 1_000;
-            words[4] = mm.rss_peak_pages(&kernel.memory) * (machine::PAGE_BYTES / 1024);
-            words[8] = mm.faults().minor;
-            words[9] = mm.faults().major;
+        who @ (0 | 1) => {
+            let mut usage = kernel.process_usage();
+            usage.cpu_ns = if who == 0 { kernel.process_cpu_ns() } else { kernel.cpu_ns() };
+            usage
         }
-        // CHILDREN: there are none.
-        -1 => {}
+        // CHILDREN
+        -1 => kernel.process.usage_of_children,
         _ => return Err(Errno::EINVAL),
-    }
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    kernel.write_user(VirtAddr::new(args[1]), &bytes)?;
+    };
+    kernel.write_user(VirtAddr::new(args[1]), &usage_bytes(&usage))?;
     Ok(0)
 }
 
+impl Kernel {
+    /// What the running process used so far, the faults of its present address space included.
+    pub(crate) fn process_usage(&self) -> Usage {
+        let mut usage = self.process.usage;
+        usage.add_faults(self.mm.faults(), self.mm.rss_peak_pages(&self.memory));
+        usage
+    }
+}
+
+/// A `struct rusage`.
+pub(super) fn usage_bytes(usage: &Usage) -> Vec<u8> {
+    let mut words = [0_u64; 18];
+    words[0] = usage.cpu_ns / 1_000_000_000;
+    words[1] = usage.cpu_ns % 1_000_000_000 / 1_000;
+    words[4] = usage.rss_peak_pages * (machine::PAGE_BYTES / 1024);
+    words[8] = usage.minor_faults;
+    words[9] = usage.major_faults;
+    words[16] = usage.switches_voluntary;
+    words[17] = usage.switches_forced;
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
 fn check_priority_target(kernel: &Kernel, args: [u64; 6]) -> Result<(), Errno> {
-    let uid = u64::from(kernel.task.fs.credentials.uid);
+    let uid = u64::from(kernel.fs.credentials.uid);
     match int(args[0]) {
         0 | 1 => own_pid(kernel, args[1]),
         2 if args[1] == 0 || args[1] == uid => Ok(()),
@@ -134,16 +152,16 @@ fn check_priority_target(kernel: &Kernel, args: [u64; 6]) -> Result<(), Errno> {
 fn sys_getpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     check_priority_target(kernel, args)?;
     // The call returns 20 - nice, so that errors can be told apart.
-    Ok((20 - i64::from(kernel.task.settings.nice)).cast_unsigned())
+    Ok((20 - i64::from(kernel.process.settings.nice)).cast_unsigned())
 }
 
 fn sys_setpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     check_priority_target(kernel, args)?;
     let nice = int(args[2]).clamp(-20, 19);
-    if nice < kernel.task.settings.nice {
+    if nice < kernel.process.settings.nice {
         return Err(Errno::EACCES);
     }
-    kernel.task.settings.nice = nice;
+    kernel.process.settings.nice = nice;
     Ok(0)
 }
 

@@ -94,14 +94,14 @@ fn sys_mmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     };
     let rights = implied(kernel, rights(prot));
     let request = MapRequest { addr, bytes, rights, sharing, flags: map_flags, source };
-    let addr = ops::mmap(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, request)?;
+    let addr = ops::mmap(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, request)?;
     Ok(addr.as_u64())
 }
 
 impl Kernel {
     /// What `mmap` finds behind a descriptor.
     fn map_source_of(&mut self, fd: u64) -> Result<fs::MapSource, Errno> {
-        let file = self.task.files.get(fd)?;
+        let file = self.files.get(fd)?;
         self.vfs.map_source(&mut self.memory, &mut self.hw, file)
     }
 }
@@ -149,19 +149,19 @@ fn sys_mprotect(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let rights = implied(kernel, rights(prot));
     let addr = VirtAddr::new(addr);
     let (memory, hw) = (&mut kernel.memory, &mut kernel.hw);
-    ops::mprotect(&mut kernel.task.mm, memory, hw, addr, bytes, (rights, flags))?;
+    ops::mprotect(&mut kernel.mm, memory, hw, addr, bytes, (rights, flags))?;
     Ok(0)
 }
 
 fn sys_munmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let addr = VirtAddr::new(args[0]);
-    ops::munmap(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, addr, args[1])?;
+    ops::munmap(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, addr, args[1])?;
     Ok(0)
 }
 
 fn sys_brk(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let wanted = VirtAddr::new(args[0]);
-    let brk = ops::brk(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, wanted);
+    let brk = ops::brk(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, wanted);
     Ok(brk.as_u64())
 }
 
@@ -169,7 +169,7 @@ fn sys_mremap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [addr, old_bytes, new_bytes, flags, new_addr, _] = args;
     let flags = u8::try_from(flags).ok().and_then(RemapFlags::from_bits).ok_or(Errno::EINVAL)?;
     let addr = ops::mremap(
-        &mut kernel.task.mm,
+        &mut kernel.mm,
         &mut kernel.memory,
         &mut kernel.hw,
         (VirtAddr::new(addr), old_bytes, new_bytes),
@@ -183,7 +183,7 @@ fn sys_msync(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [addr, bytes, flags, ..] = args;
     let flags = u8::try_from(flags).ok().and_then(SyncFlags::from_bits).ok_or(Errno::EINVAL)?;
     let range = (VirtAddr::new(addr), bytes);
-    ops::msync(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, range, flags)?;
+    ops::msync(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, range, flags)?;
     Ok(0)
 }
 
@@ -205,7 +205,7 @@ fn sys_mincore(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         let count = MINCORE_PAGES.min(pages - done);
         let start = VirtAddr::new(addr + (done << PAGE_SHIFT));
         let range = (start, count << PAGE_SHIFT);
-        let mm = &kernel.task.mm;
+        let mm = &kernel.mm;
         let bits = ops::mincore(mm, &kernel.memory, &kernel.hw, range, Ownership::Owner)?;
         let target = answers.checked_add(done).ok_or(Errno::EFAULT)?;
         kernel.write_user(VirtAddr::new(target), &bits)?;
@@ -218,7 +218,7 @@ fn sys_madvise(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [addr, bytes, advice, ..] = args;
     let advice = Advice::from_number(advice & 0xffff_ffff).ok_or(Errno::EINVAL)?;
     let range = (VirtAddr::new(addr), bytes);
-    ops::madvise(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, range, advice)?;
+    ops::madvise(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, range, advice)?;
     Ok(0)
 }
 
@@ -238,23 +238,23 @@ fn sys_mlock2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn lock(kernel: &mut Kernel, addr: u64, bytes: u64, mode: LockMode) -> SysResult {
     let range = (VirtAddr::new(addr), bytes);
-    ops::mlock(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, range, mode)?;
+    ops::mlock(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, range, mode)?;
     Ok(0)
 }
 
 fn sys_munlock(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    ops::munlock(&mut kernel.task.mm, VirtAddr::new(args[0]), args[1])?;
+    ops::munlock(&mut kernel.mm, VirtAddr::new(args[0]), args[1])?;
     Ok(0)
 }
 
 fn sys_mlockall(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let flags = u8::try_from(args[0]).ok().and_then(LockFlags::from_bits).ok_or(Errno::EINVAL)?;
-    ops::mlockall(&mut kernel.task.mm, &mut kernel.memory, &mut kernel.hw, flags)?;
+    ops::mlockall(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw, flags)?;
     Ok(0)
 }
 
 fn sys_munlockall(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    ops::munlockall(&mut kernel.task.mm);
+    ops::munlockall(&mut kernel.mm);
     Ok(0)
 }
 

@@ -1,14 +1,10 @@
-//! System calls that belong nowhere else: the machine's name and load, randomness, futexes.
-//!
-//! Does not: wake anybody. There is one task, so a futex that is waited for without a time limit
-//! can only be ended by a signal.
+//! System calls that belong nowhere else: the machine's name and load, randomness, memory policies.
 
 use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::syscall::Handler;
-use crate::syscall::time::{Wait, read_timespec};
 
 /// The function for system call `number`, if it is here.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -17,7 +13,6 @@ pub fn handler(number: u64) -> Option<Handler> {
         99 => sys_sysinfo,
         103 => sys_syslog,
         170 | 171 => sys_set_name,
-        202 => sys_futex,
         237 => sys_mbind,
         238 => sys_set_mempolicy,
         239 => sys_get_mempolicy,
@@ -70,7 +65,7 @@ fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         0,
         0,
         0,
-        1,
+        kernel.pids().len() as u64,
         0,
         0,
         1,
@@ -149,123 +144,4 @@ fn sys_set_mempolicy(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_mbind(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if args[2] & 0x7fff <= 6 { Ok(0) } else { Err(Errno::EINVAL) }
-}
-
-const FUTEX_CLOCK_REALTIME: u64 = 256;
-const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
-const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
-
-fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let [addr, operation, value, timeout, second, third] = args;
-    let value32 = low(value);
-    let word = VirtAddr::new(addr);
-    if !addr.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    let is_realtime = operation & FUTEX_CLOCK_REALTIME != 0;
-    match operation & 0x7f {
-        // WAIT, WAIT_BITSET
-        0 => futex_wait(kernel, word, value32, (timeout, Deadline::Relative)),
-        9 if low(third) == 0 => Err(Errno::EINVAL),
-        9 => {
-            let deadline = if is_realtime { Deadline::Realtime } else { Deadline::Monotonic };
-            futex_wait(kernel, word, value32, (timeout, deadline))
-        }
-        // WAKE, WAKE_BITSET: nobody sleeps.
-        1 => Ok(0),
-        10 if low(third) == 0 => Err(Errno::EINVAL),
-        10 => Ok(0),
-        // REQUEUE, CMP_REQUEUE
-        3 => Ok(0),
-        4 if kernel.read_user_u32(word)? != low(third) => Err(Errno::EAGAIN),
-        4 => Ok(0),
-        5 => futex_wake_op(kernel, VirtAddr::new(second), low(third)),
-        // LOCK_PI, LOCK_PI2, UNLOCK_PI, TRYLOCK_PI
-        6 | 13 => futex_lock(kernel, word, Errno::EDEADLK),
-        8 => futex_lock(kernel, word, Errno::EAGAIN),
-        7 => futex_unlock(kernel, word),
-        _ => Err(Errno::ENOSYS),
-    }
-}
-
-/// What the time limit of a futex counts from.
-#[derive(Clone, Copy)]
-enum Deadline {
-    Relative,
-    Monotonic,
-    Realtime,
-}
-
-fn futex_wait(
-    kernel: &mut Kernel,
-    word: VirtAddr,
-    expected: u32,
-    (timeout, kind): (u64, Deadline),
-) -> SysResult {
-    let mut deadline = None;
-    if timeout != 0 {
-        let ns = read_timespec(kernel, timeout)?;
-        let now = kernel.hw.now_ns();
-        let clock = match kind {
-            Deadline::Relative => 0,
-            Deadline::Monotonic => now,
-            Deadline::Realtime => kernel.realtime_ns(),
-        };
-        deadline = Some(now.saturating_add(ns.saturating_sub(clock)));
-    }
-    if kernel.read_user_u32(word)? != expected {
-        return Err(Errno::EAGAIN);
-    }
-    match kernel.wait_until(deadline) {
-        Wait::TimedOut => Err(Errno::ETIMEDOUT),
-        Wait::Interrupted => Err(Errno::EINTR),
-    }
-}
-
-/// Changes the second word as asked; there is nobody to wake.
-fn futex_wake_op(kernel: &mut Kernel, word: VirtAddr, encoded: u32) -> SysResult {
-    if !word.as_u64().is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    // Bits 28-30 operation, 31 shift, 24-27 comparison, 12-23 and 0-11 signed arguments.
-    let signed = |field: u32| ((field << 20).cast_signed() >> 20).cast_unsigned();
-    let mut argument = signed(encoded >> 12);
-    if encoded & 1 << 31 != 0 {
-        argument = 1_u32.wrapping_shl(argument);
-    }
-    let old = kernel.read_user_u32(word)?;
-    let new = match encoded >> 28 & 7 {
-        0 => argument,
-        1 => old.wrapping_add(argument),
-        2 => old | argument,
-        3 => old & !argument,
-        4 => old ^ argument,
-        _ => return Err(Errno::ENOSYS),
-    };
-    kernel.write_user_u32(word, new)?;
-    if encoded >> 24 & 0xf > 5 { Err(Errno::ENOSYS) } else { Ok(0) }
-}
-
-fn futex_lock(kernel: &mut Kernel, word: VirtAddr, busy: Errno) -> SysResult {
-    let value = kernel.read_user_u32(word)?;
-    let owner = value & FUTEX_TID_MASK;
-    if owner == 0 {
-        let pid = kernel.task.pid;
-        kernel.write_user_u32(word, pid | value & FUTEX_OWNER_DIED)?;
-        return Ok(0);
-    }
-    if owner == kernel.task.pid { Err(busy) } else { Err(Errno::ESRCH) }
-}
-
-fn futex_unlock(kernel: &mut Kernel, word: VirtAddr) -> SysResult {
-    if kernel.read_user_u32(word)? & FUTEX_TID_MASK != kernel.task.pid {
-        return Err(Errno::EPERM);
-    }
-    kernel.write_user_u32(word, 0)?;
-    Ok(0)
-}
-
-/// An argument that is an int: the upper half does not count.
-fn low(value: u64) -> u32 {
-    (value & 0xffff_ffff) as u32
 }

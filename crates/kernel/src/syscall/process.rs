@@ -1,24 +1,26 @@
 //! System calls about the process itself: who it is, what it is told about itself, its end.
 //!
-//! Does not: start processes or threads. `fork`, `vfork`, `clone`, `clone3` and `wait4` of children
-//! return `ENOSYS` and `ECHILD`.
+//! Does not: start processes and threads (`clone.rs`), end them (`exit.rs`), wait for them
+//! (`syscall/wait.rs`).
 
 use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::outcome::Outcome;
+use crate::process::Process;
 use crate::syscall::Handler;
-use crate::task::PARENT_PID;
 use crate::uaccess::TASK_END;
 
 /// The function for system call `number`, if it is about the process.
 pub fn handler(number: u64) -> Option<Handler> {
     Some(match number {
-        39 | 186 => sys_getpid,
+        39 => sys_getpid,
+        56 => crate::clone::sys_clone,
+        57 => crate::clone::sys_fork,
+        58 => crate::clone::sys_vfork,
         59 => crate::exec::sys_execve,
-        60 | 231 => sys_exit,
-        61 => sys_wait4,
+        60 => sys_exit,
         102 => sys_getuid,
         104 => sys_getgid,
         105 | 106 => sys_setuid,
@@ -26,24 +28,28 @@ pub fn handler(number: u64) -> Option<Handler> {
         108 => sys_getgid,
         109 => sys_setpgid,
         110 => sys_getppid,
-        111 => sys_getpid,
+        111 => sys_getpgrp,
         112 => sys_setsid,
         113 | 114 | 117 | 119 => sys_setresuid,
         115 => sys_getgroups,
         116 => sys_setgroups,
         118 | 120 => sys_getresuid,
-        121 | 124 => sys_getpgid,
+        121 => sys_getpgid,
         122 | 123 => sys_setfsuid,
+        124 => sys_getsid,
         125 => sys_capget,
         126 => sys_capset,
         135 => sys_personality,
         157 => sys_prctl,
         158 => sys_arch_prctl,
+        186 => sys_gettid,
         218 => sys_set_tid_address,
-        247 => sys_waitid,
+        231 => sys_exit_group,
         273 => sys_set_robust_list,
         274 => sys_get_robust_list,
+        322 => crate::exec::sys_execveat,
         334 => sys_rseq,
+        435 => crate::clone::sys_clone3,
         _ => return None,
     })
 }
@@ -58,63 +64,104 @@ fn sys_exit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     Ok(0)
 }
 
+fn sys_exit_group(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    kernel.exit_process(Outcome::Exited((args[0] & 0xff) as u8));
+    Ok(0)
+}
+
 fn sys_getpid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
     Ok(kernel.task.pid.into())
 }
 
-fn sys_getppid(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    Ok(PARENT_PID.into())
+fn sys_gettid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.task.tid.into())
 }
 
-/// Whether a process number, 0 included, names the task.
+fn sys_getppid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.process.parent.into())
+}
+
+fn sys_getpgrp(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    Ok(kernel.process.group.into())
+}
+
+/// Whether a process number, 0 included, names the running process or thread.
 pub(super) fn own_pid(kernel: &Kernel, pid: u64) -> Result<(), Errno> {
     let pid = i64::from(int(pid));
-    if pid == 0 || pid == i64::from(kernel.task.pid) { Ok(()) } else { Err(Errno::ESRCH) }
+    let is_own = pid == i64::from(kernel.task.pid) || pid == i64::from(kernel.task.tid);
+    if pid == 0 || is_own { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+/// The process that an argument names, 0 for the running one.
+fn process_argument(kernel: &Kernel, pid: u64) -> Result<&Process, Errno> {
+    match u32::try_from(int(pid)).map_err(|_| Errno::ESRCH)? {
+        0 => Ok(&kernel.process),
+        pid => kernel.process_of(pid).ok_or(Errno::ESRCH),
+    }
 }
 
 fn sys_getpgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    Ok(kernel.task.pid.into())
+    process_argument(kernel, args[0]).map(|process| process.group.into())
+}
+
+fn sys_getsid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    process_argument(kernel, args[0]).map(|process| process.session.into())
 }
 
 fn sys_setpgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    if int(args[1]) < 0 {
-        return Err(Errno::EINVAL);
+    let group = u32::try_from(int(args[1])).map_err(|_| Errno::EINVAL)?;
+    let own = kernel.process.pid;
+    let process = process_argument(kernel, args[0])?;
+    let (pid, session) = (process.pid, process.session);
+    let group = if group == 0 { pid } else { group };
+    if process.parent == own {
+        if session != kernel.process.session {
+            return Err(Errno::EPERM);
+        }
+        if process.has_executed {
+            return Err(Errno::EACCES);
+        }
+    } else if pid != own {
+        return Err(Errno::ESRCH);
     }
-    own_pid(kernel, args[0])?;
-    // The task leads its session: Linux refuses to move such a one.
-    Err(Errno::EPERM)
-}
-
-fn sys_setsid(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    // The task already leads its group.
-    Err(Errno::EPERM)
-}
-
-fn sys_wait4(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    // WNOHANG WUNTRACED WCONTINUED __WNOTHREAD __WALL __WCLONE
-    if args[2] & 0xffff_ffff & !0xe000_000b != 0 {
-        return Err(Errno::EINVAL);
+    if session == pid {
+        return Err(Errno::EPERM);
     }
-    Err(Errno::ECHILD)
+    let is_of_session = |other: &u32| {
+        kernel.process_of(*other).is_some_and(|one| one.group == group && one.session == session)
+    };
+    if group != pid && !kernel.pids().iter().any(is_of_session) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(process) = kernel.process_mut(pid) {
+        process.group = group;
+    }
+    Ok(0)
 }
 
-fn sys_waitid(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    if args[0] > 3 || args[3] & 0xe == 0 { Err(Errno::EINVAL) } else { Err(Errno::ECHILD) }
+fn sys_setsid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    let pid = kernel.process.pid;
+    let leads = |other: &u32| kernel.process_of(*other).is_some_and(|one| one.group == pid);
+    if kernel.pids().iter().any(leads) {
+        return Err(Errno::EPERM);
+    }
+    kernel.process.session = pid;
+    kernel.process.group = pid;
+    Ok(pid.into())
 }
 
 fn sys_getuid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    Ok(kernel.task.fs.credentials.uid.into())
+    Ok(kernel.fs.credentials.uid.into())
 }
 
 fn sys_getgid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    Ok(kernel.task.fs.credentials.gid.into())
+    Ok(kernel.fs.credentials.gid.into())
 }
 
 /// `getresuid` and `getresgid`: all three numbers are the same.
 fn sys_getresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 118;
-    let credentials = &kernel.task.fs.credentials;
+    let credentials = &kernel.fs.credentials;
     let id = if is_user { credentials.uid } else { credentials.gid };
     for addr in &args[..3] {
         kernel.write_user_u32(VirtAddr::new(*addr), id)?;
@@ -137,7 +184,7 @@ fn sys_setresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 /// Differs from Linux: nobody may become someone else, not even root.
 fn change_ids(kernel: &Kernel, is_user: bool, ids: &[u64]) -> SysResult {
-    let credentials = &kernel.task.fs.credentials;
+    let credentials = &kernel.fs.credentials;
     let own = if is_user { credentials.uid } else { credentials.gid };
     let is_same = |id: &u64| {
         let id = (id & 0xffff_ffff) as u32;
@@ -149,12 +196,12 @@ fn change_ids(kernel: &Kernel, is_user: bool, ids: &[u64]) -> SysResult {
 /// `setfsuid` and `setfsgid` return the number in force, never an error.
 fn sys_setfsuid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
     let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 122;
-    let credentials = &kernel.task.fs.credentials;
+    let credentials = &kernel.fs.credentials;
     Ok(u64::from(if is_user { credentials.uid } else { credentials.gid }))
 }
 
 fn sys_getgroups(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let groups = kernel.task.fs.credentials.groups.clone();
+    let groups = kernel.fs.credentials.groups.clone();
     let room = usize::try_from(int(args[0])).map_err(|_| Errno::EINVAL)?;
     if room != 0 {
         if room < groups.len() {
@@ -207,7 +254,7 @@ fn sys_personality(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_set_tid_address(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     kernel.task.clear_tid = VirtAddr::new(args[0]);
-    Ok(kernel.task.pid.into())
+    Ok(kernel.task.tid.into())
 }
 
 /// Size of `struct robust_list_head`.
@@ -222,8 +269,10 @@ fn sys_set_robust_list(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_get_robust_list(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    let head = kernel.task.robust_list;
+    let head = match u32::try_from(int(args[0])).map_err(|_| Errno::ESRCH)? {
+        0 => kernel.task.robust_list,
+        tid => kernel.task_of(tid).ok_or(Errno::ESRCH)?.robust_list,
+    };
     kernel.write_user_u64(VirtAddr::new(args[2]), ROBUST_LIST_BYTES)?;
     kernel.write_user_u64(VirtAddr::new(args[1]), head)?;
     Ok(0)
@@ -319,7 +368,7 @@ fn put_word(kernel: &mut Kernel, addr: u64, value: u64) -> SysResult {
 
 fn sys_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [option, value, third, ..] = args;
-    let settings = &mut kernel.task.settings;
+    let settings = &mut kernel.process.settings;
     match option & 0xffff_ffff {
         // PDEATHSIG
         1 if value <= 64 => settings.parent_death_signal = value,
@@ -358,8 +407,11 @@ fn sys_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         29 => settings.timer_slack_ns = if value == 0 { 50_000 } else { value },
         30 => return Ok(settings.timer_slack_ns),
         // CHILD_SUBREAPER
-        36 => {}
-        37 => kernel.write_user_u32(VirtAddr::new(value), 0)?,
+        36 => settings.subreaper = u64::from(value != 0),
+        37 => {
+            let subreaper = settings.subreaper as u32;
+            kernel.write_user_u32(VirtAddr::new(value), subreaper)?;
+        }
         // NO_NEW_PRIVS
         38 if value == 1 => settings.no_new_privileges = 1,
         39 => return Ok(settings.no_new_privileges),

@@ -1,7 +1,7 @@
 //! Virtual time: clocks, sleeping, interval timers.
 //!
-//! A clock reads the machine's virtual nanoseconds; sleeping lets them pass at once. A timer sends
-//! its signal when the loop next looks, so it is late by at most one slice of the engine.
+//! A clock reads the machine's virtual nanoseconds; when all tasks sleep, they pass at once. A timer
+//! sends its signal when the loop next looks, so it is late by at most one slice of the engine.
 //!
 //! Does not: read or wait for the host's time.
 
@@ -9,9 +9,9 @@ use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::outcome::Outcome;
+use crate::schedule::Interrupted;
 use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
-use crate::signal::{SI_KERNEL, SigDetail, SigInfo, bit};
+use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
 use crate::syscall::Handler;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -48,26 +48,22 @@ struct Timer {
     interval_ns: u64,
 }
 
-/// The interval timers of the task, and what it slept.
+/// The interval timers of a process.
 #[derive(Clone, Default, Debug)]
 pub struct Timers {
     /// `ITIMER_REAL`, `ITIMER_VIRTUAL`, `ITIMER_PROF`.
     timers: [Timer; 3],
-    is_armed: bool,
-    slept_ns: u64,
+}
+
+impl Timers {
+    /// Whether one counts the time of the process itself.
+    fn counts_cpu(&self) -> bool {
+        self.timers[1..].iter().any(|timer| timer.deadline_ns.is_some())
+    }
 }
 
 /// The signal of each timer.
 const TIMER_SIGNALS: [u8; 3] = [SIGALRM, SIGVTALRM, SIGPROF];
-
-/// How a wait ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wait {
-    /// The time has come.
-    TimedOut,
-    /// A signal came first, or the run is over because nothing could ever come.
-    Interrupted,
-}
 
 impl Kernel {
     /// Nanoseconds since 1970.
@@ -75,61 +71,64 @@ impl Kernel {
         self.hw.boot_seconds().saturating_mul(NS_PER_SECOND).saturating_add(self.hw.now_ns())
     }
 
-    /// Nanoseconds that the task used the CPU: all but what it slept.
+    /// Virtual nanoseconds that the running task used the CPU.
     pub fn cpu_ns(&self) -> u64 {
-        self.hw.now_ns().saturating_sub(self.timers.slept_ns)
+        self.task.cpu_ns.saturating_add(self.turn_ns())
     }
 
-    /// Waits until `deadline_ns` of [`machine::Machine::now_ns`], or for a signal if that is
-    /// `None`.
-    ///
-    /// If nothing can ever end the wait, the run ends: [`Outcome::Stuck`].
-    pub fn wait_until(&mut self, deadline_ns: Option<u64>) -> Wait {
-        loop {
-            self.expire_timers();
-            if self.task.signals.has_deliverable() {
-                return Wait::Interrupted;
-            }
-            let now = self.hw.now_ns();
-            if deadline_ns.is_some_and(|deadline| deadline <= now) {
-                return Wait::TimedOut;
-            }
-            // A timer whose signal goes nowhere ends no wait.
-            let signals = &self.task.signals;
-            let is_heard = signals.mask & bit(SIGALRM) == 0 && !signals.is_ignored(SIGALRM);
-            let timer = self.timers.timers[0].deadline_ns.filter(|_| is_heard);
-            let Some(next) = deadline_ns.into_iter().chain(timer).min() else {
-                let number = (self.task.regs.gpr[0] & 0xffff_ffff) as u32;
-                self.task.exit = Some(Outcome::Stuck { number });
-                return Wait::Interrupted;
-            };
-            // A timer in the past would not let time pass: at least one nanosecond does.
-            let pause = next.saturating_sub(now).max(1);
-            self.timers.slept_ns = self.timers.slept_ns.saturating_add(pause);
-            self.hw.advance_ns(pause);
-        }
+    /// Virtual nanoseconds that all threads of the running process used the CPU.
+    pub fn process_cpu_ns(&self) -> u64 {
+        self.process.usage.cpu_ns.saturating_add(self.turn_ns())
+    }
+
+    fn turn_ns(&self) -> u64 {
+        self.hw.now_ns().saturating_sub(self.tasks.on_cpu_since_ns)
     }
 
     fn clock_of_timer(&self, index: usize) -> u64 {
-        if index == 0 { self.hw.now_ns() } else { self.cpu_ns() }
+        if index == 0 { self.hw.now_ns() } else { self.process_cpu_ns() }
     }
 
     /// Sends the signals of timers that have run out.
     pub(crate) fn expire_timers(&mut self) {
-        if !self.timers.is_armed {
+        while let Some(&(deadline, pid)) = self.tasks.alarms.first() {
+            let now = self.hw.now_ns();
+            if deadline > now {
+                break;
+            }
+            self.tasks.alarms.remove(&(deadline, pid));
+            self.expire_timer(pid, 0, now);
+        }
+        if self.process.timers.counts_cpu() {
+            let now = self.process_cpu_ns();
+            for index in [1, 2] {
+                self.expire_timer(self.process.pid, index, now);
+            }
+        }
+    }
+
+    /// Sends the signal of one timer if it has run out, and sets it again if it repeats.
+    fn expire_timer(&mut self, pid: u32, index: usize, now: u64) {
+        let Some(process) = self.process_mut(pid) else { return };
+        let timer = &mut process.timers.timers[index];
+        if timer.deadline_ns.is_none_or(|deadline| deadline > now) {
             return;
         }
-        for (index, &signal) in TIMER_SIGNALS.iter().enumerate() {
-            let now = self.clock_of_timer(index);
-            let timer = &mut self.timers.timers[index];
-            if timer.deadline_ns.is_none_or(|deadline| deadline > now) {
-                continue;
-            }
-            timer.deadline_ns =
-                (timer.interval_ns != 0).then(|| now.saturating_add(timer.interval_ns));
-            self.task.signals.send(SigInfo { signal, code: SI_KERNEL, detail: SigDetail::None });
+        let next = (timer.interval_ns != 0).then(|| now.saturating_add(timer.interval_ns));
+        timer.deadline_ns = next;
+        if let (0, Some(next)) = (index, next) {
+            self.tasks.alarms.insert((next, pid));
         }
-        self.timers.is_armed = self.timers.timers.iter().any(|timer| timer.deadline_ns.is_some());
+        let signal = TIMER_SIGNALS[index];
+        self.send_to_process(pid, SigInfo { signal, code: SI_KERNEL, detail: SigDetail::None });
+    }
+
+    /// Forgets the timers of the running process.
+    pub(crate) fn drop_alarms(&mut self) {
+        if let Some(deadline) = self.process.timers.timers[0].deadline_ns {
+            self.tasks.alarms.remove(&(deadline, self.process.pid));
+        }
+        self.process.timers = Timers::default();
     }
 
     /// Sets a timer and returns what was left of it and its interval.
@@ -137,13 +136,18 @@ impl Kernel {
         let before = self.timer_left(index);
         let now = self.clock_of_timer(index);
         let deadline_ns = (after_ns != 0).then(|| now.saturating_add(after_ns));
-        self.timers.timers[index] = Timer { deadline_ns, interval_ns };
-        self.timers.is_armed = self.timers.timers.iter().any(|timer| timer.deadline_ns.is_some());
+        let timer = &mut self.process.timers.timers[index];
+        let old = std::mem::replace(timer, Timer { deadline_ns, interval_ns });
+        if index == 0 {
+            let pid = self.process.pid;
+            old.deadline_ns.map(|deadline| self.tasks.alarms.remove(&(deadline, pid)));
+            deadline_ns.map(|deadline| self.tasks.alarms.insert((deadline, pid)));
+        }
         before
     }
 
     fn timer_left(&self, index: usize) -> (u64, u64) {
-        let timer = self.timers.timers[index];
+        let timer = self.process.timers.timers[index];
         let now = self.clock_of_timer(index);
         let left = timer.deadline_ns.map_or(0, |deadline| deadline.saturating_sub(now).max(1));
         (left, timer.interval_ns)
@@ -156,15 +160,26 @@ impl Kernel {
             // MONOTONIC, MONOTONIC_RAW, MONOTONIC_COARSE, BOOTTIME, BOOTTIME_ALARM.
             1 | 4 | 6 | 7 | 9 => Ok(self.hw.now_ns()),
             // PROCESS_CPUTIME_ID, THREAD_CPUTIME_ID.
-            2 | 3 => Ok(self.cpu_ns()),
-            // The CPU clock of a process or thread: `~pid << 3 | kind`, of ours only.
-            number if number & 0x8000_0000 != 0 => {
-                let pid = !(number as u32 as i32 >> 3);
-                let is_own = pid == 0 || i64::from(pid) == i64::from(self.task.pid);
-                if is_own { Ok(self.cpu_ns()) } else { Err(Errno::EINVAL) }
-            }
+            2 => Ok(self.process_cpu_ns()),
+            3 => Ok(self.cpu_ns()),
+            number if number & 0x8000_0000 != 0 => self.cpu_clock(number as u32),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// The CPU clock of a process or thread: `~pid << 3 | 4 for a thread | kind`.
+    fn cpu_clock(&self, clock: u32) -> Result<u64, Errno> {
+        let number = (!(clock.cast_signed() >> 3)).cast_unsigned();
+        let is_thread = clock & 4 != 0;
+        if is_thread {
+            let tid = if number == 0 { self.task.tid } else { number };
+            let task = self.task_of(tid).ok_or(Errno::EINVAL)?;
+            return Ok(if tid == self.task.tid { self.cpu_ns() } else { task.cpu_ns });
+        }
+        let pid = if number == 0 { self.process.pid } else { number };
+        let process = self.process_of(pid).ok_or(Errno::EINVAL)?;
+        let is_own = pid == self.process.pid;
+        Ok(if is_own { self.process_cpu_ns() } else { process.usage.cpu_ns })
     }
 }
 
@@ -257,7 +272,9 @@ fn sys_time(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 fn sys_times(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if args[0] != 0 {
         let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&(kernel.cpu_ns() / NS_PER_TICK).to_le_bytes());
+        bytes[..8].copy_from_slice(&(kernel.process_cpu_ns() / NS_PER_TICK).to_le_bytes());
+        let children = kernel.process.usage_of_children.cpu_ns / NS_PER_TICK;
+        bytes[16..24].copy_from_slice(&children.to_le_bytes());
         kernel.write_user(VirtAddr::new(args[0]), &bytes)?;
     }
     Ok(kernel.hw.now_ns() / NS_PER_TICK)
@@ -265,8 +282,7 @@ fn sys_times(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let ns = read_timespec(kernel, args[0])?;
-    let deadline = kernel.hw.now_ns().saturating_add(ns);
-    sleep(kernel, deadline, args[1])
+    sleep(kernel, ns, args[1])
 }
 
 fn sys_clock_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
@@ -276,22 +292,24 @@ fn sys_clock_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     let clock_now = kernel.clock_ns(clock)?;
     let ns = read_timespec(kernel, request)?;
-    let now = kernel.hw.now_ns();
     if flags & ABSOLUTE == 0 {
-        return sleep(kernel, now.saturating_add(ns), left);
+        return sleep(kernel, ns, left);
     }
-    sleep(kernel, now.saturating_add(ns.saturating_sub(clock_now)), 0)
+    sleep(kernel, ns.saturating_sub(clock_now), 0)
 }
 
-fn sleep(kernel: &mut Kernel, deadline: u64, left: u64) -> SysResult {
-    if kernel.wait_until(Some(deadline)) == Wait::TimedOut {
+/// Sleeps `ns` from the first time that the call was made.
+fn sleep(kernel: &mut Kernel, ns: u64, left: u64) -> SysResult {
+    let deadline = kernel.deadline_after(Some(ns));
+    if kernel.has_passed(deadline) {
         return Ok(0);
     }
-    if left != 0 {
-        let rest = deadline.saturating_sub(kernel.hw.now_ns());
+    let errno = kernel.block(&[], deadline, Interrupted::Ends);
+    if errno != Errno::BLOCKED && left != 0 {
+        let rest = deadline.unwrap_or(0).saturating_sub(kernel.hw.now_ns());
         write_timespec(kernel, left, rest)?;
     }
-    Err(Errno::EINTR)
+    Err(errno)
 }
 
 fn sys_alarm(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {

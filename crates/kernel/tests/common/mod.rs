@@ -70,6 +70,7 @@ pub(crate) fn boot_on(
         credentials: Credentials { uid: 0, gid: 0, groups: Vec::new() },
         stack_bytes: 8 << 20,
         seed: 1,
+        task_limits: kernel::TaskLimits::default(),
     })
 }
 
@@ -94,14 +95,22 @@ pub(crate) fn ended(outcome: Outcome) -> Ended {
 
 /// Runs a program on the host.
 pub(crate) fn run_native(path: &Path) -> Ended {
-    let status = Command::new(path)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("LANG", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    const TEXT_FILE_BUSY: i32 = 26;
+    let start = || {
+        Command::new(path)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LANG", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    };
+    // Another test that forks has our program open for writing until it executes its own.
+    let mut status = start();
+    while status.as_ref().is_err_and(|error| error.raw_os_error() == Some(TEXT_FILE_BUSY)) {
+        status = start();
+    }
     match status {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => Ended::Exited(code),

@@ -18,7 +18,7 @@ const VSYSCALL: &str = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0"
 /// The text of `maps`.
 pub(super) fn maps(kernel: &Kernel) -> Vec<u8> {
     let mut text = Vec::new();
-    let mm = &kernel.task.mm;
+    let mm = &kernel.mm;
     for vma in mm.vmas() {
         line(&mut text, mm, vma);
     }
@@ -29,7 +29,7 @@ pub(super) fn maps(kernel: &Kernel) -> Vec<u8> {
 /// The text of `smaps`.
 pub(super) fn smaps(kernel: &Kernel) -> Vec<u8> {
     let mut text = Vec::new();
-    let mm = &kernel.task.mm;
+    let mm = &kernel.mm;
     for vma in mm.vmas() {
         line(&mut text, mm, vma);
         let counts = mm.count_pages(&kernel.hw, &kernel.memory, vma.range);
@@ -53,7 +53,7 @@ pub(super) fn smaps(kernel: &Kernel) -> Vec<u8> {
 
 /// The text of `smaps_rollup`.
 pub(super) fn smaps_rollup(kernel: &Kernel) -> Vec<u8> {
-    let mm = &kernel.task.mm;
+    let mm = &kernel.mm;
     let mut sum = PageCounts::default();
     let (mut locked, mut anon, mut shmem) = (0, 0, 0);
     let (mut start, mut end) = (None, 0);

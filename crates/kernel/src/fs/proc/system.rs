@@ -73,12 +73,12 @@ const MOUNTS: &str = "/dev/root / ext4 rw,relatime 0 0\n\
     tmpfs /dev tmpfs rw,relatime 0 0\n";
 
 fn setting(kernel: &Kernel, name: &str) -> Option<String> {
-    let limits = &kernel.task.mm.limits;
+    let limits = &kernel.mm.limits;
     Some(match name {
         "vm/overcommit_memory" => "0\n".to_string(),
         "vm/overcommit_ratio" => "50\n".to_string(),
         "vm/max_map_count" => format!("{}\n", limits.max_map_count),
-        "vm/mmap_min_addr" => format!("{}\n", kernel.task.mm.layout.min_address.as_u64()),
+        "vm/mmap_min_addr" => format!("{}\n", kernel.mm.layout.min_address.as_u64()),
         "vm/swappiness" => "60\n".to_string(),
         "vm/page-cluster" => "3\n".to_string(),
         "vm/min_free_kbytes" | "vm/legacy_va_layout" | "kernel/randomize_va_space" => "0\n".into(),
@@ -114,7 +114,7 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
     let kib = |pages: u64| pages * (PAGE_BYTES >> 10);
     let cached = kib(usage.file + usage.shmem);
     let free = kib(usage.frames_free);
-    let locked = kib(kernel.task.mm.totals().locked_pages);
+    let locked = kib(kernel.mm.totals().locked_pages);
     [
         ("MemTotal", kib(usage.frames_total)),
         ("MemFree", free),
@@ -174,7 +174,7 @@ fn row(text: &mut String, label: &str, kib: u64) {
 }
 
 fn mapped(kernel: &Kernel) -> u64 {
-    let rss = kernel.task.mm.rss(&kernel.memory);
+    let rss = kernel.mm.rss(&kernel.memory);
     rss.file_pages + rss.shmem_pages
 }
 
@@ -269,7 +269,7 @@ fn flags(ecx: u32, edx: u32) -> String {
 
 fn vmstat(kernel: &Kernel) -> String {
     let usage = kernel.memory.usage();
-    let faults = kernel.task.mm.faults();
+    let faults = kernel.mm.faults();
     let rows: [(&str, u64); 24] = [
         ("nr_free_pages", usage.frames_free),
         ("nr_inactive_anon", usage.anon + usage.shmem),
@@ -277,7 +277,7 @@ fn vmstat(kernel: &Kernel) -> String {
         ("nr_inactive_file", usage.file),
         ("nr_active_file", 0),
         ("nr_unevictable", 0),
-        ("nr_mlock", kernel.task.mm.totals().locked_pages),
+        ("nr_mlock", kernel.mm.totals().locked_pages),
         ("nr_anon_pages", usage.anon),
         ("nr_mapped", mapped(kernel)),
         ("nr_file_pages", usage.file + usage.shmem),

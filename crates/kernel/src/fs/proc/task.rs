@@ -10,7 +10,7 @@ use mm::Mm;
 
 use super::memory_map;
 use crate::Kernel;
-use crate::task::{PARENT_PID, ResourceLimit};
+use crate::process::ResourceLimit;
 
 /// Nanoseconds per tick of `/proc` times (`USER_HZ` is 100).
 const NS_PER_TICK: u64 = 10_000_000;
@@ -37,7 +37,7 @@ pub(super) const NAMES: [&str; 16] = [
 
 /// The content of a file of the task's directory.
 pub(super) fn file(kernel: &Kernel, name: &str) -> Option<Vec<u8>> {
-    let layout = &kernel.task.mm.layout;
+    let layout = &kernel.mm.layout;
     Some(match name {
         "maps" => memory_map::maps(kernel),
         "smaps" => memory_map::smaps(kernel),
@@ -45,7 +45,7 @@ pub(super) fn file(kernel: &Kernel, name: &str) -> Option<Vec<u8>> {
         "status" => status(kernel).into_bytes(),
         "stat" => stat(kernel).into_bytes(),
         "statm" => statm(kernel).into_bytes(),
-        "limits" => limits(&kernel.task.limits).into_bytes(),
+        "limits" => limits(&kernel.process.limits).into_bytes(),
         "cmdline" => strings(kernel, layout.arg_start, layout.arg_end),
         "environ" => strings(kernel, layout.env_start, layout.env_end),
         "auxv" => auxv(kernel),
@@ -69,7 +69,7 @@ fn strings(kernel: &Kernel, start: VirtAddr, end: VirtAddr) -> Vec<u8> {
         let run = (PAGE_BYTES - here.page_offset()).min(bytes - text.len() as u64);
         let from = text.len();
         text.resize(from + usize::try_from(run).expect("at most a page"), 0);
-        if let Some((place, _)) = kernel.hw.peek(kernel.task.mm.root(), here) {
+        if let Some((place, _)) = kernel.hw.peek(kernel.mm.root(), here) {
             kernel.hw.load(place, &mut text[from..]);
         }
     }
@@ -78,7 +78,7 @@ fn strings(kernel: &Kernel, start: VirtAddr, end: VirtAddr) -> Vec<u8> {
 
 /// The auxiliary vector: it stands behind the environment pointers of the first stack.
 fn auxv(kernel: &Kernel) -> Vec<u8> {
-    let layout = &kernel.task.mm.layout;
+    let layout = &kernel.mm.layout;
     let start = layout.start_stack;
     let words = strings(kernel, start, layout.arg_start);
     let words: Vec<u64> = words
@@ -97,7 +97,7 @@ fn auxv(kernel: &Kernel) -> Vec<u8> {
 }
 
 fn statm(kernel: &Kernel) -> String {
-    let mm = &kernel.task.mm;
+    let mm = &kernel.mm;
     let rss = mm.rss(&kernel.memory);
     let totals = mm.totals();
     let shared = rss.file_pages + rss.shmem_pages;
@@ -114,15 +114,14 @@ fn code_pages(mm: &Mm) -> u64 {
 }
 
 fn status(kernel: &Kernel) -> String {
-    let task = &kernel.task;
-    let mm = &task.mm;
-    let (pid, parent) = (task.pid, PARENT_PID);
-    let credentials = &task.fs.credentials;
+    let (task, mm, fs) = (&kernel.task, &kernel.mm, &kernel.fs);
+    let (pid, parent) = (task.pid, kernel.process.parent);
+    let credentials = &fs.credentials;
     let name = String::from_utf8_lossy(&task.name);
     let mut text = format!(
         "Name:\t{name}\nUmask:\t{:04o}\nState:\tR (running)\nTgid:\t{pid}\nNgid:\t0\n\
          Pid:\t{pid}\nPPid:\t{parent}\nTracerPid:\t0\n",
-        task.fs.umask
+        fs.umask
     );
     let mut ids = |label: &str, id: u32| {
         writeln!(text, "{label}:\t{id}\t{id}\t{id}\t{id}").expect("a string takes it");
@@ -177,8 +176,8 @@ fn memory_rows(kernel: &Kernel, mm: &Mm) -> [(&'static str, u64); 16] {
 }
 
 fn stat(kernel: &Kernel) -> String {
-    let task = &kernel.task;
-    let mm = &task.mm;
+    let (task, mm) = (&kernel.task, &kernel.mm);
+    let parent = kernel.process.parent;
     let layout = &mm.layout;
     let (pid, faults) = (task.pid, mm.faults());
     let ticks = kernel.hw.now_ns() / NS_PER_TICK;
@@ -187,7 +186,7 @@ fn stat(kernel: &Kernel) -> String {
     let name = String::from_utf8_lossy(&task.name);
     let (start_code, end_code) = (layout.start_code.as_u64(), layout.end_code.as_u64());
     format!(
-        "{pid} ({name}) R {PARENT_PID} {pid} {pid} 0 -1 4194304 {} 0 {} 0 {ticks} 0 0 0 20 0 1 0 \
+        "{pid} ({name}) R {parent} {pid} {pid} 0 -1 4194304 {} 0 {} 0 {ticks} 0 0 0 20 0 1 0 \
          0 {vsize} {rss} {} {start_code} {end_code} {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 {} {} {} \
          {} {} {} {} 0\n",
         faults.minor,

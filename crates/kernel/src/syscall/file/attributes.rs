@@ -57,7 +57,7 @@ fn node_at(kernel: &mut Kernel, dirfd: u64, path: u64, follow: Follow) -> Result
 fn node_or_file(kernel: &mut Kernel, dirfd: u64, path: u64, flags: u64) -> Result<NodeId, Errno> {
     if flags & AT_EMPTY_PATH != 0 && is_empty_path(kernel, path)? {
         if dirfd & 0xffff_ffff == AT_FDCWD {
-            return Ok(kernel.task.fs.cwd);
+            return Ok(kernel.fs.cwd);
         }
         return node_of_fd(kernel, dirfd, Opening::Any);
     }
@@ -74,7 +74,7 @@ enum Opening {
 }
 
 fn node_of_fd(kernel: &Kernel, fd: u64, opening: Opening) -> Result<NodeId, Errno> {
-    let file = kernel.vfs.file(kernel.task.files.get(fd)?);
+    let file = kernel.vfs.file(kernel.files.get(fd)?);
     if opening == Opening::Real && matches!(file.opened, Opened::Path(_)) {
         return Err(Errno::EBADF);
     }
@@ -258,7 +258,7 @@ fn sys_ftruncate(kernel: &mut Kernel, [fd, bytes, ..]: [u64; 6]) -> SysResult {
     if bytes.cast_signed() < 0 {
         return Err(Errno::EINVAL);
     }
-    let file = kernel.vfs.file(kernel.task.files.get(fd)?);
+    let file = kernel.vfs.file(kernel.files.get(fd)?);
     let Opened::Regular(node) = file.opened else {
         let is_path = matches!(file.opened, Opened::Path(_));
         return Err(if is_path { Errno::EBADF } else { Errno::EINVAL });
@@ -292,7 +292,7 @@ fn sys_fallocate(kernel: &mut Kernel, [fd, mode, offset, bytes, ..]: [u64; 6]) -
     const KEEP_SIZE: u64 = 1;
     const PUNCH_HOLE: u64 = 2;
     const ZERO_RANGE: u64 = 16;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
         return Err(Errno::EBADF);
     }

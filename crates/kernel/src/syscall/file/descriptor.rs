@@ -36,16 +36,16 @@ fn sys_dup(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
 
 /// A further number for an open file, from `lowest` up.
 fn duplicate(kernel: &mut Kernel, fd: u64, lowest: u64, inherit: Inherit) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let limit = kernel.files_max();
-    let number = kernel.task.files.insert(file, inherit, lowest, limit)?;
+    let number = kernel.files.insert(file, inherit, lowest, limit)?;
     kernel.vfs.retain(file);
     Ok(number)
 }
 
 fn sys_dup2(kernel: &mut Kernel, [old, new, ..]: [u64; 6]) -> SysResult {
     if low32(old) == low32(new) {
-        kernel.task.files.get(old)?;
+        kernel.files.get(old)?;
         return Ok(low32(new).into());
     }
     replace(kernel, old, new, Inherit::Keep)
@@ -63,9 +63,9 @@ fn replace(kernel: &mut Kernel, old: u64, new: u64, inherit: Inherit) -> SysResu
     if new >= kernel.files_max() {
         return Err(Errno::EBADF);
     }
-    let file = kernel.task.files.get(old)?;
+    let file = kernel.files.get(old)?;
     kernel.vfs.retain(file);
-    if let Some(replaced) = kernel.task.files.put(new, file, inherit) {
+    if let Some(replaced) = kernel.files.put(new, file, inherit) {
         kernel.release_file(replaced);
     }
     Ok(new)
@@ -77,7 +77,7 @@ fn inherit_of(flags: u32) -> Inherit {
 
 fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysResult {
     const FD_CLOEXEC: u64 = 1;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let command = low32(command);
     // Linux fs/fcntl.c, check_fcntl_cmd: what an O_PATH descriptor may do.
     if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) && !matches!(command, 0..=3 | 1030) {
@@ -92,11 +92,11 @@ fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysR
             let inherit = if command == 0 { Inherit::Keep } else { Inherit::Close };
             duplicate(kernel, fd, lowest, inherit)
         }
-        1 => Ok(u64::from(kernel.task.files.inherit(fd)? == Inherit::Close)),
+        1 => Ok(u64::from(kernel.files.inherit(fd)? == Inherit::Close)),
         2 => {
             let closes = argument & FD_CLOEXEC != 0;
             let inherit = if closes { Inherit::Close } else { Inherit::Keep };
-            kernel.task.files.set_inherit(fd, inherit)?;
+            kernel.files.set_inherit(fd, inherit)?;
             Ok(0)
         }
         3 => Ok(kernel.vfs.file(file).status.into()),
@@ -182,7 +182,7 @@ fn seals(kernel: &mut Kernel, file: FileId, command: u32, added: u64) -> SysResu
 
 fn sys_flock(kernel: &mut Kernel, [fd, operation, ..]: [u64; 6]) -> SysResult {
     const LOCK_NB: u32 = 4;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
         return Err(Errno::EBADF);
     }
@@ -193,7 +193,7 @@ fn sys_flock(kernel: &mut Kernel, [fd, operation, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
         Opened::Regular(node) => {
             kernel.store_mapped(node)?;
@@ -207,7 +207,7 @@ fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_syncfs(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    kernel.task.files.get(fd)?;
+    kernel.files.get(fd)?;
     Ok(0)
 }
 
@@ -220,19 +220,19 @@ impl Kernel {
     fn store_mapped(&mut self, node: NodeId) -> Result<(), Errno> {
         let Some(object) = self.vfs.object_of(node) else { return Ok(()) };
         let pages = 0..=u64::MAX >> machine::PAGE_SHIFT;
-        let spaces = &mut [&mut self.task.mm];
+        let spaces = &mut [&mut self.mm];
         Ok(self.memory.write_back(spaces, &mut self.hw, object, pages)?)
     }
 }
 
 fn sys_umask(kernel: &mut Kernel, [mask, ..]: [u64; 6]) -> SysResult {
-    let old = kernel.task.fs.umask;
-    kernel.task.fs.umask = low32(mask) & 0o777;
+    let old = kernel.fs.umask;
+    kernel.fs.umask = low32(mask) & 0o777;
     Ok(old.into())
 }
 
 fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let (offset, whence) = (offset.cast_signed(), low32(whence));
     let open = kernel.vfs.file(file);
     let here = open.offset;
@@ -306,14 +306,14 @@ fn pipe(kernel: &mut Kernel, ends: u64, flags: u32) -> SysResult {
         let numbers = [low32(read_fd).to_le_bytes(), low32(write_fd).to_le_bytes()].concat();
         kernel.write_user(VirtAddr::new(ends), &numbers).map_err(|errno| (errno, write_fd)).or_else(
             |(errno, write_fd)| {
-                let file = kernel.task.files.take(write_fd)?;
+                let file = kernel.files.take(write_fd)?;
                 kernel.release_file(file);
                 Err(errno)
             },
         )
     });
     if let Err(errno) = written {
-        let file = kernel.task.files.take(read_fd)?;
+        let file = kernel.files.take(read_fd)?;
         kernel.release_file(file);
         return Err(errno);
     }

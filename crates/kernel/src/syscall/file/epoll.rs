@@ -10,7 +10,8 @@ use super::open::install;
 use super::poll::{ALWAYS, ERR, HUP};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Interest, Opened, flag};
+use crate::fs::{FileId, Inherit, Interest, News, Opened, flag};
+use crate::schedule::Channel;
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
 
@@ -66,8 +67,8 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
     let events = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let [.., a, b, c, d, e, f, g, h] = bytes;
     let data = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let id = kernel.task.files.get(epoll)?;
-    let file = kernel.task.files.get(fd)?;
+    let id = kernel.files.get(epoll)?;
+    let file = kernel.files.get(fd)?;
     let can_wait = !matches!(
         kernel.vfs.file(file).opened,
         Opened::Regular(_) | Opened::Directory { .. } | Opened::Path(_)
@@ -79,6 +80,7 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
         return Err(Errno::EINVAL);
     }
     let fd = low32(fd);
+    kernel.vfs.tell(News::File(id));
     let Opened::Epoll(interests) = &mut kernel.vfs.file_mut(id).opened else {
         return Err(Errno::EINVAL);
     };
@@ -128,17 +130,16 @@ fn wait(kernel: &mut Kernel, epoll: u64, addr: u64, count: u64, timeout: Option<
     if count.cast_signed() <= 0 || count > EVENTS_MAX {
         return Err(Errno::EINVAL);
     }
-    let id = kernel.task.files.get(epoll)?;
+    let id = kernel.files.get(epoll)?;
     let Opened::Epoll(interests) = &kernel.vfs.file(id).opened else {
         return Err(Errno::EINVAL);
     };
-    let streams: Vec<_> = interests
-        .iter()
-        .filter_map(|interest| {
-            kernel.stream_of(interest.file).map(|stream| (stream, interest.events))
-        })
-        .collect();
-    let answer = kernel.wait_ready(timeout, &streams, |kernel| {
+    // Also the epoll itself: another task may add what is ready.
+    let mut channels = vec![Channel::File(id)];
+    for interest in interests {
+        channels.extend(kernel.channels_of(interest.file, interest.events));
+    }
+    let answer = kernel.wait_ready(timeout, &channels, |kernel| {
         let ready = take_ready(kernel, id, count);
         (!ready.is_empty()).then_some(ready)
     })?;

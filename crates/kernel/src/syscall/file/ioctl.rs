@@ -53,13 +53,13 @@ fn sys_ioctl(kernel: &mut Kernel, [fd, request, argument, ..]: [u64; 6]) -> SysR
     const FIOCLEX: u32 = 0x5451;
     const FIOASYNC: u32 = 0x5452;
     const FIOQSIZE: u32 = 0x5460;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
         return Err(Errno::EBADF);
     }
     match low32(request) {
-        FIOCLEX => kernel.task.files.set_inherit(fd, Inherit::Close).map(|()| 0),
-        FIONCLEX => kernel.task.files.set_inherit(fd, Inherit::Keep).map(|()| 0),
+        FIOCLEX => kernel.files.set_inherit(fd, Inherit::Close).map(|()| 0),
+        FIONCLEX => kernel.files.set_inherit(fd, Inherit::Keep).map(|()| 0),
         FIONBIO => set_status(kernel, file, argument, flag::NONBLOCK),
         FIOASYNC => set_status(kernel, file, argument, flag::ASYNC),
         FIONREAD => {

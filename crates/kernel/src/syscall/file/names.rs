@@ -33,7 +33,7 @@ fn sys_mkdir(kernel: &mut Kernel, [path, mode, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_mkdirat(kernel: &mut Kernel, [dirfd, path, mode, ..]: [u64; 6]) -> SysResult {
-    let mode = low32(mode) & 0o1777 & !kernel.task.fs.umask;
+    let mode = low32(mode) & 0o1777 & !kernel.fs.umask;
     make(kernel, dirfd, path, &Made::Directory(mode))
 }
 
@@ -52,7 +52,7 @@ fn sys_mknod(kernel: &mut Kernel, [path, mode, device, ..]: [u64; 6]) -> SysResu
 
 fn sys_mknodat(kernel: &mut Kernel, [dirfd, path, mode, ..]: [u64; 6]) -> SysResult {
     let mode = low32(mode);
-    let permissions = mode & 0o7777 & !kernel.task.fs.umask;
+    let permissions = mode & 0o7777 & !kernel.fs.umask;
     let made = match mode & 0o170_000 {
         0 | 0o100_000 => Made::File(permissions),
         0o010_000 => Made::Fifo(permissions),
@@ -118,7 +118,7 @@ fn sys_linkat(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64; 6
     let is_empty = flags & AT_EMPTY_PATH != 0 && is_empty_path(kernel, from)?;
     let path = kernel.read_user_path(to)?;
     let source = if is_empty {
-        let file = kernel.task.files.get(old_fd)?;
+        let file = kernel.files.get(old_fd)?;
         let node = kernel.vfs.file(file).node().ok_or(Errno::EXDEV)?;
         (node, Vec::new(), Target::Node(node))
     } else {

@@ -70,7 +70,7 @@ pub(super) fn install(
     inherit: Inherit,
     limit: u64,
 ) -> SysResult {
-    let installed = kernel.task.files.insert(file, inherit, 0, limit);
+    let installed = kernel.files.insert(file, inherit, 0, limit);
     if installed.is_err() {
         kernel.release_file(file);
     }
@@ -125,7 +125,7 @@ fn sys_openat2(kernel: &mut Kernel, [dirfd, path, how, bytes, ..]: [u64; 6]) -> 
 }
 
 fn sys_close(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.take(fd)?;
+    let file = kernel.files.take(fd)?;
     kernel.release_file(file);
     Ok(0)
 }
@@ -138,12 +138,12 @@ fn sys_close_range(kernel: &mut Kernel, [first, last, flags, ..]: [u64; 6]) -> S
         return Err(Errno::EINVAL);
     }
     let numbers: Vec<u32> =
-        kernel.task.files.numbers().filter(|number| (first..=last).contains(number)).collect();
+        kernel.files.numbers().filter(|number| (first..=last).contains(number)).collect();
     for number in numbers {
         if flags & CLOEXEC != 0 {
-            kernel.task.files.set_inherit(number.into(), Inherit::Close)?;
+            kernel.files.set_inherit(number.into(), Inherit::Close)?;
         } else {
-            let file = kernel.task.files.take(number.into())?;
+            let file = kernel.files.take(number.into())?;
             kernel.release_file(file);
         }
     }

@@ -1,7 +1,7 @@
 //! Waiting until a file can be read or written: `poll`, `select` and their relatives.
 //!
-//! Files inside are ready or not at once, since nobody else could change them; standard streams
-//! wait on the host. Virtual time passes by what the program was ready to wait.
+//! A task sleeps on all its files at once and looks at them again when one has news. Standard
+//! streams wait on the host, when no task can run.
 //!
 //! # Source
 //! man 2 `poll`, `select`; Linux 6.12 `fs/select.c`.
@@ -13,9 +13,11 @@ use super::low32;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Device, FileId, Opened, Stream};
+use crate::schedule::{Channel, Interrupted};
 use crate::signal::UNBLOCKABLE;
 use crate::syscall::Handler;
-use crate::syscall::time::{Wait, read_timespec, read_timeval, write_timespec};
+use crate::syscall::time::{read_timespec, read_timeval, write_timespec};
+use crate::task::State;
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {
@@ -95,34 +97,44 @@ impl Kernel {
         }
     }
 
-    /// Asks `check` until it has an answer, the time `timeout_ns` is over, or a signal comes.
-    ///
-    /// `streams` are the host's streams that could change the answer, with the events to wait for.
+    /// What to wait for until an open file is ready for `events`.
+    pub(super) fn channels_of(&self, file: FileId, events: u32) -> Vec<Channel> {
+        match &self.vfs.file(file).opened {
+            Opened::Pipe(node) => vec![Channel::Node(*node)],
+            Opened::Event { .. } => vec![Channel::File(file)],
+            Opened::Epoll(interests) => {
+                let inner = interests.iter().filter(|interest| {
+                    !matches!(self.vfs.file(interest.file).opened, Opened::Epoll(_))
+                });
+                inner.flat_map(|one| self.channels_of(one.file, one.events)).collect()
+            }
+            _ => {
+                let events = u16::try_from(events & (IN | PRI | OUT)).unwrap_or(0);
+                let stream = self.stream_of(file);
+                stream.map(|stream| Channel::Stream(stream, events)).into_iter().collect()
+            }
+        }
+    }
+
+    /// Asks `check` for an answer; without one, sleeps until `channels` or the time `timeout_ns`
+    /// wake the task, which then asks again.
     ///
     /// # Errors
-    /// `EINTR`.
+    /// That of [`Kernel::block`].
     pub(super) fn wait_ready<T>(
         &mut self,
         timeout_ns: Option<u64>,
-        streams: &[(Stream, u32)],
+        channels: &[Channel],
         mut check: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<Option<T>, Errno> {
-        let deadline = timeout_ns.map(|timeout| self.hw.now_ns().saturating_add(timeout));
-        loop {
-            if let Some(answer) = check(self) {
-                return Ok(Some(answer));
-            }
-            if timeout_ns == Some(0) {
-                return Ok(None);
-            }
-            if !streams.is_empty() && wait_on_host(streams, timeout_ns)? {
-                continue;
-            }
-            return match self.wait_until(deadline) {
-                Wait::TimedOut => Ok(None),
-                Wait::Interrupted => Err(Errno::EINTR),
-            };
+        let deadline = self.deadline_after(timeout_ns);
+        if let Some(answer) = check(self) {
+            return Ok(Some(answer));
         }
+        if timeout_ns == Some(0) || self.has_passed(deadline) {
+            return Ok(None);
+        }
+        Err(self.block(channels, deadline, Interrupted::Ends))
     }
 
     /// Takes the mask of `ppoll` and `pselect6` for the time of the call.
@@ -134,17 +146,16 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         let mask = self.read_user_u64(VirtAddr::new(mask))? & !UNBLOCKABLE;
-        let signals = &mut self.task.signals;
-        signals.saved_mask = Some(std::mem::replace(&mut signals.mask, mask));
+        self.suspend_mask(mask);
         Ok(())
     }
 
-    /// Puts the mask back, unless a signal is to be delivered under the other one first.
+    /// Puts the mask back, unless the call sleeps or a signal is to be delivered under the other
+    /// mask first.
     pub(super) fn restore_mask(&mut self) {
+        let is_done = self.task.state == State::Ready && !self.has_deliverable();
         let signals = &mut self.task.signals;
-        if !signals.has_deliverable()
-            && let Some(mask) = signals.saved_mask.take()
-        {
+        if is_done && let Some(mask) = signals.saved_mask.take() {
             signals.mask = mask;
         }
     }
@@ -163,23 +174,6 @@ fn stream_events(stream: Stream) -> u32 {
     readable | writable | told & (PRI | ERR | HUP | NVAL)
 }
 
-/// Waits for the host's streams; whether one became ready.
-fn wait_on_host(streams: &[(Stream, u32)], timeout_ns: Option<u64>) -> Result<bool, Errno> {
-    let flags = |events: u32| {
-        PollFlags::from_bits_truncate(u16::try_from(events & (IN | PRI | OUT)).unwrap_or(0))
-    };
-    let mut fds: Vec<PollFd<'_>> = streams
-        .iter()
-        .map(|(stream, events)| PollFd::from_borrowed_fd(stream.fd(), flags(*events)))
-        .collect();
-    let limit = timeout_ns.map(|ns| Timespec {
-        tv_sec: (ns / 1_000_000_000).cast_signed(),
-        tv_nsec: (ns % 1_000_000_000).cast_signed(),
-    });
-    let count = event::poll(&mut fds, limit.as_ref())?;
-    Ok(count > 0)
-}
-
 /// One entry of `poll`.
 struct Slot {
     fd: u32,
@@ -195,13 +189,13 @@ fn sys_poll(kernel: &mut Kernel, [fds, count, timeout, ..]: [u64; 6]) -> SysResu
 fn sys_ppoll(kernel: &mut Kernel, [fds, count, time, mask, mask_bytes, _]: [u64; 6]) -> SysResult {
     let timeout = if time == 0 { None } else { Some(read_timespec(kernel, time)?) };
     kernel.swap_mask(mask, mask_bytes)?;
-    let start = kernel.hw.now_ns();
+    let deadline = kernel.deadline_after(timeout);
     let result = poll(kernel, fds, count, timeout);
     kernel.restore_mask();
-    if let Some(timeout) = timeout {
-        let passed = kernel.hw.now_ns().saturating_sub(start);
+    if let (Some(deadline), false) = (deadline, result == Err(Errno::BLOCKED)) {
+        let left = deadline.saturating_sub(kernel.hw.now_ns());
         // Linux: a time that can not be written back is not an error.
-        let _ = write_timespec(kernel, time, timeout.saturating_sub(passed));
+        let _ = write_timespec(kernel, time, left);
     }
     result
 }
@@ -217,14 +211,13 @@ fn poll(kernel: &mut Kernel, fds: u64, count: u64, timeout: Option<u64>) -> SysR
         let word = kernel.read_user_u64(addr)?;
         slots.push(Slot { fd: low32(word), events: low32(word >> 32) & 0xffff });
     }
-    let mut streams = Vec::new();
-    for slot in &slots {
-        let file = kernel.task.files.get(slot.fd.into());
-        streams.extend(
-            file.ok().and_then(|file| kernel.stream_of(file)).map(|stream| (stream, slot.events)),
-        );
+    let mut channels = Vec::new();
+    for slot in slots.iter().filter(|slot| slot.fd.cast_signed() >= 0) {
+        if let Ok(file) = kernel.files.get(slot.fd.into()) {
+            channels.extend(kernel.channels_of(file, slot.events));
+        }
     }
-    let answers = kernel.wait_ready(timeout, &streams, |kernel| {
+    let answers = kernel.wait_ready(timeout, &channels, |kernel| {
         let told: Vec<u32> = slots.iter().map(|slot| poll_one(kernel, slot)).collect();
         told.iter().any(|&events| events != 0).then_some(told)
     })?;
@@ -241,7 +234,7 @@ fn poll_one(kernel: &Kernel, slot: &Slot) -> u32 {
     if slot.fd.cast_signed() < 0 {
         return 0;
     }
-    match kernel.task.files.get(slot.fd.into()) {
+    match kernel.files.get(slot.fd.into()) {
         Ok(file) => kernel.ready_events(file) & (slot.events | ALWAYS),
         Err(_) => NVAL,
     }
@@ -286,18 +279,18 @@ fn select(kernel: &mut Kernel, count: u64, sets: [u64; 3], timeout: Option<u64>)
         }
     }
     let mut wanted = Vec::new();
-    let mut streams = Vec::new();
+    let mut channels = Vec::new();
     for fd in 0..count {
         let place = usize::try_from(fd / 64).unwrap_or(0);
         for (set, held) in asked.iter().enumerate() {
             if held[place] >> (fd % 64) & 1 == 1 {
-                let file = kernel.task.files.get(fd)?;
-                streams.extend(kernel.stream_of(file).map(|stream| (stream, SETS[set])));
+                let file = kernel.files.get(fd)?;
+                channels.extend(kernel.channels_of(file, SETS[set]));
                 wanted.push((fd, set, file));
             }
         }
     }
-    let answer = kernel.wait_ready(timeout, &streams, |kernel| {
+    let answer = kernel.wait_ready(timeout, &channels, |kernel| {
         let is_ready =
             |&&(_, set, file): &&(u64, usize, FileId)| kernel.ready_events(file) & SETS[set] != 0;
         let ready: Vec<(u64, usize, FileId)> = wanted.iter().filter(is_ready).copied().collect();

@@ -12,10 +12,10 @@ use super::{LIMIT_FILE_BYTES, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Device, FileId, Opened, flag, write_device};
+use crate::schedule::{Channel, Interrupted};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGXFSZ;
 use crate::syscall::Handler;
-use crate::syscall::time::Wait;
 use crate::uaccess::TASK_END;
 
 /// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
@@ -168,7 +168,7 @@ fn sys_write(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult 
 
 fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     check_seekable(kernel, file, at)?;
     readable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
@@ -177,7 +177,7 @@ fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> 
 
 fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     check_seekable(kernel, file, at)?;
     writable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
@@ -204,7 +204,7 @@ fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResu
 
 fn sys_preadv(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     check_seekable(kernel, file, at)?;
     readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
@@ -216,7 +216,7 @@ fn sys_preadv(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) ->
 
 fn sys_pwritev(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
     let at = offset_argument(offset)?;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     check_seekable(kernel, file, at)?;
     writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
@@ -253,18 +253,19 @@ fn offset_argument(offset: u64) -> Result<At, Errno> {
 
 /// The open file behind `fd`, if it was opened for reading.
 pub(super) fn readable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     if kernel.vfs.file(file).can_read() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
 /// The open file behind `fd`, if it was opened for writing.
 pub(super) fn writable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     if kernel.vfs.file(file).can_write() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
 fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
+    kernel.wait_for_input(file)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
     loop {
@@ -300,7 +301,8 @@ fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysRes
         return Ok(total);
     }
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
-    let mut done = 0;
+    // What was written before the task slept in the middle of a long write.
+    let mut done = kernel.task.wait.as_ref().map_or(0, |wait| wait.progress);
     loop {
         let wanted = to_usize((total - done).min(PIECE_BYTES));
         let gathered = buffers.gather(kernel, done, &mut piece[..wanted]);
@@ -313,11 +315,15 @@ fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysRes
         };
         let count = match kernel.write_file(file, offset, &piece[..gathered]) {
             Ok(count) => count,
+            Err(Errno::BLOCKED) => {
+                kernel.set_progress(done);
+                return Err(Errno::BLOCKED);
+            }
             Err(_) if done > 0 => return Ok(done),
             Err(errno) => return Err(errno),
         };
         done += count as u64;
-        if count < wanted || done == total {
+        if done == total || count < gathered && !kernel.waits_for_room(file) {
             return Ok(done);
         }
     }
@@ -360,12 +366,12 @@ impl Kernel {
             Opened::Pipe(node) => {
                 let node = *node;
                 match self.vfs.read_pipe(node, bytes) {
-                    Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                    Err(Errno::EAGAIN) if !is_nonblocking => Err(self.wait_on(Channel::Node(node))),
                     result => result,
                 }
             }
             Opened::Event { .. } => match self.vfs.read_event(file, bytes) {
-                Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                Err(Errno::EAGAIN) if !is_nonblocking => Err(self.wait_on(Channel::File(file))),
                 result => result,
             },
             Opened::Epoll(_) => Err(Errno::EINVAL),
@@ -404,12 +410,12 @@ impl Kernel {
                         self.send_sigpipe();
                         Err(Errno::EPIPE)
                     }
-                    Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                    Err(Errno::EAGAIN) if !is_nonblocking => Err(self.wait_on(Channel::Node(node))),
                     result => result,
                 }
             }
             Opened::Event { .. } => match self.vfs.write_event(file, bytes) {
-                Err(Errno::EAGAIN) if !is_nonblocking => self.wait_for_ever(),
+                Err(Errno::EAGAIN) if !is_nonblocking => Err(self.wait_on(Channel::File(file))),
                 result => result,
             },
             Opened::Epoll(_) => Err(Errno::EINVAL),
@@ -435,9 +441,9 @@ impl Kernel {
             Some(offset) => offset,
             None => open.offset,
         };
-        let limit = self.task.limits[LIMIT_FILE_BYTES].soft;
+        let limit = self.process.limits[LIMIT_FILE_BYTES].soft;
         if at >= limit && !bytes.is_empty() {
-            self.task.signals.send(SigInfo::kernel(SIGXFSZ));
+            self.send_self(SigInfo::kernel(SIGXFSZ));
             return Err(Errno::EFBIG);
         }
         let count = bytes.len().min(to_usize(limit - at.min(limit)));
@@ -449,10 +455,24 @@ impl Kernel {
         Ok(count)
     }
 
-    /// Waits for what nobody else can bring about: ends with a signal, or the run ends.
-    pub(super) fn wait_for_ever(&mut self) -> Result<usize, Errno> {
-        match self.wait_until(None) {
-            Wait::Interrupted | Wait::TimedOut => Err(Errno::EINTR),
+    /// Whether a write that was cut short goes on when there is room: a pipe's does.
+    fn waits_for_room(&self, file: FileId) -> bool {
+        let file = self.vfs.file(file);
+        matches!(file.opened, Opened::Pipe(_)) && !file.is_nonblocking()
+    }
+
+    /// Sleeps until something changes there.
+    fn wait_on(&mut self, channel: Channel) -> Errno {
+        self.block(&[channel], None, Interrupted::Restarts)
+    }
+
+    /// Sleeps while a stream of the host has nothing to read and other tasks could run.
+    fn wait_for_input(&mut self, file: FileId) -> Result<(), Errno> {
+        const POLL_IN: u16 = 1;
+        let Some(stream) = self.stream_of(file) else { return Ok(()) };
+        if self.is_alone() || stream.is_readable() {
+            return Ok(());
         }
+        Err(self.block(&[Channel::Stream(stream, POLL_IN)], None, Interrupted::Restarts))
     }
 }

@@ -56,7 +56,7 @@ fn sys_socket(kernel: &mut Kernel, [family, kind, protocol, ..]: [u64; 6]) -> Sy
 }
 
 fn socket_of(kernel: &Kernel, fd: u64) -> Result<(FileId, Socket), Errno> {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
         Opened::Socket(socket) => Ok((file, socket)),
         Opened::Path(_) => Err(Errno::EBADF),
@@ -86,7 +86,7 @@ fn unix_path(kernel: &mut Kernel, addr: u64, bytes: u64) -> Result<Vec<u8>, Errn
 }
 
 fn sys_connect(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
-    kernel.task.files.get(fd)?;
+    kernel.files.get(fd)?;
     let path = unix_path(kernel, addr, bytes)?;
     socket_of(kernel, fd)?;
     in_tree(kernel, |vfs, view| {

@@ -56,7 +56,7 @@ fn sys_lstat(kernel: &mut Kernel, [path, buffer, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_fstat(kernel: &mut Kernel, [fd, buffer, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let stat = kernel.vfs.stat_file(file)?;
     write_bytes(kernel, buffer, &stat_bytes(&stat))
 }
@@ -98,9 +98,9 @@ pub(super) fn is_empty_path(kernel: &mut Kernel, path: u64) -> Result<bool, Errn
 
 fn stat_directory_or_file(kernel: &mut Kernel, dirfd: u64) -> Result<Stat, Errno> {
     if dirfd & 0xffff_ffff == AT_FDCWD {
-        return kernel.vfs.stat_node(kernel.task.fs.cwd);
+        return kernel.vfs.stat_node(kernel.fs.cwd);
     }
-    let file = kernel.task.files.get(dirfd)?;
+    let file = kernel.files.get(dirfd)?;
     kernel.vfs.stat_file(file)
 }
 
@@ -229,7 +229,7 @@ fn readlink(kernel: &mut Kernel, dirfd: u64, path: u64, buffer: u64, bytes: u64)
         if dirfd & 0xffff_ffff == AT_FDCWD {
             return Err(Errno::ENOENT);
         }
-        let file = kernel.task.files.get(dirfd)?;
+        let file = kernel.files.get(dirfd)?;
         let Opened::Path(node) = kernel.vfs.file(file).opened else { return Err(Errno::ENOENT) };
         in_tree(kernel, |vfs, view| text_of(vfs, view, &Target::Node(node)))?
             .ok_or(Errno::ENOENT)?
@@ -256,7 +256,7 @@ fn text_of(vfs: &Vfs, view: &View<'_>, target: &Target) -> Result<Option<Vec<u8>
 }
 
 fn sys_getcwd(kernel: &mut Kernel, [buffer, bytes, ..]: [u64; 6]) -> SysResult {
-    let cwd = kernel.task.fs.cwd;
+    let cwd = kernel.fs.cwd;
     if kernel.vfs.node(cwd).is_deleted {
         return Err(Errno::ENOENT);
     }
@@ -276,7 +276,7 @@ fn sys_chdir(kernel: &mut Kernel, [path, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_fchdir(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let node = match kernel.vfs.file(file).opened {
         Opened::Directory { node, .. } => node,
         Opened::Path(node) if kernel.vfs.node(node).is_directory() => node,
@@ -287,9 +287,9 @@ fn sys_fchdir(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
 }
 
 fn change_directory(kernel: &mut Kernel, node: crate::fs::NodeId) -> SysResult {
-    let old = kernel.task.fs.cwd;
+    let old = kernel.fs.cwd;
     kernel.vfs.hold(node);
-    kernel.task.fs.cwd = node;
+    kernel.fs.cwd = node;
     kernel.vfs.unhold(old);
     Ok(0)
 }
@@ -313,7 +313,7 @@ fn getdents(
     bytes: u64,
     encode: fn(&Entry, u64) -> Vec<u8>,
 ) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let Opened::Directory { node, entries } = &kernel.vfs.file(file).opened else {
         let is_path = matches!(kernel.vfs.file(file).opened, Opened::Path(_));
         return Err(if is_path { Errno::EBADF } else { Errno::ENOTDIR });
@@ -403,7 +403,7 @@ fn sys_statfs(kernel: &mut Kernel, [path, buffer, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_fstatfs(kernel: &mut Kernel, [fd, buffer, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     let bytes = fstatfs_of(&kernel.vfs, file)?;
     write_bytes(kernel, buffer, &bytes)
 }

@@ -85,8 +85,8 @@ fn sys_copy_file_range(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let (from_fd, out_fd) = (from, out);
-    let from = kernel.task.files.get(from_fd)?;
-    let out = kernel.task.files.get(out_fd)?;
+    let from = kernel.files.get(from_fd)?;
+    let out = kernel.files.get(out_fd)?;
     let (source, sink) = match (&kernel.vfs.file(from).opened, &kernel.vfs.file(out).opened) {
         (Opened::Regular(source), Opened::Regular(sink)) => (*source, *sink),
         (Opened::Path(_), _) | (_, Opened::Path(_)) => return Err(Errno::EBADF),
@@ -156,13 +156,13 @@ fn move_bytes(kernel: &mut Kernel, from: End, out: End, bytes: u64) -> SysResult
 
 /// `splice`, `tee` and `vmsplice`: programs fall back to `read` and `write`.
 fn sys_splice(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    kernel.task.files.get(fd)?;
+    kernel.files.get(fd)?;
     Err(Errno::EINVAL)
 }
 
 fn sys_fadvise64(kernel: &mut Kernel, [fd, _, bytes, advice, ..]: [u64; 6]) -> SysResult {
     const ADVICE_MAX: u32 = 5;
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
         Opened::Path(_) => return Err(Errno::EBADF),
         Opened::Pipe(_) => return Err(Errno::ESPIPE),
@@ -183,7 +183,7 @@ fn sys_readahead(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_sync_file_range(kernel: &mut Kernel, [fd, _, _, flags, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.task.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
         _ if flags & !7 != 0 => Err(Errno::EINVAL),
         Opened::Regular(_) | Opened::Directory { .. } => Ok(0),

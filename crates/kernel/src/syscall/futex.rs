@@ -1,0 +1,299 @@
+//! Futexes: sleeping on a word of memory until somebody wakes.
+//!
+//! A private futex is an address of one address space, a shared one a place in a mapped object: so
+//! two processes that map the object at different addresses meet.
+//!
+//! # Source
+//! man 2 `futex`; Linux 6.12 `kernel/futex`.
+
+use machine::VirtAddr;
+use mm::{Backing, MmId, ObjectId, Sharing};
+
+use super::time::read_timespec;
+use crate::Kernel;
+use crate::errno::{Errno, SysResult};
+use crate::schedule::{Channel, Interrupted};
+use crate::syscall::Handler;
+
+/// Somebody sleeps on the lock.
+pub(crate) const FUTEX_WAITERS: u32 = 0x8000_0000;
+/// The owner ended while it had the lock.
+pub(crate) const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+/// The owner of the lock.
+pub(crate) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+
+const PRIVATE: u64 = 128;
+const CLOCK_REALTIME: u64 = 256;
+const ALL_BITS: u32 = u32::MAX;
+
+/// What a futex is known by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FutexKey {
+    /// An address of one address space.
+    Private(MmId, u64),
+    /// A byte of an object that several may map.
+    Shared(ObjectId, u64),
+}
+
+/// The function for system call `number`, if it is here.
+pub fn handler(number: u64) -> Option<Handler> {
+    Some(match number {
+        202 => sys_futex,
+        _ => return None,
+    })
+}
+
+/// The arguments of a call.
+#[derive(Clone, Copy)]
+struct Call {
+    word: VirtAddr,
+    key: FutexKey,
+    value: u32,
+    /// The fourth argument: a time limit, or a second number.
+    fourth: u64,
+    second: VirtAddr,
+    third: u32,
+    is_private: bool,
+    is_realtime: bool,
+}
+
+/// What the time limit of a futex counts from.
+#[derive(Clone, Copy)]
+enum Deadline {
+    Relative,
+    Monotonic,
+    Realtime,
+}
+
+fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [addr, operation, value, fourth, second, third] = args;
+    if !addr.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    let is_private = operation & PRIVATE != 0;
+    let word = VirtAddr::new(addr);
+    let key = kernel.futex_key(word, is_private);
+    let call = Call {
+        word,
+        key,
+        value: low(value),
+        fourth,
+        second: VirtAddr::new(second),
+        third: low(third),
+        is_private,
+        is_realtime: operation & CLOCK_REALTIME != 0,
+    };
+    let absolute = if call.is_realtime { Deadline::Realtime } else { Deadline::Monotonic };
+    match operation & 0x7f {
+        // WAIT, WAIT_BITSET
+        0 => wait(kernel, &call, ALL_BITS, Deadline::Relative),
+        9 if call.third == 0 => Err(Errno::EINVAL),
+        9 => wait(kernel, &call, call.third, absolute),
+        // WAKE, WAKE_BITSET
+        1 => wake(kernel, &call, ALL_BITS),
+        10 if call.third == 0 => Err(Errno::EINVAL),
+        10 => wake(kernel, &call, call.third),
+        // REQUEUE, CMP_REQUEUE
+        3 => requeue(kernel, &call),
+        4 if kernel.read_user_u32(word)? != call.third => Err(Errno::EAGAIN),
+        4 => requeue(kernel, &call),
+        5 => wake_and_change(kernel, &call),
+        // LOCK_PI, LOCK_PI2, TRYLOCK_PI, UNLOCK_PI
+        6 => lock(kernel, &call, Deadline::Realtime),
+        13 => lock(kernel, &call, absolute),
+        8 => try_lock(kernel, &call),
+        7 => unlock(kernel, &call),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+impl Kernel {
+    /// What the futex at `addr` of the running task is known by.
+    fn futex_key(&self, addr: VirtAddr, is_private: bool) -> FutexKey {
+        let private = FutexKey::Private(self.mm.id, addr.as_u64());
+        if is_private {
+            return private;
+        }
+        match self.mm.vma_at(addr) {
+            Some(vma) if vma.sharing == Sharing::Shared => match &vma.backing {
+                Backing::File(file) => {
+                    let start = vma.page_offset.wrapping_mul(machine::PAGE_BYTES);
+                    let inside = addr.offset_from(vma.range.start);
+                    FutexKey::Shared(file.object, start.wrapping_add(inside))
+                }
+                _ => private,
+            },
+            _ => private,
+        }
+    }
+
+    /// Wakes up to `count_max` tasks that sleep on the word at `addr`, as the kernel does itself.
+    pub(crate) fn wake_futex(&mut self, addr: VirtAddr, count_max: u32) {
+        for is_private in [true, false] {
+            let key = self.futex_key(addr, is_private);
+            if self.wake_count(Channel::Futex(key), count_max, |_| true) > 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The end of a wait, from the pointer to its time limit.
+fn deadline(kernel: &mut Kernel, addr: u64, kind: Deadline) -> Result<Option<u64>, Errno> {
+    if addr == 0 {
+        return Ok(None);
+    }
+    let ns = read_timespec(kernel, addr)?;
+    let clock = match kind {
+        Deadline::Relative => 0,
+        Deadline::Monotonic => kernel.hw.now_ns(),
+        Deadline::Realtime => kernel.realtime_ns(),
+    };
+    Ok(kernel.deadline_after(Some(ns.saturating_sub(clock))))
+}
+
+fn wait(kernel: &mut Kernel, call: &Call, bits: u32, kind: Deadline) -> SysResult {
+    if kernel.task.wait.as_ref().is_some_and(|wait| wait.is_woken) {
+        return Ok(0);
+    }
+    let deadline = deadline(kernel, call.fourth, kind)?;
+    if kernel.task.wait.is_some() && kernel.has_passed(deadline) {
+        return Err(Errno::ETIMEDOUT);
+    }
+    if kernel.read_user_u32(call.word)? != call.value {
+        return Err(Errno::EAGAIN);
+    }
+    if kernel.has_passed(deadline) {
+        return Err(Errno::ETIMEDOUT);
+    }
+    Err(sleep(kernel, call.key, deadline, bits.into()))
+}
+
+/// Sleeps on a futex, with a number that the waker looks at.
+fn sleep(kernel: &mut Kernel, key: FutexKey, deadline: Option<u64>, number: u64) -> Errno {
+    let how = if deadline.is_some() { Interrupted::Ends } else { Interrupted::Restarts };
+    let errno = kernel.block(&[Channel::Futex(key)], deadline, how);
+    if let Some(wait) = kernel.task.wait.as_mut() {
+        wait.progress = number;
+    }
+    errno
+}
+
+fn wake(kernel: &mut Kernel, call: &Call, bits: u32) -> SysResult {
+    // The word itself is not looked at, but it must be there.
+    kernel.check_user_range(call.word.as_u64(), 4)?;
+    let admits = |wait: &crate::schedule::Wait| wait.progress & u64::from(bits) != 0;
+    // Linux wakes one for a count of 0.
+    Ok(kernel.wake_count(Channel::Futex(call.key), call.value.max(1), admits).into())
+}
+
+fn requeue(kernel: &mut Kernel, call: &Call) -> SysResult {
+    let moved_max = low(call.fourth);
+    if call.value.cast_signed() < 0 || moved_max.cast_signed() < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !call.second.as_u64().is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    let to = kernel.futex_key(call.second, call.is_private);
+    let woken = kernel.wake_count(Channel::Futex(call.key), call.value, |_| true);
+    let moved = kernel.requeue(Channel::Futex(call.key), Channel::Futex(to), moved_max);
+    Ok(u64::from(woken) + u64::from(moved))
+}
+
+/// Changes the second word as asked, wakes on the first, and on the second if its old value passes.
+fn wake_and_change(kernel: &mut Kernel, call: &Call) -> SysResult {
+    let encoded = call.third;
+    if !call.second.as_u64().is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    // Bits 28-30 operation, 31 shift, 24-27 comparison, 12-23 and 0-11 signed arguments.
+    let signed = |field: u32| (field << 20).cast_signed() >> 20;
+    let mut argument = signed(encoded >> 12).cast_unsigned();
+    if encoded & 1 << 31 != 0 {
+        argument = 1_u32.wrapping_shl(argument);
+    }
+    let old = kernel.read_user_u32(call.second)?;
+    let new = match encoded >> 28 & 7 {
+        0 => argument,
+        1 => old.wrapping_add(argument),
+        2 => old | argument,
+        3 => old & !argument,
+        4 => old ^ argument,
+        _ => return Err(Errno::ENOSYS),
+    };
+    kernel.write_user_u32(call.second, new)?;
+    let (value, wanted) = (old.cast_signed(), signed(encoded));
+    let passes = match encoded >> 24 & 0xf {
+        0 => value == wanted,
+        1 => value != wanted,
+        2 => value < wanted,
+        3 => value <= wanted,
+        4 => value > wanted,
+        5 => value >= wanted,
+        _ => return Err(Errno::ENOSYS),
+    };
+    let mut count = kernel.wake_count(Channel::Futex(call.key), call.value.max(1), |_| true);
+    if passes {
+        let second = kernel.futex_key(call.second, call.is_private);
+        count += kernel.wake_count(Channel::Futex(second), low(call.fourth).max(1), |_| true);
+    }
+    Ok(count.into())
+}
+
+/// Takes the lock if it is free: `None` if somebody else has it.
+fn take_lock(kernel: &mut Kernel, call: &Call) -> Result<Option<u64>, Errno> {
+    let value = kernel.read_user_u32(call.word)?;
+    let (owner, own) = (value & FUTEX_TID_MASK, kernel.task.tid);
+    if owner == own {
+        // Who unlocked hands the lock over before it wakes.
+        let was_given = kernel.task.wait.as_ref().is_some_and(|wait| wait.is_woken);
+        return if was_given { Ok(Some(0)) } else { Err(Errno::EDEADLK) };
+    }
+    if owner == 0 {
+        let kept = value & (FUTEX_OWNER_DIED | FUTEX_WAITERS);
+        kernel.write_user_u32(call.word, own | kept)?;
+        return Ok(Some(0));
+    }
+    if kernel.task_of(owner).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    Ok(None)
+}
+
+fn try_lock(kernel: &mut Kernel, call: &Call) -> SysResult {
+    take_lock(kernel, call)?.ok_or(Errno::EAGAIN)
+}
+
+fn lock(kernel: &mut Kernel, call: &Call, kind: Deadline) -> SysResult {
+    if let Some(done) = take_lock(kernel, call)? {
+        return Ok(done);
+    }
+    let deadline = deadline(kernel, call.fourth, kind)?;
+    if kernel.has_passed(deadline) {
+        return Err(Errno::ETIMEDOUT);
+    }
+    let value = kernel.read_user_u32(call.word)?;
+    kernel.write_user_u32(call.word, value | FUTEX_WAITERS)?;
+    Err(sleep(kernel, call.key, deadline, ALL_BITS.into()))
+}
+
+fn unlock(kernel: &mut Kernel, call: &Call) -> SysResult {
+    if kernel.read_user_u32(call.word)? & FUTEX_TID_MASK != kernel.task.tid {
+        return Err(Errno::EPERM);
+    }
+    let channel = Channel::Futex(call.key);
+    let Some(next) = kernel.first_waiter(channel) else {
+        kernel.write_user_u32(call.word, 0)?;
+        return Ok(0);
+    };
+    let waiters = if kernel.waiter_count(channel) > 1 { FUTEX_WAITERS } else { 0 };
+    kernel.write_user_u32(call.word, next | waiters)?;
+    kernel.wake_count(channel, 1, |_| true);
+    Ok(0)
+}
+
+/// An argument that is an int: the upper half does not count.
+fn low(value: u64) -> u32 {
+    (value & 0xffff_ffff) as u32
+}

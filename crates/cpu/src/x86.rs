@@ -18,6 +18,7 @@ mod host;
 mod members;
 mod operand;
 mod pages;
+mod plain;
 mod precedence;
 mod probe;
 mod run;

@@ -66,8 +66,9 @@ pub mod layout {
     /// Per entry of the L1I: fetch clock of the last use that went through no slot. The machine's
     /// own.
     pub const FETCH_ENTRY_STAMP: usize = FETCH_STAMP + FETCH_SLOTS;
-    /// Number of words.
-    pub const END: usize = FETCH_ENTRY_STAMP + ENTRIES;
+    /// Number of words: some are never used, so that a 16-bit index from `STAMP` or `FETCH_STAMP`
+    /// on needs no bounds check.
+    pub const END: usize = FETCH_STAMP + (1 << 16);
 }
 
 /// The shadow's bits of the page number before any conflict: address bits 12 to 20.

@@ -123,6 +123,14 @@ impl Machine {
         self.mmu.data(&mut self.ram, addr, access)
     }
 
+    /// [`Machine::access`] for accesses that the first two TLB levels decide, without a call,
+    /// a panic or a vector register; returns the host address of the byte. `None` if there is more
+    /// to the access, or if it changes code: then nothing has happened.
+    #[inline(always)]
+    pub fn access_quickly(&mut self, addr: VirtAddr, access: Access) -> Option<u64> {
+        self.mmu.data_quickly(self.ram.host_base(), addr, access)
+    }
+
     /// `count` (at least 1) accesses like [`Machine::access`] to the page of `addr`, with no other
     /// in between: what a string instruction does.
     ///

@@ -27,6 +27,7 @@ mod fetch;
 mod flush;
 #[cfg(test)]
 mod naive;
+mod quick;
 #[cfg(test)]
 mod tests;
 mod unmodelled;

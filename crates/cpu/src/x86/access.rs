@@ -76,6 +76,24 @@ struct Wanted {
 }
 
 impl Core {
+    /// Decides one access that needs no walk: returns where the operand is in host memory, or 0 if
+    /// there is more to it. Called by emitted code while the guest's vector registers are in place.
+    #[inline(always)]
+    pub(super) fn quick_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
+        let Some(site) = self.emitter.sites.get(site as usize) else { return 0 };
+        let SiteKind::Access { access, bytes, .. } = site.kind else { return 0 };
+        if address % PAGE_BYTES + u64::from(bytes) > PAGE_BYTES {
+            return 0;
+        }
+        let resume = site.resume;
+        let Some(host) = hw.access_quickly(VirtAddr::new(address), access) else { return 0 };
+        self.statistics.slow_access_count += 1;
+        if let Some(word) = hw.fast().get_mut(words::RESUME) {
+            *word = resume;
+        }
+        host
+    }
+
     /// Decides one access: returns where the operand is in host memory, or 0 to leave. Called by
     /// emitted code.
     pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {

@@ -13,6 +13,7 @@ use super::classify::Classifier;
 use super::counting::Counting;
 use super::emit::relative;
 use super::pages::{Block, CodePages, PageId, slot};
+use super::plain::is_plain_function;
 use super::signals::Registration;
 use super::stubs::Stubs;
 use super::translate::{BlockId, Emitter, SecondPage};
@@ -67,7 +68,8 @@ impl Core {
         let mut cache = Cache::new(bytes & !0xfff)?;
         let mut emitter = Emitter::new();
         emitter.asm.restart(cache.next());
-        emitter.stubs = Stubs::emit(&mut emitter.asm);
+        let is_quick = is_plain_function(slow::quick_access_address());
+        emitter.stubs = Stubs::emit(&mut emitter.asm, is_quick);
         cache.append(&emitter.asm.buffer);
         let registration = Registration::new(cache.range(), emitter.stubs.signal)?;
         let counting = match config.instructions {
@@ -113,6 +115,7 @@ impl Core {
         fast[words::PAGE_MASK] = !(PAGE_BYTES - 1);
         fast[words::SPIN] = SPIN_EDGES;
         fast[words::SLOW_ACCESS] = slow::slow_access_address();
+        fast[words::QUICK_ACCESS] = slow::quick_access_address();
     }
 
     /// What has to be done right before emitted code is entered; returns the `enter` stub.

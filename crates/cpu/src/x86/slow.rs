@@ -37,6 +37,34 @@ impl SlowContext {
     }
 }
 
+/// Host address of [`quick_access`].
+pub(super) fn quick_access_address() -> u64 {
+    quick_access as *const () as u64
+}
+
+/// The bytes of a function of ours from `address` on, at most 15 and none of the next page but one.
+pub(super) fn code_at(address: u64) -> [u8; 15] {
+    let mut code = [0x90; 15];
+    let source = address as *const u8;
+    // SAFETY: 1. The caller follows machine code of this program from the start of a function, so
+    // that an instruction starts at `address`. 2. The text of a program is followed by its unwind
+    // tables, so that 15 bytes are readable. 3. Nothing writes to it.
+    unsafe { core::ptr::copy_nonoverlapping(source, code.as_mut_ptr(), code.len()) };
+    code
+}
+
+/// [`slow_access`] for what needs no walk: touches no vector register and calls nothing, which
+/// `plain.rs` checks. Returns 0 if there is more to it; then nothing has changed.
+extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64) -> u64 {
+    // SAFETY: as in `slow_access`.
+    let context = unsafe { &mut *context };
+    // SAFETY: as in `slow_access`.
+    let core = unsafe { &mut *context.core };
+    // SAFETY: as in `slow_access`.
+    let hw = unsafe { &mut *context.hw };
+    core.quick_access(hw, address, site as u32)
+}
+
 /// Host address of [`slow_access`].
 pub(super) fn slow_access_address() -> u64 {
     slow_access as *const () as u64

@@ -8,7 +8,7 @@
 //! 2. The slow path brings back every register but r13 to r15, all vector registers, and, through
 //!    its second door, the arithmetic flags.
 
-use super::emit::{Assembler, CLK, Mem, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
+use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::words;
 use machine::layout;
 
@@ -87,14 +87,19 @@ pub(super) struct Stubs {
     pub signal: u64,
 }
 
+/// The state of the upper halves of vector registers in XINUSE.
+const XSTATE_AVX: u32 = 4;
+const EQUAL: u8 = 4;
+const NOT_EQUAL: u8 = 5;
+
 /// Guest registers that a call of Rust may change, and that live in host registers.
 const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 /// Host registers that the caller of `enter` keeps, in the order they are pushed.
 const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
 
 impl Stubs {
-    /// Emits all stubs.
-    pub(super) fn emit(asm: &mut Assembler) -> Self {
+    /// Emits all stubs; `is_quick` says that the quick slow path keeps away from vector registers.
+    pub(super) fn emit(asm: &mut Assembler, is_quick: bool) -> Self {
         let enter = enter(asm);
         let leave = asm.here();
         asm.store(Mem::word(words::RIP), S0);
@@ -105,9 +110,9 @@ impl Stubs {
         asm.store_imm(Mem::word(words::REASON), Reason::Signal as i32);
         asm.jump_to(leave_as_is);
         let slow = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Nothing);
+        slow_path(asm, leave_as_is, Keeping::Nothing, is_quick);
         let slow_with_flags = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Flags);
+        slow_path(asm, leave_as_is, Keeping::Flags, is_quick);
         Self { enter, leave, slow, slow_with_flags, signal }
     }
 }
@@ -180,7 +185,9 @@ enum Keeping {
     Flags,
 }
 
-fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping) {
+/// Saves what a call of Rust may change but for vector registers, asks the quick slow path and
+/// then, if need be, the full one. r14 and r13 survive calls.
+fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping, is_quick: bool) {
     for register in CALLER_SAVED {
         asm.store(Mem::word(words::home(register)), register);
     }
@@ -191,38 +198,82 @@ fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping) {
     asm.store(Mem::word(words::home(RSP)), RSP);
     asm.store(Mem::word(layout::CLOCK), CLK);
     asm.load(RSP, Mem::word(words::HOST_RSP));
-    vectors(asm, 0x11);
+    if is_quick {
+        let more = call_slow(asm, words::QUICK_ACCESS);
+        go_on(asm, keeping);
+        asm.resolve(more);
+    }
+    // Upper halves that are not in use must not be written: SSE code would be slow ever after.
+    asm.constant(RCX, 1);
+    asm.bytes(&[0x0f, 0x01, 0xd0]); // xgetbv
+    asm.test_flags(RAX, XSTATE_AVX);
+    let is_wide = asm.branch(NOT_EQUAL);
+    full_slow_path(asm, leave_as_is, keeping, narrow_vectors);
+    asm.resolve(is_wide);
+    full_slow_path(asm, leave_as_is, keeping, wide_vectors);
+}
+
+fn full_slow_path(
+    asm: &mut Assembler,
+    leave_as_is: u64,
+    keeping: Keeping,
+    move_vectors: impl Fn(&mut Assembler, u8),
+) {
+    move_vectors(asm, 0x11);
+    let stopped = call_slow(asm, words::SLOW_ACCESS);
+    move_vectors(asm, 0x10);
+    go_on(asm, keeping);
+    asm.resolve(stopped);
+    move_vectors(asm, 0x10);
+    load_guest(asm, keeping);
+    asm.jump_to(leave_as_is);
+}
+
+/// Calls a function of the slow path; the branch is taken if it returns 0.
+fn call_slow(asm: &mut Assembler, function: usize) -> Patch {
     asm.load(RDI, Mem::word(words::CONTEXT));
     asm.copy(RSI, S0);
     asm.copy(RDX, S1);
-    asm.call_through(Mem::word(words::SLOW_ACCESS));
-    vectors(asm, 0x10);
+    asm.call_through(Mem::word(function));
+    asm.bytes(&[0x48, 0x85, 0xc0]); // test rax, rax
+    asm.branch(EQUAL)
+}
+
+/// Goes on in the block, where the operand is at rax.
+fn go_on(asm: &mut Assembler, keeping: Keeping) {
     asm.copy(S0, RAX);
-    asm.copy(RCX, RAX);
+    load_guest(asm, keeping);
+    asm.constant(S1, 0);
+    asm.jump_through(Mem::word(words::RESUME));
+}
+
+/// Loads what the slow path has saved.
+fn load_guest(asm: &mut Assembler, keeping: Keeping) {
     if keeping == Keeping::Flags {
         asm.load(RAX, Mem::word(words::FLAGS_SAVE));
         asm.bytes(&[0x04, 0x7f, 0x9e]); // add al, 127; sahf
     }
     asm.load(CLK, Mem::word(layout::CLOCK));
     asm.load(RSP, Mem::word(words::home(RSP)));
-    let stopped = asm.short(0xe3); // jrcxz
     for register in CALLER_SAVED {
         asm.load(register, Mem::word(words::home(register)));
     }
-    asm.constant(S1, 0);
-    asm.jump_through(Mem::word(words::RESUME));
-    asm.land(stopped);
-    for register in CALLER_SAVED {
-        asm.load(register, Mem::word(words::home(register)));
-    }
-    asm.jump_to(leave_as_is);
 }
 
 /// Stores (0x11) or loads (0x10) all vector registers.
-fn vectors(asm: &mut Assembler, opcode: u8) {
+fn wide_vectors(asm: &mut Assembler, opcode: u8) {
     for register in 0..16u8 {
         let vex = if register < 8 { 0xfc } else { 0x7c };
         let word = words::VECTORS + 4 * usize::from(register);
         on_word(asm, &[0xc5, vex, opcode], register & 7, word);
+    }
+}
+
+/// Likewise for their lower halves.
+fn narrow_vectors(asm: &mut Assembler, opcode: u8) {
+    for register in 0..16u8 {
+        let word = words::VECTORS + 4 * usize::from(register);
+        let rex: &[u8] = if register < 8 { &[] } else { &[0x44] };
+        on_word(asm, &[rex, &[0x0f, opcode]].concat(), register & 7, word);
     }
 }

@@ -59,6 +59,8 @@ pub(super) const HOST_MXCSR: usize = word(40);
 pub(super) const ENTRY: usize = word(41);
 /// Host addresses of the functions of the slow path.
 pub(super) const SLOW_ACCESS: usize = word(42);
+/// Likewise for the quick half of it.
+pub(super) const QUICK_ACCESS: usize = word(43);
 /// Vector registers while the slow path runs: 16 of 32 bytes.
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use super::spec::{Array, Large, LevelSpec};
 use crate::access::Access;
-use crate::addr::{PageSize, PhysAddr, VirtAddr};
+use crate::addr::{Frame, PAGE_SHIFT, PageSize, PhysAddr, VirtAddr};
 use crate::geometry::Geometry;
 use crate::walk::Walked;
 
@@ -150,6 +150,12 @@ impl Translation {
         self.0 & Self::GLOBAL != 0
     }
 
+    /// The frame of a 4 KiB page.
+    #[inline(always)]
+    pub(crate) const fn frame(self) -> Frame {
+        Frame::new(self.base() >> PAGE_SHIFT)
+    }
+
     /// First byte of the page.
     pub(crate) const fn base(self) -> u64 {
         self.0 & Self::FRAME
@@ -282,8 +288,12 @@ impl Banks {
     /// The entry of `class` for `addr` in this address space alone.
     #[inline(always)]
     fn find(&self, class: Class, addr: VirtAddr, asid: u16) -> Option<usize> {
-        let set = self.set(class, addr);
-        let key = self.tag(class, addr, asid);
+        self.find_key(self.set(class, addr), self.tag(class, addr, asid))
+    }
+
+    /// The entry of the set whose tag is `key`.
+    #[inline(always)]
+    fn find_key(&self, set: Set, key: u64) -> Option<usize> {
         let tags = self.tags.get(set.first..)?;
         let way = match set.stride {
             8 => find_way::<8>(tags.first_chunk()?, key),
@@ -294,10 +304,46 @@ impl Banks {
         Some(set.first + way?)
     }
 
+    /// Whether nothing but 4 KiB pages of `asid` was inserted since the last clear, at least one.
+    #[inline(always)]
+    pub(crate) const fn is_plain_for(&self, asid: u16) -> bool {
+        self.is_plain && self.only_asid == asid
+    }
+
+    /// The tag of the 4 KiB page of `addr`.
+    #[inline(always)]
+    pub(crate) fn small_tag(&self, addr: VirtAddr, asid: u16) -> u64 {
+        self.tag(Class::K4, addr, asid)
+    }
+
+    /// The entry of the 4 KiB page of `addr`, whose tag is `key`.
+    #[inline(always)]
+    pub(crate) fn find_small(&self, addr: VirtAddr, key: u64) -> Option<usize> {
+        self.find_key(self.set(Class::K4, addr), key)
+    }
+
+    /// What the entry says, if there is such an entry.
+    #[inline(always)]
+    pub(crate) fn get(&self, entry: usize) -> Option<Translation> {
+        self.translations.get(entry).copied()
+    }
+
+    /// The tag of the entry and what it says.
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, entry: usize) -> Option<(&mut u64, &mut Translation)> {
+        Some((self.tags.get_mut(entry)?, self.translations.get_mut(entry)?))
+    }
+
+    /// Whether the tag of `entry` is `key`.
+    #[inline(always)]
+    pub(crate) fn has_tag(&self, entry: usize, key: u64) -> bool {
+        self.tags.get(entry) == Some(&key)
+    }
+
     /// Whether `entry` is the 4 KiB page of `addr` in address space `asid`.
     #[inline(always)]
     pub(crate) fn is_small_page(&self, entry: usize, addr: VirtAddr, asid: u16) -> bool {
-        self.tags.get(entry) == Some(&self.tag(Class::K4, addr, asid))
+        self.has_tag(entry, self.tag(Class::K4, addr, asid))
     }
 
     /// The entry that translates `addr` in address space `asid`.

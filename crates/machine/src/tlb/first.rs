@@ -240,6 +240,44 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
         }
     }
 
+    /// Whether nothing in here is out of the ordinary: one slot for each entry at most, and nothing
+    /// but 4 KiB pages of `asid`.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self, asid: u16) -> bool {
+        !self.has_chains && self.banks.is_plain_for(asid)
+    }
+
+    /// As [`FirstLevel::victim`] for a 4 KiB page in a plain level, without anything that can
+    /// panic.
+    #[inline(always)]
+    pub(crate) fn victim_quickly(&self, words: &Words, addr: VirtAddr) -> Option<usize> {
+        let set = self.banks.set(Class::K4, addr);
+        let homes = self.home.get(set.first..)?;
+        let stamp = |home: u16| words[Self::word(home)];
+        let way = match set.stride {
+            8 => homes.first_chunk::<8>().map(|homes| oldest(8, |way| stamp(homes[way])))?,
+            4 => homes.first_chunk::<4>().map(|homes| oldest(4, |way| stamp(homes[way])))?,
+            stride => {
+                let (mut found, mut first) = (0, u64::MAX);
+                for (way, home) in homes.get(..stride)?.iter().enumerate() {
+                    if stamp(*home) < first {
+                        (found, first) = (way, stamp(*home));
+                    }
+                }
+                found
+            }
+        };
+        Some(set.first + way)
+    }
+
+    /// The entry with all that belongs to it, in a plain level.
+    #[inline(always)]
+    pub(crate) fn seat(&mut self, entry: usize) -> Option<Seat<'_, SLOTS>> {
+        let (tag, translation) = self.banks.get_mut(entry)?;
+        let home = self.home.get_mut(entry)?;
+        Some(Seat { entry: entry as u16, tag, translation, home, owner: &mut self.owner })
+    }
+
     #[inline(never)]
     fn victim_in(&self, words: &Words, set: Set) -> usize {
         let entries = set.first..set.first + set.stride;
@@ -288,5 +326,44 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
             entries[entry] = if last == 0 { 0 } else { rank };
         }
         rank
+    }
+}
+
+/// One entry of a plain level with its slot.
+pub(crate) struct Seat<'a, const SLOTS: usize> {
+    entry: u16,
+    tag: &'a mut u64,
+    translation: &'a mut Translation,
+    home: &'a mut u16,
+    owner: &'a mut [u16; SLOTS],
+}
+
+impl<const SLOTS: usize> Seat<'_, SLOTS> {
+    /// The slot of the entry.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> Option<usize> {
+        let home = usize::from(*self.home);
+        (home < SLOTS).then_some(home)
+    }
+
+    /// Gives a slot without owner to the entry, which has none. The caller stamps the slot.
+    #[inline(always)]
+    pub(crate) fn take(self, slot: usize) {
+        debug_assert!(self.slot().is_none(), "entry {} has a slot", self.entry);
+        self.owner[slot & (SLOTS - 1)] = self.entry;
+        *self.home = slot as u16;
+    }
+
+    /// Gives the entry to another page, whose slot is `slot`. The caller has poisoned the slot of
+    /// the former page.
+    #[inline(always)]
+    pub(crate) fn take_for(self, slot: usize, tag: u64, page: Translation) {
+        if let Some(old) = self.slot() {
+            self.owner[old] = NONE;
+        }
+        *self.tag = tag;
+        *self.translation = page;
+        self.owner[slot & (SLOTS - 1)] = self.entry;
+        *self.home = slot as u16;
     }
 }

@@ -6,6 +6,7 @@
 //! 2. Padding has the largest stamp and is never the victim.
 //! 3. `hints` only save time: a page is looked for there first, and believed on an equal tag.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -23,7 +24,7 @@ pub(crate) struct SecondLevel {
     stamps: Vec<u64>,
     clock: u64,
     /// By low page-number bits: the entry where such a page was last.
-    hints: Vec<u32>,
+    hints: Box<[u32; HINTS]>,
 }
 
 impl SecondLevel {
@@ -31,7 +32,9 @@ impl SecondLevel {
         let banks = Banks::new(spec, shifts);
         let stamp = |entry| if banks.is_padding(entry) { u64::MAX } else { 0 };
         let stamps = (0..banks.len()).map(stamp).collect();
-        Self { banks, stamps, clock: 0, hints: vec![0; HINTS] }
+        let hints = vec![0; HINTS].into_boxed_slice().try_into();
+        let hints = hints.expect("the vector has HINTS elements");
+        Self { banks, stamps, clock: 0, hints }
     }
 
     #[inline(always)]
@@ -56,6 +59,28 @@ impl SecondLevel {
             self.hints[Self::hint_index(addr)] = entry as u32;
         }
         found
+    }
+
+    /// The entry of the 4 KiB page of `addr`, whose tag is `key`, without anything that can panic.
+    #[inline(always)]
+    pub(crate) fn find_small(&mut self, addr: VirtAddr, key: u64) -> Option<usize> {
+        let index = Self::hint_index(addr);
+        let hint = self.hints[index] as usize;
+        if self.banks.has_tag(hint, key) {
+            return Some(hint);
+        }
+        let found = self.banks.find_small(addr, key)?;
+        self.hints[index] = found as u32;
+        Some(found)
+    }
+
+    /// As [`SecondLevel::touch`]; `None` if there is no such entry.
+    #[inline(always)]
+    pub(crate) fn touch_quickly(&mut self, entry: usize) -> Option<()> {
+        let stamp = self.stamps.get_mut(entry)?;
+        self.clock += 1;
+        *stamp = self.clock;
+        Some(())
     }
 
     /// Makes the entry the most recently used.

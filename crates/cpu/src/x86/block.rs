@@ -20,7 +20,9 @@ use machine::PAGE_BYTES;
 /// Most instructions in one block.
 pub(super) const BLOCK_INSTRUCTIONS: usize = 64;
 /// Most instructions looked at behind a block.
-const LOOK_AHEAD: usize = 8;
+const LOOK_AHEAD: usize = 16;
+/// Most branches that wait to be looked at.
+const LOOK_BRANCHES: usize = 4;
 /// OF SF ZF AF CF PF in the numbering of the decoder.
 const ARITHMETIC: u32 = 0x3f;
 
@@ -68,8 +70,10 @@ pub(super) struct Scan {
     pub members: Vec<Option<i32>>,
     /// Whether the (only) instruction reaches into the next page.
     pub is_straddling: bool,
-    /// Whether flags may be read behind the block.
-    pub is_flags_live_behind: bool,
+    /// Whether flags may be read where the last instruction jumps to.
+    pub is_flags_live_taken: bool,
+    /// Whether flags may be read at the next instruction.
+    pub is_flags_live_next: bool,
     /// Whether flags from before the block may be read.
     pub is_flags_live_before: bool,
     /// Whether the block leaves with parked flags.
@@ -148,8 +152,11 @@ impl Scan {
 
     fn find_live_flags(&mut self, code: &[u8], page: u64) {
         self.parks = self.extent == Extent::Block && self.leaves_parked(page);
-        let mut live = if self.parks { ARITHMETIC } else { self.live_behind(code, page) };
-        self.is_flags_live_behind = live != 0;
+        let (taken, next) =
+            if self.parks { (ARITHMETIC, ARITHMETIC) } else { self.live_behind(code, page) };
+        self.is_flags_live_taken = taken != 0;
+        self.is_flags_live_next = next != 0;
+        let mut live = taken | next;
         for step in self.steps.iter_mut().rev() {
             live = flags_before(&step.instruction, step.class, live);
             step.live = in_rflags(live);
@@ -189,52 +196,86 @@ impl Scan {
         }
     }
 
-    /// Flags that may be read behind the last instruction.
-    fn live_behind(&mut self, code: &[u8], page: u64) -> u32 {
+    /// Flags that may be read behind the last instruction: where it jumps to, and behind it.
+    fn live_behind(&mut self, code: &[u8], page: u64) -> (u32, u32) {
         let last = self.steps.last().expect("a block has an instruction");
         let next = self.next_rip;
         let target = last.instruction.near_branch_target();
         match last.class {
-            _ if self.is_straddling => ARITHMETIC,
+            _ if self.is_straddling => (ARITHMETIC, ARITHMETIC),
             Class::Branch | Class::Count => {
-                let taken = self.look(code, page, target);
-                if taken == ARITHMETIC { taken } else { taken | self.look(code, page, next) }
+                (self.look(code, page, target), self.look(code, page, next))
             }
-            Class::Jump | Class::Call => self.look(code, page, target),
-            class if class.ends_block() => ARITHMETIC,
-            _ => self.look(code, page, next),
+            Class::Jump | Class::Call => (self.look(code, page, target), 0),
+            class if class.ends_block() => (ARITHMETIC, ARITHMETIC),
+            _ => (0, self.look(code, page, next)),
         }
     }
 
     /// Flags that the code at `target` may read before it writes them.
     fn look(&mut self, code: &[u8], page: u64, target: u64) -> u32 {
-        let start = target.wrapping_sub(page);
+        let mut live = 0;
+        let mut left = LOOK_AHEAD;
+        let mut waiting = [(target, ARITHMETIC); LOOK_BRANCHES];
+        let mut count = 1;
+        while count > 0 && live != ARITHMETIC {
+            count -= 1;
+            let (at, open) = waiting[count];
+            let (read, open, behind) = self.look_along(code, page, at, open, &mut left);
+            live |= read;
+            let behind = behind.filter(|_| count + 2 <= LOOK_BRANCHES);
+            for at in behind.into_iter().flatten().flatten() {
+                waiting[count] = (at, open);
+                count += 1;
+            }
+            if behind.is_none() {
+                live |= open;
+            }
+        }
+        live
+    }
+
+    /// Looks along the code at `at` up to where it branches: flags of `open` that it reads, those
+    /// still open then, and where it goes on. `None` if that is not known.
+    fn look_along(
+        &mut self,
+        code: &[u8],
+        page: u64,
+        at: u64,
+        mut open: u32,
+        left: &mut usize,
+    ) -> (u32, u32, Option<[Option<u64>; 2]>) {
+        let start = at.wrapping_sub(page);
         if start >= PAGE_BYTES {
-            return ARITHMETIC;
+            return (0, open, None);
         }
         let bytes = &code[start as usize..PAGE_BYTES as usize];
-        let mut decoder = Decoder::with_ip(64, bytes, target, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
-        let mut live = 0;
-        let mut open = ARITHMETIC;
-        for _ in 0..LOOK_AHEAD {
+        let (mut live, mut behind) = (0, None);
+        while *left > 0 {
+            *left -= 1;
             decoder.decode_out(&mut instruction);
             if instruction.is_invalid() || is_conservative(&instruction) {
-                live |= open;
                 break;
             }
             live |= open & instruction.rflags_read();
-            if instruction.flow_control() != FlowControl::Next {
-                live |= open;
-                break;
-            }
-            open &= !kills(&instruction);
-            if open == 0 {
-                break;
-            }
+            open &= !live & !kills(&instruction);
+            behind = match instruction.flow_control() {
+                FlowControl::Next if open == 0 => Some([None; 2]),
+                FlowControl::Next => continue,
+                FlowControl::UnconditionalBranch => {
+                    Some([Some(instruction.near_branch_target()), None])
+                }
+                FlowControl::ConditionalBranch => {
+                    Some([Some(instruction.near_branch_target()), Some(instruction.next_ip())])
+                }
+                _ => None,
+            };
+            break;
         }
         self.note_seen(start, decoder.ip().wrapping_sub(page));
-        live | open
+        (live, open, behind)
     }
 }
 

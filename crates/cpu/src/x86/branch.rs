@@ -31,8 +31,15 @@ impl Emitter {
         let is_flags_live = is_flags_live && !is_crossing;
         if is_backward && !self.now.has_access {
             self.test_spin(target, is_flags_live, is_crossing);
+        } else if (is_backward || is_crossing) && !is_flags_live {
+            self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
+            let branch = self.asm.branch(EQUAL);
+            self.link(branch, target, is_crossing);
+            let branch = self.asm.jump();
+            self.leave_cold(branch, target, Reason::Drain, is_crossing);
+            return;
         } else if is_backward || is_crossing {
-            self.test_drain(target, is_flags_live, is_crossing);
+            self.test_drain(target, is_crossing);
         }
         let branch = self.asm.jump();
         self.link(branch, target, is_crossing);
@@ -66,13 +73,8 @@ impl Emitter {
         self.cold.push(Cold::Leave { branch, rip, reason: reason.alone() | parked });
     }
 
-    fn test_drain(&mut self, target: u64, is_flags_live: bool, is_parked: bool) {
-        if !is_flags_live {
-            self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
-            let branch = self.asm.branch(NOT_EQUAL);
-            self.leave_cold(branch, target, Reason::Drain, is_parked);
-            return;
-        }
+    /// Looks at the drain bit without changing flags.
+    fn test_drain(&mut self, target: u64, is_parked: bool) {
         self.asm.store(Mem::word(words::RCX_SAVE), RCX);
         self.asm.pext(RCX, CLK, words::DRAIN_MASK);
         let go_on = self.asm.short(0xe3);
@@ -110,7 +112,7 @@ impl Emitter {
         let target = instruction.near_branch_target();
         // iced counts from 1 in the order of the opcodes.
         let condition = (instruction.condition_code() as u8).wrapping_sub(1) & 15;
-        let live = self.now.is_flags_live_behind;
+        let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
         let is_plain = !self.now.is_single && target > self.now.rip && !self.is_crossing(target);
         if is_plain {
             let branch = self.asm.branch(condition);
@@ -120,7 +122,7 @@ impl Emitter {
             self.go(target, live);
             self.asm.land(skip);
         }
-        self.go(self.now.next_rip, live);
+        self.go(self.now.next_rip, live_next);
     }
 
     /// `loop`, `loope`, `loopne`, `jrcxz`, `jecxz`.
@@ -135,7 +137,7 @@ impl Emitter {
             Code::Jecxz_rel8_64 => (0xe3, true),
             _ => (0xe3, false),
         };
-        let live = self.now.is_flags_live_behind;
+        let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
         if is_short {
             self.asm.bytes(&[0x67]);
         }
@@ -144,12 +146,12 @@ impl Emitter {
         self.asm.land(taken);
         self.go(instruction.near_branch_target(), live);
         self.asm.land(not_taken);
-        self.go(self.now.next_rip, live);
+        self.go(self.now.next_rip, live_next);
     }
 
     pub(super) fn call(&mut self, instruction: &Instruction) {
         self.push_return();
-        self.go(instruction.near_branch_target(), self.now.is_flags_live_behind);
+        self.go(instruction.near_branch_target(), self.now.is_flags_live_taken);
     }
 
     /// Brings the target of an indirect transfer to r14.

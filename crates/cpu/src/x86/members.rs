@@ -91,7 +91,7 @@ impl Emitter {
                     self.asm.store(place, S1);
                 }
                 self.asm.lea(RSP, Mem::at(RSP, -8));
-                self.go(instruction.near_branch_target(), self.now.is_flags_live_behind);
+                self.go(instruction.near_branch_target(), self.now.is_flags_live_taken);
             }
             Class::Return => {
                 let drop = match instruction.code() {

@@ -121,8 +121,9 @@ pub(super) struct Current {
     pub next_rip: u64,
     /// Arithmetic flags that may still be read, as bits of RFLAGS.
     pub live: u16,
-    /// Whether flags may be read behind the block.
-    pub is_flags_live_behind: bool,
+    /// Whether flags may be read where the block jumps to, and behind its last instruction.
+    pub is_flags_live_taken: bool,
+    pub is_flags_live_next: bool,
     /// Whether the block leaves with parked flags.
     pub parks: bool,
     /// Probes of the instruction so far.
@@ -199,7 +200,8 @@ impl Emitter {
             block,
             is_single: extent == Extent::Single,
             exit_page,
-            is_flags_live_behind: scan.is_flags_live_behind,
+            is_flags_live_taken: scan.is_flags_live_taken,
+            is_flags_live_next: scan.is_flags_live_next,
             parks: scan.parks,
             first,
             ..Current::default()
@@ -217,7 +219,7 @@ impl Emitter {
         self.steps(scan);
         let last = scan.steps.last().expect("a block has an instruction");
         if !last.class.ends_block() {
-            self.go(scan.next_rip, scan.is_flags_live_behind);
+            self.go(scan.next_rip, scan.is_flags_live_next);
         }
         self.finish(scan);
     }
@@ -299,7 +301,7 @@ impl Emitter {
             Class::Call => self.call(instruction),
             Class::CallIndirect => self.call_indirect(instruction),
             Class::Return => self.ret(instruction),
-            Class::Jump => self.go(instruction.near_branch_target(), self.now.is_flags_live_behind),
+            Class::Jump => self.go(instruction.near_branch_target(), self.now.is_flags_live_taken),
             Class::Branch => self.branch(instruction),
             Class::Count => self.count_branch(instruction),
             Class::JumpIndirect => self.jump_indirect(instruction),

@@ -106,6 +106,8 @@ pub enum Violation {
         /// The state.
         state: FrameState,
     },
+    /// I3: the mapped or the dirty pages of the page cache are not as many as noted.
+    CacheCounts,
     /// I11: resident pages or page-table frames are not as many as noted.
     Resident {
         /// Address space.
@@ -345,6 +347,7 @@ fn check_free(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
 /// I1, I2, I7 for every frame, and the counts by state.
 fn check_frames(memory: &Memory, found: &Found) -> Result<(), Violation> {
     let mut by_state = [0u64; FrameState::ALL.len()];
+    let (mut mapped_pages, mut dirty_pages) = (0, 0);
     for number in 0..memory.frames.len() {
         let frame = Frame::new(number as u64);
         let (frames, state) = (&memory.frames, memory.frames.state(frame));
@@ -361,9 +364,15 @@ fn check_frames(memory: &Memory, found: &Found) -> Result<(), Violation> {
         if is_used == is_plain {
             return Err(Violation::Lost { frame });
         }
+        let is_page = matches!(state, FrameState::File | FrameState::Shmem);
+        mapped_pages += u64::from(is_page && noted > 0);
+        dirty_pages += u64::from(memory.is_file_page(frame) && frames.is_dirty(frame));
         if frames.is_exclusive(frame) && (state != FrameState::Anon || noted != 1) {
             return Err(Violation::Exclusive { frame });
         }
+    }
+    if (mapped_pages, dirty_pages) != (memory.mapped_pages(), memory.dirty_pages()) {
+        return Err(Violation::CacheCounts);
     }
     for state in FrameState::ALL {
         if memory.count_of(state) != by_state[state as usize] {

@@ -46,6 +46,17 @@ impl FaultCounters {
         self.minor + self.major
     }
 
+    /// Takes the faults of another address space in.
+    pub fn add(&mut self, other: &Self) {
+        self.minor += other.minor;
+        self.major += other.major;
+        self.unshared_as_parent += other.unshared_as_parent;
+        self.unshared_as_child += other.unshared_as_child;
+        for (own, more) in self.by_label.iter_mut().zip(other.by_label) {
+            *own += more;
+        }
+    }
+
     pub(crate) const fn count_unshared(&mut self, side: Side) {
         match side {
             Side::Parent => self.unshared_as_parent += 1,
@@ -124,10 +135,30 @@ pub struct MemoryUsage {
     pub frames_used_peak: u64,
 }
 
+/// What happened to memory since the machine started (`/proc/vmstat`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VmEvents {
+    /// Frames taken (`pgalloc_*`).
+    pub frames_taken: u64,
+    /// Frames given back (`pgfree`).
+    pub frames_given: u64,
+    /// Faults that a VMA allowed, whatever their end (`pgfault`; FLT-12).
+    pub faults: u64,
+    /// Of those, the ones that waited for I/O (`pgmajfault`).
+    pub major_faults: u64,
+    /// Pages of files brought by pagers (`pgpgin` counts them in KiB).
+    pub pages_read: u64,
+    /// Pages of files taken by pagers (`pgpgout` counts them in KiB).
+    pub pages_written: u64,
+    /// Calls of [`crate::Memory::drop_clean_cache`] (`drop_pagecache`).
+    pub cache_drops: u64,
+}
+
 /// The pages of a range, as `/proc/PID/smaps` counts them.
 ///
 /// # Units
-/// Pages, but for `pss_sub_pages`: 1/4096 of a page.
+/// Pages, but for `pss_sub_pages` (1/4096 of a page) and the shares in 1/4096 of a byte, which are
+/// to be added up before they are rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PageCounts {
     /// Present pages with a frame of their own accounting (`Rss`).
@@ -136,6 +167,16 @@ pub struct PageCounts {
     pub pss_sub_pages: u64,
     /// The dirty part of it (`Pss_Dirty`), in 1/4096 pages.
     pub pss_dirty_sub_pages: u64,
+    /// Each page divided by how often it is mapped, in 1/4096 bytes.
+    pub pss_fixed: u64,
+    /// The dirty part of it.
+    pub pss_dirty_fixed: u64,
+    /// The part of it that is private pages (`Pss_Anon`).
+    pub pss_anon_fixed: u64,
+    /// The part of it that is pages of files (`Pss_File`).
+    pub pss_file_fixed: u64,
+    /// The part of it that is shared memory (`Pss_Shmem`).
+    pub pss_shmem_fixed: u64,
     /// Mapped more than once and not written.
     pub shared_clean: u64,
     /// Mapped more than once and written.
@@ -154,4 +195,27 @@ pub struct PageCounts {
     pub swap: u64,
     /// Present entries that name the shared zero frame (not in `resident`).
     pub zero: u64,
+}
+
+impl PageCounts {
+    /// Takes the pages of another range in.
+    pub const fn add(&mut self, other: &Self) {
+        self.resident += other.resident;
+        self.pss_sub_pages += other.pss_sub_pages;
+        self.pss_dirty_sub_pages += other.pss_dirty_sub_pages;
+        self.pss_fixed += other.pss_fixed;
+        self.pss_dirty_fixed += other.pss_dirty_fixed;
+        self.pss_anon_fixed += other.pss_anon_fixed;
+        self.pss_file_fixed += other.pss_file_fixed;
+        self.pss_shmem_fixed += other.pss_shmem_fixed;
+        self.shared_clean += other.shared_clean;
+        self.shared_dirty += other.shared_dirty;
+        self.private_clean += other.private_clean;
+        self.private_dirty += other.private_dirty;
+        self.referenced += other.referenced;
+        self.anonymous += other.anonymous;
+        self.shmem += other.shmem;
+        self.swap += other.swap;
+        self.zero += other.zero;
+    }
 }

@@ -27,6 +27,7 @@ use crate::error::FaultError;
 use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::page_table::{PageTables, PteState, Slot};
+use crate::remote::Force;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
 use crate::vma::Vma;
@@ -182,7 +183,33 @@ pub fn handle_fault(
     hw: &mut Machine,
     fault: PageFault,
 ) -> Result<FaultKind, FaultError> {
-    let outcome = resolve(mm, memory, hw, fault);
+    let outcome = resolve(mm, memory, hw, fault, Force::No);
+    record(mm, memory, hw, fault, outcome)
+}
+
+/// The same for an access that passes over the rights of the VMA, as far as this may ever allow it;
+/// no stack grows. The entry gets the rights of the VMA, so the program itself gains nothing.
+///
+/// # Errors
+/// As [`handle_fault`].
+pub(crate) fn force_fault(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    fault: PageFault,
+) -> Result<FaultKind, FaultError> {
+    let outcome = resolve(mm, memory, hw, fault, Force::Yes);
+    record(mm, memory, hw, fault, outcome)
+}
+
+/// Counts and logs a fault.
+fn record(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    fault: PageFault,
+    outcome: Result<Resolved, FaultError>,
+) -> Result<FaultKind, FaultError> {
     let (label, is_major) = match outcome {
         Ok(resolved) => (resolved.kind.label(), resolved.cost != Cost::Minor),
         Err(_) => (FaultLabel::Denied, false),
@@ -192,6 +219,11 @@ pub fn handle_fault(
         Ok(_) if is_major => mm.faults.major += 1,
         Ok(_) => mm.faults.minor += 1,
         Err(_) => {}
+    }
+    // What no VMA allows is not counted by the machine (FLT-12).
+    if !matches!(outcome, Err(FaultError::NoVma { .. } | FaultError::Denied { .. })) {
+        memory.events.faults += 1;
+        memory.events.major_faults += u64::from(is_major);
     }
     let (addr, code) = (fault.addr.as_u64(), fault.error_code() as u8);
     hw.log.push(hw.time(), Event::Fault { mm: mm.id.0, addr, label, code, is_major });
@@ -208,6 +240,7 @@ fn resolve(
     memory: &mut Memory,
     hw: &mut Machine,
     fault: PageFault,
+    force: Force,
 ) -> Result<Resolved, FaultError> {
     let addr = fault.addr;
     let mut has_grown = false;
@@ -218,7 +251,7 @@ fn resolve(
             stack::grow(mm, memory, addr).ok_or(FaultError::NoVma { addr })?
         }
     };
-    if !promise.permits(fault) {
+    if force == Force::No && !promise.permits(fault) {
         return Err(FaultError::Denied { addr });
     }
     if fault.access == Access::Write && promise.sharing == Sharing::Private {
@@ -297,9 +330,11 @@ impl Fault<'_> {
         Resolved::minor(Pte::new(self.old.frame(), self.bits), FaultKind::Spurious)
     }
 
-    /// A leaf that names `frame` and allows storing, as a store makes it.
+    /// A leaf that names `frame`, as a store makes it: dirty, and allowing stores unless the VMA
+    /// does not and the store was forced.
     fn written(&self, frame: machine::Frame) -> Pte {
-        Pte::new(frame, self.bits.with(Pte::WRITE).with(Pte::DIRTY))
+        let leaf = Pte::new(frame, self.bits.with(Pte::DIRTY));
+        if self.promise.rights.contains(Rights::WRITE) { leaf.with(Pte::WRITE) } else { leaf }
     }
 }
 

@@ -16,7 +16,7 @@ use machine::{Frame, Machine, PAGE_BYTES, Pte};
 
 use crate::backing::{Backing, MmId};
 use crate::buddy::Buddy;
-use crate::counters::{MemoryUsage, Rss};
+use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::page_cache::PageCache;
@@ -96,6 +96,11 @@ pub struct Memory {
     committed_pages: u64,
     free_min: u64,
     families: NonZeroU64,
+    pub(crate) events: VmEvents,
+    /// Cached frames that leaf entries name.
+    mapped_pages: u64,
+    /// Cached pages of files that differ from what their pagers have.
+    pub(crate) dirty_pages: u64,
 }
 
 impl Memory {
@@ -123,6 +128,9 @@ impl Memory {
             committed_pages: 0,
             free_min: frame_count,
             families: NonZeroU64::MIN,
+            events: VmEvents::default(),
+            mapped_pages: 0,
+            dirty_pages: 0,
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
         memory.zero = memory
@@ -145,6 +153,7 @@ impl Memory {
         if content == Content::Zeroed && past == Past::Recycled {
             hw.ram.zero_frame(frame);
         }
+        self.events.frames_taken += 1;
         self.by_state[state as usize] += 1;
         self.by_state[FrameState::Free as usize] -= 1;
         self.free_min = self.free_min.min(self.by_state[FrameState::Free as usize]);
@@ -173,6 +182,7 @@ impl Memory {
         if cfg!(debug_assertions) {
             hw.ram.slice_mut(frame.start(), PAGE_BYTES).fill(0xa5);
         }
+        self.events.frames_given += 1;
         self.by_state[self.frames.state(frame) as usize] -= 1;
         self.by_state[FrameState::Free as usize] += 1;
         self.frames.release(frame);
@@ -195,9 +205,13 @@ impl Memory {
             return;
         }
         let frame = pte.frame();
+        let state = self.frames.state(frame);
         self.frames.map(frame);
+        if state != FrameState::Anon && self.frames.map_count(frame) == 1 {
+            self.mapped_pages += 1;
+        }
         let space = &mut self.spaces[slot];
-        *space.rss.count_mut(self.frames.state(frame)) += 1;
+        *space.rss.count_mut(state) += 1;
         space.note_peak();
     }
 
@@ -222,9 +236,12 @@ impl Memory {
         let state = self.frames.state(frame);
         *self.spaces[slot].rss.count_mut(state) -= 1;
         if pte.is_dirty() && state != FrameState::Anon {
-            self.frames.set_dirty(frame);
+            self.mark_dirty(frame);
         }
         self.frames.unmap(frame);
+        if state != FrameState::Anon && self.frames.map_count(frame) == 0 {
+            self.mapped_pages -= 1;
+        }
         self.frames.is_unused(frame).then_some(frame)
     }
 
@@ -330,6 +347,21 @@ impl Memory {
             committed_pages: self.committed_pages,
             frames_used_peak: self.frames.len() as u64 - self.free_min,
         }
+    }
+
+    /// What happened since the machine started (`/proc/vmstat`).
+    pub const fn events(&self) -> &VmEvents {
+        &self.events
+    }
+
+    /// Cached pages, of files and shared memory, that some address space maps (`nr_mapped`).
+    pub const fn mapped_pages(&self) -> u64 {
+        self.mapped_pages
+    }
+
+    /// Cached pages of files that their pagers do not have yet (`nr_dirty`).
+    pub const fn dirty_pages(&self) -> u64 {
+        self.dirty_pages
     }
 
     /// Free blocks of each order (`/proc/buddyinfo`).

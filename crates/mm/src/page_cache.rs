@@ -27,15 +27,19 @@ use crate::backing::ObjectId;
 use crate::error::{MmError, PagerError};
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
-use crate::page_table::{Zap, zap_object};
 use crate::pager::Pager;
-use crate::space::Mm;
+
+mod dirty;
+mod resize;
 
 /// Who ends the life of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Life {
     /// Its maker, with [`Memory::drop_object`].
-    Kept,
+    Kept {
+        /// Pages charged as committed memory until then.
+        charged_pages: u64,
+    },
     /// The last mapping of it; with it ends the promise of this many pages.
     WithMappings {
         /// Pages charged as committed memory.
@@ -193,7 +197,19 @@ impl PageCache {
 impl Memory {
     /// Adds an object whose content `pager` has; it lives until [`Memory::drop_object`].
     pub fn add_object(&mut self, pager: Box<dyn Pager>) -> ObjectId {
-        self.cache.add(pager, Life::Kept)
+        self.cache.add(pager, Life::Kept { charged_pages: 0 })
+    }
+
+    /// Adds an object of zeros that lives until [`Memory::drop_object`], charged in full as
+    /// committed memory until then: a System V segment (SHM-5, COMMIT-1).
+    ///
+    /// # Errors
+    /// - [`MmError::NoMemory`]: the promise is refused; nothing was added.
+    pub fn add_segment(&mut self, size_bytes: u64) -> Result<ObjectId, MmError> {
+        let charged_pages = size_bytes.div_ceil(PAGE_BYTES);
+        self.charge_commit(charged_pages)?;
+        let pager = Box::new(crate::pager::ZeroPager::new(size_bytes));
+        Ok(self.cache.add(pager, Life::Kept { charged_pages }))
     }
 
     /// Adds an object of zeros for `MAP_SHARED | MAP_ANONYMOUS`; it ends with its last mapping.
@@ -227,9 +243,8 @@ impl Memory {
         for (_, frame) in object.pages.iter() {
             self.uncache(hw, frame);
         }
-        if let Life::WithMappings { charged_pages } = object.life {
-            self.uncharge_commit(charged_pages);
-        }
+        let (Life::Kept { charged_pages } | Life::WithMappings { charged_pages }) = object.life;
+        self.uncharge_commit(charged_pages);
     }
 
     /// Ends the object if it lives only as long as it is mapped.
@@ -288,6 +303,7 @@ impl Memory {
             page[inside as usize..].fill(0);
         }
         object.pages.insert(index, frame);
+        self.events.pages_read += u64::from(state == FrameState::File);
         self.frames.set_owner(frame, Owner::Cached { object: id, index });
         self.frames.hold(frame);
         Ok(frame)
@@ -358,106 +374,15 @@ impl Memory {
         }
     }
 
-    /// Zeroes what programs stored beyond the old end of an object that grew (FILE-2).
-    fn object_grown(&mut self, hw: &mut Machine, id: ObjectId) {
-        let Some(object) = self.cache.object_mut(id) else { return };
-        let (old_bytes, new_bytes) = (object.seen_bytes, object.pager.size_bytes());
-        object.seen_bytes = new_bytes;
-        if new_bytes > old_bytes {
-            self.zero_tail(hw, id, old_bytes);
-        }
-    }
-
-    /// Zeroes the cached bytes from `size_bytes` to the end of its page.
-    fn zero_tail(&mut self, hw: &mut Machine, id: ObjectId, size_bytes: u64) {
-        let skip = size_bytes & (PAGE_BYTES - 1);
-        if let (1.., Some(frame)) = (skip, self.cache.get(id, size_bytes >> PAGE_SHIFT)) {
-            let zeros = [0; PAGE_BYTES as usize];
-            hw.store(frame.start().wrapping_add(skip), &zeros[skip as usize..]);
-        }
-    }
-
-    /// Tells the cache that the object now has `size_bytes`; its pager must know it already.
-    ///
-    /// Pages beyond the end are unmapped from `spaces`, private copies included, and dropped; bytes
-    /// behind the end in the last page become zero (FILE-3).
-    pub fn truncate_object(
-        &mut self,
-        spaces: &mut [&mut Mm],
-        hw: &mut Machine,
-        id: ObjectId,
-        size_bytes: u64,
-    ) {
-        self.object_grown(hw, id);
-        let Some(object) = self.cache.object_mut(id) else { return };
-        object.seen_bytes = size_bytes;
-        self.zero_tail(hw, id, size_bytes);
-        let beyond = size_bytes.div_ceil(PAGE_BYTES)..=u64::MAX >> PAGE_SHIFT;
-        self.drop_pages(spaces, hw, id, beyond, Zap::All);
-    }
-
-    /// Punches a hole: pages wholly inside `first..=last` (indexes) are unmapped from `spaces`,
-    /// private copies excepted, and dropped; the pager must have forgotten them already.
-    pub fn punch_object(
-        &mut self,
-        spaces: &mut [&mut Mm],
-        hw: &mut Machine,
-        id: ObjectId,
-        pages: RangeInclusive<u64>,
-    ) {
-        self.drop_pages(spaces, hw, id, pages, Zap::Shared);
-    }
-
-    fn drop_pages(
-        &mut self,
-        spaces: &mut [&mut Mm],
-        hw: &mut Machine,
-        id: ObjectId,
-        pages: RangeInclusive<u64>,
-        which: Zap,
-    ) {
-        for mm in spaces {
-            zap_object(mm, self, hw, id, pages.clone(), which);
-        }
-        let Some(object) = self.cache.object_mut(id) else { return };
-        for (_, frame) in object.pages.take(pages) {
-            self.uncache(hw, frame);
-        }
-    }
-
-    /// Stores every dirty page of `pages` (indexes) with the pager and write-protects it in
-    /// `spaces`, so that the next store is noticed again (FILE-8, msync).
-    ///
-    /// # Errors
-    /// The first error of the pager; that page and all later ones stay dirty.
-    pub fn write_back(
-        &mut self,
-        spaces: &mut [&mut Mm],
-        hw: &mut Machine,
-        id: ObjectId,
-        pages: RangeInclusive<u64>,
-    ) -> Result<(), PagerError> {
-        for mm in spaces {
-            crate::page_table::protect_object(mm, self, hw, id, pages.clone());
-        }
-        let Some(object) = self.cache.object_mut(id) else { return Ok(()) };
-        let size_bytes = object.pager.size_bytes();
-        for (index, frame) in object.pages.iter() {
-            if !pages.contains(&index) || !self.frames.is_dirty(frame) {
-                continue;
-            }
-            let length = size_bytes.saturating_sub(index << PAGE_SHIFT).min(PAGE_BYTES);
-            object.pager.store(index, hw.ram.slice(frame.start(), length))?;
-            self.frames.clear_dirty(frame);
-        }
-        Ok(())
-    }
-
     /// Takes a frame out of the cache; frees it unless it is still mapped.
     fn uncache(&mut self, hw: &mut Machine, frame: Frame) {
+        self.mark_clean(frame);
         self.frames.unhold(frame);
         if self.frames.is_unused(frame) {
             self.free(hw, frame);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

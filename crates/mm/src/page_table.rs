@@ -25,7 +25,8 @@ use crate::rights::Rights;
 mod range;
 
 pub(crate) use range::{
-    Zap, copy_entries, count_pages, move_entries, protect, protect_object, zap, zap_object,
+    Zap, clear_bits, copy_entries, count_pages, for_each_entry, move_entries, protect,
+    protect_object, zap, zap_object,
 };
 
 /// The mark of an entry whose frame is not counted: the zero frame, frames of the kernel.

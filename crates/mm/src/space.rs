@@ -223,6 +223,11 @@ impl Mm {
         self.vmas.iter()
     }
 
+    /// The VMAs that end above `addr`, ascending.
+    pub fn vmas_from(&self, addr: VirtAddr) -> impl Iterator<Item = &Vma> {
+        self.vmas.iter_from(addr)
+    }
+
     /// How many VMAs there are.
     pub fn vma_count(&self) -> usize {
         self.vmas.len()
@@ -287,6 +292,11 @@ impl Mm {
     /// Linux 6.12 `arch/x86/mm/tlb.c:switch_mm_irqs_off` compares `tlb_gen` for this.
     pub fn take_stale(&mut self) -> bool {
         self.tables.take_stale()
+    }
+
+    /// Forgets which pages of `range`, page aligned, were accessed (`/proc/PID/clear_refs`).
+    pub fn clear_referenced(&mut self, memory: &mut Memory, hw: &mut Machine, range: VirtRange) {
+        page_table::clear_bits(self, memory, hw, range, Pte::ACCESSED).flush(&mut self.tables, hw);
     }
 
     /// The leaf entry of the page at `addr`; empty where there is none. See [`crate::PteState`].

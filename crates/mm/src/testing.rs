@@ -1,8 +1,11 @@
 //! A small machine with one or two address spaces, checked after every step.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use machine::{
     Access, FastPath, FaultLabel, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES,
@@ -24,12 +27,13 @@ use crate::vma::Vma;
 pub(crate) const RW: Rights = Rights::READ.union(Rights::WRITE);
 
 /// An object of bytes in host memory. Byte `i` of page `p` of a new one is `p + i`, never 0.
-#[derive(Debug)]
-pub(crate) struct BytePager(pub(crate) Vec<u8>);
+#[derive(Clone, Debug)]
+pub(crate) struct BytePager(Rc<RefCell<Vec<u8>>>);
 
 impl BytePager {
     pub(crate) fn new(size_bytes: usize) -> Self {
-        Self((0..size_bytes).map(|i| file_byte(i as u64)).collect())
+        let bytes = (0..size_bytes).map(|i| file_byte(i as u64)).collect();
+        Self(Rc::new(RefCell::new(bytes)))
     }
 }
 
@@ -41,7 +45,8 @@ pub(crate) fn file_byte(offset: u64) -> u8 {
 impl Pager for BytePager {
     fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
         let start = (index * PAGE_BYTES) as usize;
-        let rest = self.0.get(start..).ok_or(PagerError::NoPage { index })?;
+        let bytes = self.0.borrow();
+        let rest = bytes.get(start..).ok_or(PagerError::NoPage { index })?;
         let count = rest.len().min(page.len());
         page[..count].copy_from_slice(&rest[..count]);
         page[count..].fill(0xee);
@@ -50,12 +55,12 @@ impl Pager for BytePager {
 
     fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
         let start = (index * PAGE_BYTES) as usize;
-        self.0[start..start + page.len()].copy_from_slice(page);
+        self.0.borrow_mut()[start..start + page.len()].copy_from_slice(page);
         Ok(())
     }
 
     fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
+        self.0.borrow().len() as u64
     }
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct World {
     pub(crate) hw: Machine,
     pub(crate) memory: Memory,
     pub(crate) spaces: Vec<Mm>,
+    /// Bytes of the files.
+    files: BTreeMap<ObjectId, BytePager>,
 }
 
 /// An address by number of its page.
@@ -92,7 +99,7 @@ impl World {
         };
         let mut hw = Machine::new(config).expect("the test machine is small");
         let memory = Memory::new(&mut hw).expect("there are frames");
-        let mut world = Self { hw, memory, spaces: Vec::new() };
+        let mut world = Self { hw, memory, spaces: Vec::new(), files: BTreeMap::new() };
         world.add_space();
         world.activate(0);
         world
@@ -134,8 +141,26 @@ impl World {
         self.map_vma(range, rights, sharing, VmaFlags::empty(), file);
     }
 
+    /// Maps a shared file from its start in any space.
+    pub(crate) fn map_shared(&mut self, space: usize, range: VirtRange, file: &Arc<MappedFile>) {
+        let file = Some((Arc::clone(file), 0));
+        self.map_vma_of(space, range, RW, Sharing::Shared, VmaFlags::empty(), file);
+    }
+
     pub(crate) fn map_vma(
         &mut self,
+        range: VirtRange,
+        rights: Rights,
+        sharing: Sharing,
+        flags: VmaFlags,
+        file: Option<(Arc<MappedFile>, u64)>,
+    ) {
+        self.map_vma_of(0, range, rights, sharing, flags, file);
+    }
+
+    fn map_vma_of(
+        &mut self,
+        space: usize,
         range: VirtRange,
         rights: Rights,
         sharing: Sharing,
@@ -158,14 +183,16 @@ impl World {
             anon: None,
             fault_count: 0,
         };
-        let mm = &mut self.spaces[0];
+        let mm = &mut self.spaces[space];
         mm.totals.add(&vma, range.pages());
         mm.vmas.insert(vma);
         self.check();
     }
 
     pub(crate) fn add_file(&mut self, size_bytes: usize, kind: FileKind) -> Arc<MappedFile> {
-        let object = self.memory.add_object(Box::new(BytePager::new(size_bytes)));
+        let pager = BytePager::new(size_bytes);
+        let object = self.memory.add_object(Box::new(pager.clone()));
+        self.files.insert(object, pager);
         self.mapped(object, kind)
     }
 
@@ -176,7 +203,13 @@ impl World {
 
     /// Removes the whole VMAs inside `range` from the first space.
     pub(crate) fn unmap(&mut self, range: VirtRange) {
-        let mm = &mut self.spaces[0];
+        self.unmap_of(0, range);
+    }
+
+    /// The same of any space.
+    pub(crate) fn unmap_of(&mut self, space: usize, range: VirtRange) {
+        self.activate(space);
+        let mm = &mut self.spaces[space];
         let starts: Vec<VirtAddr> =
             mm.vmas().map(|v| v.range.start).filter(|&start| range.contains(start)).collect();
         let mut backings = Vec::new();
@@ -195,6 +228,33 @@ impl World {
             self.memory.release_backing(&mut self.hw, backing);
         }
         self.check();
+    }
+
+    /// Tells the page cache that a file of bytes has another size now, and every space.
+    pub(crate) fn resize(&mut self, object: ObjectId, size_bytes: u64) {
+        self.files[&object].0.borrow_mut().resize(size_bytes as usize, 0);
+        let mut spaces: Vec<&mut Mm> = self.spaces.iter_mut().collect();
+        self.memory.truncate_object(&mut spaces, &mut self.hw, object, size_bytes);
+        self.flush_stale();
+        self.check();
+    }
+
+    /// Stores all dirty pages of an object.
+    pub(crate) fn write_back(&mut self, object: ObjectId) {
+        let mut spaces: Vec<&mut Mm> = self.spaces.iter_mut().collect();
+        let stored = self.memory.write_back(&mut spaces, &mut self.hw, object, 0..=u64::MAX);
+        assert_eq!(stored, Ok(()));
+        self.flush_stale();
+        self.check();
+    }
+
+    /// Flushes every space that says that it is stale.
+    fn flush_stale(&mut self) {
+        for (asid, mm) in self.spaces.iter_mut().enumerate() {
+            if mm.take_stale() {
+                self.hw.flush_asid(asid as u16);
+            }
+        }
     }
 
     /// Changes the rights of the VMA at `range`, which is all of it.

@@ -87,6 +87,11 @@ impl VmaTree {
         self.blocks.iter_from(self.blocks.first())
     }
 
+    /// The VMAs that end above `addr`, in order.
+    pub(crate) fn iter_from(&self, addr: VirtAddr) -> impl Iterator<Item = &Vma> {
+        self.blocks.iter_from(self.place_above(addr))
+    }
+
     /// Changes each VMA in anything but its range and whether it grows down.
     pub(crate) fn for_each_mut(&mut self, change: impl FnMut(&mut Vma)) {
         self.blocks.iter_mut().for_each(change);

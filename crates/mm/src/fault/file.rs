@@ -41,7 +41,7 @@ pub(super) fn shared_write(
     file: (ObjectId, FileKind),
 ) -> Result<Resolved, Failure> {
     let frame = page_in(fault, file, fault.index())?;
-    fault.memory.frames.set_dirty(frame);
+    fault.memory.mark_dirty(frame);
     Ok(Resolved::minor(fault.written(frame), FaultKind::File))
 }
 
@@ -49,7 +49,7 @@ pub(super) fn shared_write(
 pub(super) fn mk_write(fault: &mut Fault<'_>) -> Resolved {
     let frame = fault.old.frame();
     if !fault.old.contains(SPECIAL) {
-        fault.memory.frames.set_dirty(frame);
+        fault.memory.mark_dirty(frame);
     }
     let special = Pte::from_raw(fault.old.raw() & SPECIAL.raw());
     Resolved::minor(fault.written(frame).with(special), FaultKind::MkWrite)

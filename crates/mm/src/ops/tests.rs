@@ -58,7 +58,7 @@ impl Calls {
         &mut self,
         what: impl FnOnce(&mut Mm, &mut crate::Memory, &mut machine::Machine) -> T,
     ) -> T {
-        let World { hw, memory, spaces } = &mut self.world;
+        let World { hw, memory, spaces, .. } = &mut self.world;
         let result = what(&mut spaces[0], memory, hw);
         self.world.check();
         result

@@ -225,7 +225,7 @@ fn next_mapping(
 
 /// Clears `bits` in every entry of `range` that names a frame. A cleared dirty bit goes to the
 /// frame.
-fn clear_bits(
+pub(crate) fn clear_bits(
     mm: &mut Mm,
     memory: &mut Memory,
     hw: &mut Machine,
@@ -240,7 +240,7 @@ fn clear_bits(
                 return old;
             }
             if old.is_dirty() && bits.is_dirty() && !is_private(memory, old) {
-                memory.frames.set_dirty(old.frame());
+                memory.mark_dirty(old.frame());
             }
             if old.is_present() {
                 stale.add_page(addr);
@@ -409,33 +409,50 @@ fn share_entry(memory: &mut Memory, sharing: Sharing, old: Pte, rss: &mut Rss) -
     }
 }
 
-/// Counts the pages of `range` for smaps (semantics RSS-2, 3).
-pub(crate) fn count_pages(mm: &Mm, hw: &Machine, memory: &Memory, range: VirtRange) -> PageCounts {
-    let mut counts = PageCounts::default();
+/// Calls `see` with every page of `range` that has an entry which is not empty, ascending.
+pub(crate) fn for_each_entry(
+    mm: &Mm,
+    hw: &Machine,
+    range: VirtRange,
+    mut see: impl FnMut(VirtAddr, Pte),
+) {
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&mm.tables, hw) {
-        for (slot, _) in run.slots() {
+        for (slot, addr) in run.slots() {
             let pte = mm.tables.read(hw, slot);
-            match PteState::of(pte) {
-                PteState::Empty => {}
-                PteState::Swapped => counts.swap += 1,
-                PteState::Present if pte.contains(SPECIAL) => counts.zero += 1,
-                PteState::Present => count_page(&mut counts, memory, pte),
+            if !pte.is_empty() {
+                see(addr, pte);
             }
         }
     }
+}
+
+/// Counts the pages of `range` for smaps (semantics RSS-2, 3).
+pub(crate) fn count_pages(mm: &Mm, hw: &Machine, memory: &Memory, range: VirtRange) -> PageCounts {
+    let mut counts = PageCounts::default();
+    for_each_entry(mm, hw, range, |_, pte| match PteState::of(pte) {
+        PteState::Empty => {}
+        PteState::Swapped => counts.swap += 1,
+        PteState::Present if pte.contains(SPECIAL) => counts.zero += 1,
+        PteState::Present => count_page(&mut counts, memory, pte),
+    });
+    counts.pss_sub_pages = counts.pss_fixed >> PSS_SHIFT;
+    counts.pss_dirty_sub_pages = counts.pss_dirty_fixed >> PSS_SHIFT;
     counts
 }
+
+/// Fractional bits of a share (RSS-2).
+const PSS_SHIFT: u32 = 12;
 
 fn count_page(counts: &mut PageCounts, memory: &Memory, pte: Pte) {
     let frame = pte.frame();
     let map_count = memory.frames.map_count(frame);
     let is_dirty = pte.is_dirty() || memory.frames.is_dirty(frame);
-    let share = PAGE_BYTES / u64::from(map_count.max(1));
+    let share = (PAGE_BYTES << PSS_SHIFT) / u64::from(map_count.max(1));
     counts.resident += 1;
-    counts.pss_sub_pages += share;
+    counts.pss_fixed += share;
     if is_dirty {
-        counts.pss_dirty_sub_pages += share;
+        counts.pss_dirty_fixed += share;
     }
     match (map_count > 1, is_dirty) {
         (false, false) => counts.private_clean += 1,
@@ -445,8 +462,14 @@ fn count_page(counts: &mut PageCounts, memory: &Memory, pte: Pte) {
     }
     counts.referenced += u64::from(pte.is_accessed());
     match memory.frames.state(frame) {
-        FrameState::Anon => counts.anonymous += 1,
-        FrameState::Shmem => counts.shmem += 1,
-        _ => {}
+        FrameState::Anon => {
+            counts.anonymous += 1;
+            counts.pss_anon_fixed += share;
+        }
+        FrameState::Shmem => {
+            counts.shmem += 1;
+            counts.pss_shmem_fixed += share;
+        }
+        _ => counts.pss_file_fixed += share,
     }
 }

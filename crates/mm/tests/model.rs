@@ -1,5 +1,6 @@
-//! Random memory calls and accesses against a naive model: pages in a map, bytes in vectors, no
-//! trees, no laziness. Every invariant is checked after each step.
+//! Random memory calls and accesses of up to three address spaces that fork, against a naive model:
+//! pages in a map, bytes in vectors, no trees, no laziness. Every invariant is checked after each
+//! step, and that the TLBs never translate to anything but what the page tables say.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use mm::ops::{
     mprotect, mremap, munmap,
 };
 use mm::{
-    Backing, FaultError, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, ObjectId, Pager,
-    PagerError, Rights, Sharing, handle_fault,
+    Backing, FaultError, FileKind, Force, Layout, Limits, MappedFile, Memory, Mm, MmId, ObjectId,
+    Pager, PagerError, Partial, Rights, Sharing, handle_fault,
 };
 
 /// The pages that are played with: across the border of two tables in every geometry.
@@ -77,12 +78,27 @@ impl Random {
     }
 }
 
+/// An address space that is not the active one, and what the model says of it.
+struct Other {
+    mm: Mm,
+    pages: BTreeMap<u64, ModelPage>,
+    asid: u16,
+}
+
+/// The most address spaces at one time.
+const SPACES_MAX: usize = 3;
+
 struct World {
     hw: Machine,
     memory: Memory,
+    /// The active address space.
     mm: Mm,
     files: Vec<ModelFile>,
+    /// Its pages.
     pages: BTreeMap<u64, ModelPage>,
+    /// Its identifier.
+    asid: u16,
+    others: Vec<Other>,
     random: Random,
     refused: u64,
     /// Frames taken away from the program.
@@ -116,8 +132,18 @@ impl World {
         let mm = Mm::new(MmId(1), layout, limits, &mut memory, &mut hw).unwrap();
         hw.activate(mm.root(), 1);
         let (files, pages, random) = (Vec::new(), BTreeMap::new(), Random(seed));
-        let mut world =
-            Self { hw, memory, mm, files, pages, random, refused: 0, hogged: Vec::new() };
+        let mut world = Self {
+            hw,
+            memory,
+            mm,
+            files,
+            pages,
+            asid: 1,
+            others: Vec::new(),
+            random,
+            refused: 0,
+            hogged: Vec::new(),
+        };
         world.add_file(FileKind::Regular);
         world.add_file(FileKind::Shmem);
         world
@@ -168,15 +194,27 @@ impl World {
             10 => self.step_read_file(),
             11 => self.step_write_back(),
             12 => self.step_fork(),
+            13 => self.step_exit(),
+            14 | 15 => self.step_switch(),
+            16 => self.step_remote(),
+            17 => {
+                self.memory.drop_clean_cache(&mut self.hw);
+            }
             _ => self.step_access(),
         }
-        assert_eq!(check(&[&self.mm], &self.memory, &self.hw), Ok(()));
+        self.check();
         let unmerged = self.mm.vmas().zip(self.mm.vmas().skip(1)).find(|(a, b)| a.can_merge(b));
         assert!(unmerged.is_none(), "I4: {unmerged:?}");
         for page in FIRST..FIRST + COUNT {
             let is_mapped = self.mm.vma_at(at(page)).is_some();
             assert_eq!(is_mapped, self.pages.contains_key(&page), "page {page:#x}");
         }
+    }
+
+    fn check(&self) {
+        let others = self.others.iter().map(|other| &other.mm);
+        let spaces: Vec<&Mm> = std::iter::once(&self.mm).chain(others).collect();
+        assert_eq!(check(&spaces, &self.memory, &self.hw), Ok(()));
     }
 
     fn unmap_model(&mut self, first: u64, count: u64) {
@@ -295,13 +333,15 @@ impl World {
         let is_lower = size < self.files[file].size;
         let (pager, object) = self.object(file);
         pager.0.borrow_mut().resize(size, 0);
-        let spaces = &mut [&mut self.mm];
-        self.memory.truncate_object(spaces, &mut self.hw, object, size as u64);
+        let others = self.others.iter_mut().map(|other| &mut other.mm);
+        let mut spaces: Vec<&mut Mm> = std::iter::once(&mut self.mm).chain(others).collect();
+        self.memory.truncate_object(&mut spaces, &mut self.hw, object, size as u64);
         self.resize_model(file, size);
         if !is_lower {
             return;
         }
-        for model in self.pages.values_mut() {
+        let others = self.others.iter_mut().flat_map(|other| other.pages.values_mut());
+        for model in self.pages.values_mut().chain(others) {
             if model.file.is_some_and(|(id, page)| id == file && page >= size.div_ceil(PAGE)) {
                 model.copy = None;
             }
@@ -345,30 +385,82 @@ impl World {
     fn step_write_back(&mut self) {
         let file = self.random.below(2) as usize;
         let (pager, object) = self.object(file);
-        let spaces = &mut [&mut self.mm];
-        self.memory.write_back(spaces, &mut self.hw, object, 0..=u64::MAX).unwrap();
-        let model = &self.files[file];
+        let others = self.others.iter_mut().map(|other| &mut other.mm);
+        let mut spaces: Vec<&mut Mm> = std::iter::once(&mut self.mm).chain(others).collect();
+        self.memory.write_back(&mut spaces, &mut self.hw, object, 0..=u64::MAX).unwrap();
+        let model = &mut self.files[file];
         assert!(pager.0.borrow()[..] == model.bytes[..model.size], "all is stored");
+        if file == 0 {
+            // Not shared memory: what was stored behind the end is gone (FILE-2).
+            model.bytes[model.size..].fill(0);
+        }
     }
 
-    /// A child that touches pages and ends again; shared memory keeps what it stored.
+    /// One more address space, a child of the active one.
     fn step_fork(&mut self) {
-        let Ok(child) = fork(&mut self.mm, MmId(2), &mut self.memory, &mut self.hw) else {
+        if self.others.len() + 1 == SPACES_MAX {
+            return;
+        }
+        let used: Vec<u16> = self.others.iter().map(|other| other.asid).collect();
+        let asid = (1..).find(|asid| *asid != self.asid && !used.contains(asid)).unwrap();
+        let id = MmId(u32::from(asid));
+        let Ok(mm) = fork(&mut self.mm, id, &mut self.memory, &mut self.hw) else {
             self.refused += 1;
             return;
         };
-        let parent = std::mem::replace(&mut self.mm, child);
-        let pages = self.pages.clone();
-        self.hw.activate(self.mm.root(), 2);
-        for _ in 0..20 {
-            self.step_access();
-            assert_eq!(check(&[&parent, &self.mm], &self.memory, &self.hw), Ok(()));
+        self.others.push(Other { mm, pages: self.pages.clone(), asid });
+    }
+
+    /// Ends an address space that is not active, whoever its parent is.
+    fn step_exit(&mut self) {
+        if self.others.is_empty() {
+            return;
         }
-        self.hw.activate(parent.root(), 1);
-        let mut child = std::mem::replace(&mut self.mm, parent);
-        child.exit(&mut self.memory, &mut self.hw);
-        self.hw.flush_asid(2);
-        self.pages = pages;
+        let which = self.random.below(self.others.len() as u64) as usize;
+        let mut other = self.others.swap_remove(which);
+        other.mm.exit(&mut self.memory, &mut self.hw);
+        self.hw.flush_asid(other.asid);
+    }
+
+    /// Another address space becomes the active one.
+    fn step_switch(&mut self) {
+        if self.others.is_empty() {
+            return;
+        }
+        let which = self.random.below(self.others.len() as u64) as usize;
+        let other = &mut self.others[which];
+        std::mem::swap(&mut self.mm, &mut other.mm);
+        std::mem::swap(&mut self.pages, &mut other.pages);
+        std::mem::swap(&mut self.asid, &mut other.asid);
+        if self.mm.take_stale() {
+            self.hw.flush_asid(self.asid);
+        }
+        self.hw.activate(self.mm.root(), self.asid);
+    }
+
+    /// The kernel stores into an address space that is not active.
+    fn step_remote(&mut self) {
+        if self.others.is_empty() {
+            return;
+        }
+        let which = self.random.below(self.others.len() as u64) as usize;
+        let page = FIRST + self.random.below(COUNT);
+        let byte = self.random.below(256) as u8;
+        let other = &mut self.others[which];
+        let (memory, hw) = (&mut self.memory, &mut self.hw);
+        let stored = other.mm.write_remote(memory, hw, at(page), &[byte], Force::No);
+        let is_short = matches!(stored, Err(Partial { error: FaultError::OutOfMemory { .. }, .. }));
+        self.refused += u64::from(is_short);
+        std::mem::swap(&mut self.pages, &mut self.others[which].pages);
+        let expected = self.expected(page, Access::Write).map(<[u8]>::to_vec);
+        match (stored, expected) {
+            (Ok(()), Ok(bytes)) => self.store_model(page, 0, byte, bytes),
+            (Err(partial), _) if is_short => assert_eq!(partial.done, 0),
+            (stored, expected) => {
+                assert_eq!(stored.map_err(|partial| partial.error), expected.map(|_| ()));
+            }
+        }
+        std::mem::swap(&mut self.pages, &mut self.others[which].pages);
     }
 
     /// What the model says to an access, and the bytes of the page.
@@ -420,7 +512,12 @@ impl World {
         let (offset, byte) = (self.random.below(PAGE_BYTES) as usize, self.random.below(256) as u8);
         let (physical, _) = self.hw.peek(self.mm.root(), at(page)).unwrap();
         self.hw.store(physical.wrapping_add(offset as u64), &[byte]);
-        let mut bytes = self.expected(page, Access::Write).unwrap().to_vec();
+        let bytes = self.expected(page, Access::Write).unwrap().to_vec();
+        self.store_model(page, offset, byte, bytes);
+    }
+
+    /// Notes a store to a page that had `bytes`.
+    fn store_model(&mut self, page: u64, offset: usize, byte: u8, mut bytes: Vec<u8>) {
         bytes[offset] = byte;
         let model = self.pages.get_mut(&page).unwrap();
         match (model.sharing, model.file) {
@@ -434,7 +531,11 @@ impl World {
     fn access(&mut self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
         for _ in 0..3 {
             match self.hw.access(addr, access) {
-                Ok(_) => return Ok(()),
+                Ok(place) => {
+                    let walked = self.hw.peek(self.mm.root(), addr).map(|(place, _)| place);
+                    assert_eq!(walked, Some(place), "a stale translation of {addr}");
+                    return Ok(());
+                }
                 Err(fault) => {
                     handle_fault(&mut self.mm, &mut self.memory, &mut self.hw, fault)?;
                 }
@@ -447,6 +548,9 @@ impl World {
         self.files.clear();
         for frame in self.hogged {
             self.memory.give_kernel_frame(&mut self.hw, frame);
+        }
+        for mut other in self.others {
+            other.mm.exit(&mut self.memory, &mut self.hw);
         }
         self.mm.exit(&mut self.memory, &mut self.hw);
         assert_eq!(check(&[], &self.memory, &self.hw), Ok(()));

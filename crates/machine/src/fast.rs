@@ -206,9 +206,21 @@ impl FastTlb {
 
     /// Counts that the page at `base` found its slot taken; `true` if the mask should grow.
     pub(crate) fn count_conflict(&mut self) -> bool {
-        self.conflicts += 1;
-        self.conflicts_total += 1;
+        self.note_conflict();
         self.conflicts >= CONFLICTS_MAX && self.extra_count < EXTRA_BITS
+    }
+
+    /// Whether [`FastTlb::count_conflict`] would leave the mask as it is.
+    #[inline(always)]
+    pub(crate) fn keeps_mask(&self) -> bool {
+        self.extra_count == EXTRA_BITS || self.conflicts + 1 < CONFLICTS_MAX
+    }
+
+    /// Counts a conflict after which the mask stays.
+    #[inline(always)]
+    pub(crate) fn note_conflict(&mut self) {
+        self.conflicts = self.conflicts.saturating_add(1);
+        self.conflicts_total += 1;
     }
 
     /// Adds to the mask the lowest address bit in which the page of `slot` and the one at `base`

@@ -123,12 +123,20 @@ impl Machine {
         self.mmu.data(&mut self.ram, addr, access)
     }
 
-    /// [`Machine::access`] for accesses that the first two TLB levels decide, without a call,
-    /// a panic or a vector register; returns the host address of the byte. `None` if there is more
-    /// to the access, or if it changes code: then nothing has happened.
+    /// [`Machine::access`] without a panic or a vector register, for the usual access:
+    /// its page is known to a TLB or found by a walk that changes no entry. Returns the host
+    /// address of the byte. `None` if there is more to the access, or if it changes code: then
+    /// nothing has happened.
     #[inline(always)]
     pub fn access_quickly(&mut self, addr: VirtAddr, access: Access) -> Option<u64> {
-        self.mmu.data_quickly(self.ram.host_base(), addr, access)
+        self.mmu.data_quickly(&self.ram, addr, access)
+    }
+
+    /// Likewise both accesses of an operand at `addr` that reaches into the next page, whose frame
+    /// lies behind that of the first.
+    #[inline(always)]
+    pub fn access_crossing_quickly(&mut self, addr: VirtAddr, access: Access) -> Option<u64> {
+        self.mmu.crossing_quickly(&self.ram, addr, access)
     }
 
     /// `count` (at least 1) accesses like [`Machine::access`] to the page of `addr`, with no other

@@ -75,6 +75,8 @@ pub(crate) struct Mmu {
     code: FrameSet,
     totals: AccessTotals,
     counts: Counters,
+    /// Walks of four levels that are not in `counts`.
+    quick_walks: u64,
 }
 
 impl Mmu {
@@ -108,6 +110,7 @@ impl Mmu {
             code: FrameSet::new(ram.frame_count()),
             totals: AccessTotals::new(),
             counts: Counters::default(),
+            quick_walks: 0,
         }
     }
 
@@ -230,6 +233,8 @@ impl Mmu {
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.counts;
         (counters.reads, counters.writes) = self.totals.at(self.fast.words[layout::CLOCK]);
+        counters.walks += self.quick_walks;
+        counters.walk_memory_reads += 4 * self.quick_walks;
         counters.fetches = self.fast.words[layout::FETCH_CLOCK] - 1;
         if self.is_modelled {
             let hits = |accesses: u64, level: HitMiss| accesses - level.misses;

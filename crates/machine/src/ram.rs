@@ -116,7 +116,7 @@ impl Ram {
     }
 
     /// Reads 8 bytes, little endian; all ones outside RAM.
-    #[inline]
+    #[inline(always)]
     pub fn read_u64(&self, addr: PhysAddr) -> u64 {
         match self.word(addr, 8) {
             // SAFETY:
@@ -225,7 +225,7 @@ impl Ram {
     }
 
     /// A pointer to `len` bytes at `addr`, if all are inside.
-    #[inline]
+    #[inline(always)]
     fn word(&self, addr: PhysAddr, len: u64) -> Option<*mut u8> {
         (addr.as_u64() <= self.bytes - len).then(|| self.base.wrapping_add(addr.as_u64() as usize))
     }

@@ -126,6 +126,46 @@ pub(crate) fn translate(
     with_format!(geometry, translate_in::<F>(geometry, controls, ram, root, request))
 }
 
+/// What [`find_used`] found: the leaf entry, and the rights of all levels.
+#[derive(Clone, Copy)]
+pub(crate) struct UsedPage {
+    pub(crate) pte: Pte,
+    pub(crate) is_writable: bool,
+    pub(crate) is_executable: bool,
+}
+
+/// A user walk in the 4-level format that changes nothing, because accessed is set on all levels,
+/// to a 4 KiB page; `None` for any other walk. Nothing in here panics.
+#[inline(always)]
+pub(crate) fn find_used(ram: &Ram, root: PhysAddr, addr: VirtAddr) -> Option<UsedPage> {
+    type F = crate::geometry::X86_64;
+    const USED: u64 = Pte::PRESENT.raw() | Pte::USER.raw() | Pte::ACCESSED.raw();
+    if !addr.is_canonical(48) {
+        return None;
+    }
+    let mut rights = Pte::WRITE.raw() | Pte::NX.raw();
+    let mut table = root.as_u64();
+    for level in [4, 3, 2] {
+        let raw = ram.read_u64(slot_in::<F>(table, level, addr));
+        let unusual = F::RESERVED_TABLE[level] | Pte::LARGE.raw();
+        if raw & (USED | unusual) != USED {
+            return None;
+        }
+        rights &= raw ^ F::NX;
+        table = raw & F::ADDRESS_MASK;
+    }
+    let raw = ram.read_u64(slot_in::<F>(table, 1, addr));
+    if raw & (USED | F::RESERVED_LEAF[1]) != USED {
+        return None;
+    }
+    rights &= raw ^ F::NX;
+    Some(UsedPage {
+        pte: Pte::from_raw(raw),
+        is_writable: rights & Pte::WRITE.raw() != 0,
+        is_executable: rights & Pte::NX.raw() != 0,
+    })
+}
+
 /// Reads the leaf entry of `addr` without changing anything: its slot, level and value, present or
 /// not; `None` if an entry above is not present, or the address is not canonical.
 pub fn find(
@@ -148,7 +188,7 @@ fn store<F: Format>(ram: &mut Ram, slot: PhysAddr, raw: u64) {
 }
 
 /// Where the entry for `addr` stands in the table of `level` at `table`.
-#[inline]
+#[inline(always)]
 fn slot_in<F: Format>(table: u64, level: usize, addr: VirtAddr) -> PhysAddr {
     let index = addr.as_u64() >> F::SHIFT[level] & ((1 << F::INDEX_BITS[level]) - 1);
     PhysAddr::new(table.wrapping_add(index * F::ENTRY_BYTES))

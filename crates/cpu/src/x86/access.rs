@@ -76,17 +76,20 @@ struct Wanted {
 }
 
 impl Core {
-    /// Decides one access that needs no walk: returns where the operand is in host memory, or 0 if
-    /// there is more to it. Called by emitted code while the guest's vector registers are in place.
+    /// Decides one usual access: returns where the operand is in host memory, or 0 if there is more
+    /// to it. Called by emitted code while the guest's vector registers are in place.
     #[inline(always)]
     pub(super) fn quick_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
         let Some(site) = self.emitter.sites.get(site as usize) else { return 0 };
         let SiteKind::Access { access, bytes, .. } = site.kind else { return 0 };
-        if address % PAGE_BYTES + u64::from(bytes) > PAGE_BYTES {
-            return 0;
-        }
         let resume = site.resume;
-        let Some(host) = hw.access_quickly(VirtAddr::new(address), access) else { return 0 };
+        let address = VirtAddr::new(address);
+        let host = if address.page_offset() + u64::from(bytes) > PAGE_BYTES {
+            quick_crossing(hw, address, access)
+        } else {
+            hw.access_quickly(address, access)
+        };
+        let Some(host) = host else { return 0 };
         self.statistics.slow_access_count += 1;
         if let Some(word) = hw.fast().get_mut(words::RESUME) {
             *word = resume;
@@ -364,4 +367,10 @@ fn bounce(hw: &Machine) -> (usize, u64) {
     let start = hw.fast_address() + words::gs(words::BOUNCE) as u64;
     let aligned = (start + 63) & !63;
     (words::BOUNCE + ((aligned - start) / 8) as usize, aligned)
+}
+
+/// Apart from the rest, which should stay short.
+#[inline(never)]
+fn quick_crossing(hw: &mut Machine, address: VirtAddr, access: Access) -> Option<u64> {
+    hw.access_crossing_quickly(address, access)
 }

@@ -2,16 +2,16 @@
 //!
 //! The guest's vector registers stay in the host's while the quick slow path runs. No attribute of
 //! the language says that a function does not use them, so the machine code is looked through: from
-//! the start along all branches. A call, an indirect jump or a vector operand is a no. Then the
+//! the start along all branches and calls. An indirect jump or a vector operand is a no. Then the
 //! engine does without the quick path, which is slower and not wrong.
 
 use super::slow::code_at;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 /// Most instructions that are looked at.
-const INSTRUCTIONS_MAX: usize = 2000;
+const INSTRUCTIONS_MAX: usize = 10_000;
 
-/// Whether the function at `start` calls nothing and touches general registers only.
+/// Whether the function at `start` and all that it calls touch general registers only.
 pub(super) fn is_plain_function(start: u64) -> bool {
     let mut waiting = vec![start];
     let mut seen = std::collections::BTreeSet::new();
@@ -25,7 +25,7 @@ pub(super) fn is_plain_function(start: u64) -> bool {
             match one.flow_control() {
                 FlowControl::Next => at = one.next_ip(),
                 FlowControl::UnconditionalBranch => at = one.near_branch_target(),
-                FlowControl::ConditionalBranch => {
+                FlowControl::ConditionalBranch | FlowControl::Call => {
                     waiting.push(one.near_branch_target());
                     at = one.next_ip();
                 }

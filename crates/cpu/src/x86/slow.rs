@@ -53,8 +53,8 @@ pub(super) fn code_at(address: u64) -> [u8; 15] {
     code
 }
 
-/// [`slow_access`] for what needs no walk: touches no vector register and calls nothing, which
-/// `plain.rs` checks. Returns 0 if there is more to it; then nothing has changed.
+/// [`slow_access`] for what is usual: touches no vector register, which `plain.rs` checks. Returns
+/// 0 if there is more to it; then nothing has changed.
 extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64) -> u64 {
     // SAFETY: as in `slow_access`.
     let context = unsafe { &mut *context };

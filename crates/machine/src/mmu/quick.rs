@@ -1,96 +1,252 @@
-//! The common half of the slow path, for a caller that must not touch vector registers.
+//! The common part of the slow path, for a caller that must not touch vector registers.
 //!
-//! A page that is in the first level but has no slot, or that only the second level has: the same
-//! transition as in `data.rs`, for 4 KiB pages of one address space. Everything is looked at before
-//! anything changes, so that the caller can ask the full model instead.
+//! The same transitions as in `data.rs` and `unmodelled.rs`, for 4 KiB pages of one address space
+//! whose walk, if one is needed, changes no entry. Everything is looked at before anything changes,
+//! so that the caller can ask the full model instead.
 //!
-//! There is no call in here and nothing that can panic: the engine looks through the machine code
-//! of whatever contains this, and does without it if it finds a call or a vector register.
+//! There is nothing in here that can panic, and no two counters are added to in a row: the engine
+//! looks through the machine code of whatever contains this, and does without it if it finds a
+//! vector register.
 
 use super::{Mmu, clock_step};
 use crate::access::Access;
-use crate::addr::{PageSize, VirtAddr};
+use crate::addr::{Frame, PAGE_BYTES, PageSize, VirtAddr};
 use crate::clock::CLOCK_DRAIN_BIT;
-use crate::fast::{FastPage, layout};
+use crate::fast::{FastPage, FastTlb, layout};
 use crate::frames::FrameSet;
+use crate::geometry::Geometry;
 use crate::machine::FastPath;
-use crate::tlb::{TAG_ADDRESS_BITS, Translation};
+use crate::ram::Ram;
+use crate::tlb::{DataLevel, Translation};
+use crate::walk::find_used;
 
-/// How many bits of an address a tag leaves out.
-const SIGN_SHIFT: u32 = 64 - TAG_ADDRESS_BITS;
+/// Bits of a linear address in the 4-level format.
+const ADDRESS_BITS: u32 = 48;
+
+/// Where a page comes from that the first level does not have.
+enum Below {
+    /// This entry of the second level.
+    Second(usize),
+    /// A walk, which this entry of the second level will keep.
+    Walk(usize),
+}
 
 impl Mmu {
-    /// A data access that needs no walk; returns the host address of its first byte. `None` if
-    /// there is more to it: then nothing has changed.
+    /// A data access that is usual in the above sense; returns the host address of its first byte.
+    /// `None` if there is more to it: then nothing has changed.
     #[inline(always)]
     pub(crate) fn data_quickly(
         &mut self,
-        host_base: u64,
+        ram: &Ram,
         addr: VirtAddr,
         access: Access,
     ) -> Option<u64> {
-        let Self { fast, l1d, l2, counts, code, asid, .. } = self;
-        let clock = fast.words[layout::CLOCK];
-        let signed = addr.as_u64().cast_signed();
-        let is_canonical = signed << SIGN_SHIFT >> SIGN_SHIFT == signed;
-        let is_usual = self.is_modelled && self.fast_path == FastPath::Filled;
-        let is_plain = l1d.is_plain(*asid) && l2.banks.is_plain_for(*asid);
-        let slot = fast.index(addr);
-        if !(is_canonical && is_usual && is_plain)
-            || clock & CLOCK_DRAIN_BIT != 0
-            || l1d.is_owned(slot)
-        {
+        let is_usual = self.fast_path == FastPath::Filled && self.geometry == Geometry::X86_64;
+        let clock = self.fast.words[layout::CLOCK];
+        if !is_usual || !addr.is_canonical(ADDRESS_BITS) || clock & CLOCK_DRAIN_BIT != 0 {
+            return None;
+        }
+        let slot = self.fast.index(addr);
+        let page = if self.is_modelled {
+            self.modelled_quickly(ram, addr, access, slot)?
+        } else {
+            self.unmodelled_quickly(ram, addr, access, slot)?
+        };
+        self.fast.fill(slot, page, clock);
+        self.fast.words[layout::CLOCK] = clock + clock_step(access);
+        Some(page.host | addr.as_u64() & PageSize::K4.offset_mask())
+    }
+
+    /// The transition of the TLBs; returns what the shadow is to say.
+    #[inline(always)]
+    fn modelled_quickly(
+        &mut self,
+        ram: &Ram,
+        addr: VirtAddr,
+        access: Access,
+        slot: usize,
+    ) -> Option<FastPage> {
+        let Self { fast, l1d, l2, counts, quick_walks, code, asid, root, .. } = self;
+        if !(l1d.is_plain(*asid) && l2.banks.is_plain_for(*asid)) {
             return None;
         }
         let key = l1d.banks.small_tag(addr, *asid);
-        let page = if let Some(entry) = l1d.banks.find_small(addr, key) {
-            let page = l1d.banks.get(entry)?;
-            let place = place(code, host_base, addr, access, page)?;
-            let seat = l1d.seat(entry)?;
-            if seat.slot().is_some() {
+        if let Some(entry) = l1d.banks.find_small(addr, key) {
+            let place = place(ram, code, addr, access, l1d.banks.get(entry)?)?;
+            let former = l1d.owner(slot);
+            if l1d.seat(entry)?.slot().is_some() || former.is_some() && !fast.keeps_mask() {
                 return None;
             }
-            seat.take(slot);
-            place
-        } else {
-            let second = l2.find_small(addr, key)?;
-            let page = l2.banks.get(second)?;
-            let place = place(code, host_base, addr, access, page)?;
-            let victim = l1d.victim_quickly(&fast.words, addr)?;
-            let seat = l1d.seat(victim)?;
-            l2.touch_quickly(second)?;
-            if let Some(old) = seat.slot() {
-                fast.poison(old);
-            }
-            seat.take_for(slot, key, page);
-            counts.l2.hits += 1;
-            counts.l1d.misses += 1;
-            place
+            vacate(fast, l1d, slot, former)?;
+            l1d.seat(entry)?.take(slot);
+            return Some(place);
+        }
+        let (page, below) = match l2.find_small(addr, key) {
+            Some(entry) => (l2.banks.get(entry)?, Below::Second(entry)),
+            None => (walk_quickly(ram, (*root)?, addr)?, Below::Walk(l2.victim_quickly(addr)?)),
         };
-        fast.fill(slot, page, clock);
-        fast.words[layout::CLOCK] = clock + clock_step(access);
-        Some(page.host | addr.as_u64() & PageSize::K4.offset_mask())
+        let place = place(ram, code, addr, access, page)?;
+        let victim = l1d.victim_quickly(&fast.words, addr)?;
+        let _ = l1d.seat(victim)?;
+        let former = l1d.owner(slot).filter(|former| *former != victim);
+        if former.is_some() && !fast.keeps_mask() {
+            return None;
+        }
+        vacate(fast, l1d, slot, former)?;
+        match below {
+            Below::Second(entry) => {
+                l2.touch_quickly(entry)?;
+                counts.l2.hits += 1;
+            }
+            Below::Walk(entry) => {
+                l2.put_quickly(entry, addr, key, page)?;
+                *quick_walks += 1;
+                counts.l2.misses += 1;
+            }
+        }
+        counts.l1d.misses += 1;
+        let seat = l1d.seat(victim)?;
+        if let Some(old) = seat.slot() {
+            fast.poison(old);
+        }
+        seat.take_for(slot, key, page);
+        Some(place)
     }
+
+    /// The access with the shadow as the only TLB.
+    #[inline(always)]
+    fn unmodelled_quickly(
+        &mut self,
+        ram: &Ram,
+        addr: VirtAddr,
+        access: Access,
+        slot: usize,
+    ) -> Option<FastPage> {
+        let page = walk_quickly(ram, self.root?, addr)?;
+        let place = place(ram, &self.code, addr, access, page)?;
+        if self.fast.is_taken_by_other(slot, place.base) {
+            if !self.fast.keeps_mask() {
+                return None;
+            }
+            self.fast.note_conflict();
+        }
+        self.quick_walks += 1;
+        Some(place)
+    }
+
+    /// As [`Mmu::data_quickly`] for an access to the end of one page and the start of the next.
+    /// The first must be in the shadow, and the frames must be neighbours.
+    #[inline(always)]
+    pub(crate) fn crossing_quickly(
+        &mut self,
+        ram: &Ram,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Option<u64> {
+        let next = VirtAddr::new(addr.align_down(PageSize::K4).as_u64().wrapping_add(PAGE_BYTES));
+        let (slot, host) = self.shadow_of(addr, access)?;
+        let (clock, stamp) = (self.fast.words[layout::CLOCK], self.fast.words[slot.stamp()]);
+        let end = host.wrapping_add(PAGE_BYTES);
+        let second = self.shadow_of(next, access);
+        let place = match second {
+            Some((_, place)) => place,
+            None => self.host_quickly(ram, next)?,
+        };
+        if place != end || clock & CLOCK_DRAIN_BIT != 0 {
+            return None;
+        }
+        self.fast.words[slot.stamp()] = clock;
+        let clock_between = clock + clock_step(access);
+        self.fast.words[layout::CLOCK] = clock_between;
+        if let Some((slot, _)) = second {
+            self.fast.words[slot.stamp()] = clock_between;
+            self.fast.words[layout::CLOCK] = clock_between + clock_step(access);
+        } else if self.data_quickly(ram, next, access).is_none() {
+            self.fast.words[slot.stamp()] = stamp;
+            self.fast.words[layout::CLOCK] = clock;
+            return None;
+        }
+        Some(host | addr.as_u64() & PageSize::K4.offset_mask())
+    }
+
+    /// The slot of a page that emitted code may access, and the host address of its frame.
+    #[inline(always)]
+    fn shadow_of(&self, addr: VirtAddr, access: Access) -> Option<(Slot, u64)> {
+        let tags = if access == Access::Write { layout::WRITE_TAG } else { layout::READ_TAG };
+        let slot = Slot(self.fast.index(addr) & (layout::SLOTS - 1));
+        let base = addr.align_down(PageSize::K4).as_u64();
+        let is_here = self.fast.words[tags + slot.0] == base.wrapping_neg();
+        is_here.then(|| (slot, self.fast.words[layout::HOST + slot.0]))
+    }
+
+    /// The host address of the frame that an access to `addr` finds.
+    #[inline(always)]
+    fn host_quickly(&mut self, ram: &Ram, addr: VirtAddr) -> Option<u64> {
+        let Self { l1d, l2, asid, root, .. } = self;
+        let key = l1d.banks.small_tag(addr, *asid);
+        let first = l1d.banks.find_small(addr, key);
+        let page = match (first, first.is_none().then(|| l2.find_small(addr, key))) {
+            (Some(entry), _) => l1d.banks.get(entry)?,
+            (_, Some(Some(entry))) => l2.banks.get(entry)?,
+            _ => walk_quickly(ram, (*root)?, addr)?,
+        };
+        Some(ram.host_base().wrapping_add(page.base()))
+    }
+}
+
+/// A slot of the data shadow.
+#[derive(Clone, Copy)]
+struct Slot(usize);
+
+impl Slot {
+    /// The word of its stamp.
+    #[inline(always)]
+    const fn stamp(self) -> usize {
+        layout::STAMP + self.0
+    }
+}
+
+/// Takes the slot from the entry `former`, which keeps the time of its last use. The caller fills
+/// the slot.
+#[inline(always)]
+fn vacate(
+    fast: &mut FastTlb,
+    l1d: &mut DataLevel,
+    slot: usize,
+    former: Option<usize>,
+) -> Option<()> {
+    if let Some(former) = former {
+        fast.note_conflict();
+        l1d.detach_quickly(&mut fast.words, slot, former)?;
+    }
+    Some(())
+}
+
+/// What a walk finds that changes nothing.
+#[inline(always)]
+fn walk_quickly(ram: &Ram, root: Frame, addr: VirtAddr) -> Option<Translation> {
+    let used = find_used(ram, root.start(), addr)?;
+    let page = Translation::of_small(used.pte, used.is_writable, used.is_executable);
+    (!page.is_global() && page.base() < ram.bytes()).then_some(page)
 }
 
 /// What the shadow says of the page at `addr`; `None` if `page` does not allow the access, or holds
 /// code that it would change.
 #[inline(always)]
 fn place(
+    ram: &Ram,
     code: &FrameSet,
-    host_base: u64,
     addr: VirtAddr,
     access: Access,
     page: Translation,
 ) -> Option<FastPage> {
-    let frame = page.frame();
-    let is_code = code.contains(frame);
+    let is_code = code.contains(page.frame());
     if !page.allows(access) || is_code && access == Access::Write {
         return None;
     }
     Some(FastPage {
         base: addr.align_down(PageSize::K4).as_u64(),
-        host: host_base.wrapping_add(frame.start().as_u64()),
+        host: ram.host_base().wrapping_add(page.base()),
         is_writable: page.allows(Access::Write) && !is_code,
     })
 }

@@ -111,7 +111,10 @@ pub(super) fn emitted_data(
     };
     let offset = addr.as_u64().wrapping_add(words[tags + slot]);
     if offset >= PAGE_BYTES {
-        return hw.access(addr, access);
+        return match hw.access_quickly(addr, access) {
+            Some(host) => Ok(PhysAddr::new(host - base)),
+            None => hw.access(addr, access),
+        };
     }
     words[layout::STAMP + slot] = words[layout::CLOCK];
     words[layout::CLOCK] += step;
@@ -175,6 +178,8 @@ struct Twins {
     /// The page of each fetch slot.
     slots: Vec<u64>,
     random: Random,
+    /// Operands over the end of a page that went the quick way.
+    quick_crossings: u64,
 }
 
 impl Twins {
@@ -188,6 +193,7 @@ impl Twins {
             pages: Vec::new(),
             slots: vec![0; layout::FETCH_SLOTS],
             random: Random(seed),
+            quick_crossings: 0,
         };
         twins.make_pages(geometry);
         twins.both(|hw, roots| hw.activate(roots[0], 1));
@@ -312,6 +318,7 @@ impl Twins {
                 assert_eq!(filled, self.empty.probe(addr, Access::Write, Privilege::Supervisor));
             }
             18..600 => self.fetch(),
+            600..700 => self.crossing(),
             _ => self.data(),
         }
     }
@@ -329,6 +336,23 @@ impl Twins {
                 assert_eq!(filled, self.empty.access(addr, access));
             }
         }
+    }
+
+    /// An operand that reaches over the end of a page.
+    fn crossing(&mut self) {
+        let next = VirtAddr::new((self.any_address().as_u64() | (PAGE_BYTES - 1)).wrapping_add(1));
+        let addr = VirtAddr::new(next.as_u64().wrapping_sub(4));
+        let access = if self.random.below(3) == 0 { Access::Write } else { Access::Read };
+        let quick = self.filled.access_crossing_quickly(addr, access);
+        let filled = match quick {
+            Some(host) => {
+                let first = PhysAddr::new(host - self.filled.ram.host_base());
+                [Ok(first), Ok(first.wrapping_add(4))]
+            }
+            None => [addr, next].map(|addr| emitted_data(&mut self.filled, addr, access)),
+        };
+        assert_eq!(filled, [addr, next].map(|addr| self.empty.access(addr, access)));
+        self.quick_crossings += u64::from(quick.is_some());
     }
 
     fn fetch(&mut self) {
@@ -425,6 +449,32 @@ fn filled_and_empty_fast_path_count_alike_for_every_geometry() {
             let spec = tlb_preset(name).expect("a preset");
             run_twins(geometry, TlbMode::Model(*spec), 150_000, 991 + number as u64);
         }
+    }
+}
+
+#[test]
+fn the_quick_slow_path_counts_like_the_full_one() {
+    let modes = tlb_presets().iter().map(|spec| TlbMode::Model(*spec)).chain([TlbMode::Off]);
+    for (number, tlb) in modes.enumerate() {
+        let mut twins = Twins::new(Geometry::X86_64, tlb, 4000 + number as u64);
+        twins.pages.retain(|page| page.level == 1 && !page.flags.contains(Pte::GLOBAL));
+        for _ in 0..300_000 {
+            twins.step();
+        }
+        if tlb == TlbMode::Off {
+            // Every access of the empty twin walks.
+            assert_eq!(twins.filled.time(), twins.empty.time());
+        } else {
+            twins.compare();
+        }
+        let mmu = twins.filled.mmu_for_tests();
+        let quick_walks = mmu.quick_walks;
+        if mmu.is_modelled && !mmu.l2.banks.exists() {
+            // One level alone is not usual.
+            continue;
+        }
+        assert!(quick_walks > 1000, "{quick_walks} quick walks, preset {number}");
+        assert!(twins.quick_crossings > 50, "{} crossings, {number}", twins.quick_crossings);
     }
 }
 

@@ -16,6 +16,7 @@ use super::spec::{Array, Large, LevelSpec};
 use crate::access::Access;
 use crate::addr::{Frame, PAGE_SHIFT, PageSize, PhysAddr, VirtAddr};
 use crate::geometry::Geometry;
+use crate::pte::Pte;
 use crate::walk::Walked;
 
 /// log2 of the bytes that the ASID, class and valid bits of a tag take.
@@ -118,8 +119,19 @@ impl Translation {
                 | flag(walked.is_writable, Self::WRITABLE)
                 | flag(walked.is_executable, Self::EXECUTABLE)
                 | flag(walked.pte.is_dirty(), Self::DIRTY)
-                | flag(walked.pte.contains(crate::pte::Pte::GLOBAL), Self::GLOBAL),
+                | flag(walked.pte.contains(Pte::GLOBAL), Self::GLOBAL),
         )
+    }
+
+    /// The translation of a 4 KiB page.
+    #[inline(always)]
+    pub(crate) const fn of_small(pte: Pte, is_writable: bool, is_executable: bool) -> Self {
+        let mut raw = pte.frame().start().as_u64() & Self::FRAME;
+        raw |= if is_writable { Self::WRITABLE } else { 0 };
+        raw |= if is_executable { Self::EXECUTABLE } else { 0 };
+        raw |= if pte.contains(Pte::DIRTY) { Self::DIRTY } else { 0 };
+        raw |= if pte.contains(Pte::GLOBAL) { Self::GLOBAL } else { 0 };
+        Self(raw | (Class::K4 as u64) << Self::CLASS_SHIFT)
     }
 
     /// Whether the access needs no walk: the right is there, and dirty is set for a write.
@@ -146,7 +158,7 @@ impl Translation {
         (self.0 ^ old.0) & kind == 0
     }
 
-    const fn is_global(self) -> bool {
+    pub(crate) const fn is_global(self) -> bool {
         self.0 & Self::GLOBAL != 0
     }
 
@@ -304,10 +316,11 @@ impl Banks {
         Some(set.first + way?)
     }
 
-    /// Whether nothing but 4 KiB pages of `asid` was inserted since the last clear, at least one.
+    /// Whether nothing but 4 KiB pages of single address spaces was inserted since the last clear,
+    /// and inserting one of `asid` would be nothing new.
     #[inline(always)]
     pub(crate) const fn is_plain_for(&self, asid: u16) -> bool {
-        self.is_plain && self.only_asid == asid
+        self.is_plain && (self.only_asid == asid || self.only_asid == MANY_ASIDS)
     }
 
     /// The tag of the 4 KiB page of `addr`.

@@ -240,8 +240,8 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
         }
     }
 
-    /// Whether nothing in here is out of the ordinary: one slot for each entry at most, and nothing
-    /// but 4 KiB pages of `asid`.
+    /// Whether nothing in here is out of the ordinary: no entry has several slots, and
+    /// [`Banks::is_plain_for`] `asid`.
     #[inline(always)]
     pub(crate) fn is_plain(&self, asid: u16) -> bool {
         !self.has_chains && self.banks.is_plain_for(asid)
@@ -268,6 +268,30 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
             }
         };
         Some(set.first + way)
+    }
+
+    /// The owner of a slot, in a plain level.
+    #[inline(always)]
+    pub(crate) fn owner(&self, slot: usize) -> Option<usize> {
+        let owner = self.owner[slot & (SLOTS - 1)];
+        (owner != NONE).then_some(usize::from(owner))
+    }
+
+    /// As [`FirstLevel::detach`] for the only slot of its owner `entry`, in a plain level; `None`
+    /// if there is no such entry.
+    #[inline(always)]
+    pub(crate) fn detach_quickly(
+        &mut self,
+        words: &mut Words,
+        slot: usize,
+        entry: usize,
+    ) -> Option<()> {
+        let home = self.home.get_mut(entry)?;
+        let own = Self::own_home(entry);
+        words[Self::word(own)] = words[Self::word((slot & (SLOTS - 1)) as u16)];
+        *home = own;
+        self.owner[slot & (SLOTS - 1)] = NONE;
+        Some(())
     }
 
     /// The entry with all that belongs to it, in a plain level.

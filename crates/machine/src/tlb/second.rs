@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::banks::{Banks, Shifts, Translation, oldest};
+use super::banks::{Banks, Class, Shifts, Translation, oldest};
 use super::spec::LevelSpec;
 use crate::addr::{PAGE_SHIFT, VirtAddr};
 
@@ -72,6 +72,40 @@ impl SecondLevel {
         let found = self.banks.find_small(addr, key)?;
         self.hints[index] = found as u32;
         Some(found)
+    }
+
+    /// The entry that a 4 KiB page at `addr` will replace; `None` if this level has an odd shape.
+    #[inline(always)]
+    pub(crate) fn victim_quickly(&self, addr: VirtAddr) -> Option<usize> {
+        let set = self.banks.set(Class::K4, addr);
+        let stamps = self.stamps.get(set.first..)?;
+        let way = match set.stride {
+            16 => stamps.first_chunk::<16>().map(|stamps| oldest(16, |way| stamps[way]))?,
+            8 => stamps.first_chunk::<8>().map(|stamps| oldest(8, |way| stamps[way]))?,
+            4 => stamps.first_chunk::<4>().map(|stamps| oldest(4, |way| stamps[way]))?,
+            _ => return None,
+        };
+        Some(set.first + way)
+    }
+
+    /// Makes `entry` hold the page at `addr`, whose tag is `key`, used now; `None` if there is no
+    /// such entry.
+    #[inline(always)]
+    pub(crate) fn put_quickly(
+        &mut self,
+        entry: usize,
+        addr: VirtAddr,
+        key: u64,
+        page: Translation,
+    ) -> Option<()> {
+        let (tag, translation) = self.banks.get_mut(entry)?;
+        let stamp = self.stamps.get_mut(entry)?;
+        *tag = key;
+        *translation = page;
+        self.clock += 1;
+        *stamp = self.clock;
+        self.hints[Self::hint_index(addr)] = entry as u32;
+        Some(())
     }
 
     /// As [`SecondLevel::touch`]; `None` if there is no such entry.

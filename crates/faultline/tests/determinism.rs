@@ -73,6 +73,24 @@ fn two_runs_are_byte_identical() {
     }
 }
 
+/// The host moves it when anybody reads the file: we, for one.
+#[test]
+fn the_time_of_the_last_access_is_no_input() {
+    let file = fresh("accessed");
+    fs::write(&file, "text").expect("the target can be written");
+    let name = file.to_str().expect("our own names are text");
+    let guest = Guest::new(["/usr/bin/stat", "-c", "%n %X %x %Y %s", name]).options(BOOT_TIME);
+    let touch = |time: &str| {
+        let status = Command::new("touch").args(["-a", "-d", time, name]).status();
+        assert!(status.is_ok_and(|status| status.success()), "coreutils are installed");
+    };
+    touch("2001-02-03 04:05:06");
+    let (_, _, before) = guest.inside_with_json();
+    touch("2011-12-13 14:15:16.789");
+    let (_, _, after) = guest.inside_with_json();
+    assert_eq!(String::from_utf8_lossy(&before), String::from_utf8_lossy(&after));
+}
+
 /// `cargo xtask test` builds the other one and says where it is.
 #[test]
 fn a_build_with_all_checks_gives_the_same_report() {

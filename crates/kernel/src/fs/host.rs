@@ -54,7 +54,9 @@ fn convert(host: &fs::Statx) -> Stat {
         size_bytes: host.stx_size,
         block_bytes: host.stx_blksize,
         blocks: host.stx_blocks,
-        accessed: time(host.stx_atime),
+        // Differs from Linux: the host's time of the last access is not shown, because our own
+        // reading moves it, and the same run would not be the same again.
+        accessed: time(host.stx_mtime),
         modified: time(host.stx_mtime),
         changed: time(host.stx_ctime),
         created: time(host.stx_btime),

@@ -5,14 +5,16 @@
 //! 2. Each figure of the text is one of the JSON, or computed from figures of the JSON.
 
 pub(crate) mod json;
+mod processes;
 pub(crate) mod text;
 
 use kernel::{Outcome, RunReport, VmaReport};
 use machine::{Counters, Geometry, HitMiss, PAGE_BYTES, TlbMode};
-use mm::Rss;
+use mm::{FaultCounters, Rss};
 use serde::Serialize;
 
 use crate::args::high::RunPlan;
+pub(crate) use processes::{ProcessFigures, ProcessesFigures};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "faultline.report/1";
@@ -35,6 +37,7 @@ pub(crate) struct Report {
     pub(crate) tlb: Option<TlbFigures>,
     pub(crate) walks: WalkFigures,
     pub(crate) vmas: Vec<VmaFigures>,
+    pub(crate) processes: ProcessesFigures,
     pub(crate) syscalls: SyscallFigures,
     pub(crate) virtual_ns: u64,
     pub(crate) log_events: u64,
@@ -66,6 +69,7 @@ pub(crate) enum ExitReason {
     Exited,
     Signal,
     OutOfMemory,
+    TimedOut,
     Stuck { syscall: u32 },
 }
 
@@ -77,7 +81,7 @@ pub(crate) struct AccessFigures {
     pub(crate) fetch: u64,
 }
 
-/// Page faults since the first instruction; denied ones are in no total.
+/// Page faults since the first instruction, of one process or of all; denied ones do not count.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct FaultFigures {
     pub(crate) minor: u64,
@@ -100,7 +104,7 @@ pub(crate) struct KindFigures {
     pub(crate) denied: u64,
 }
 
-/// Memory, in bytes and frames.
+/// Memory, in bytes and frames: RAM of the machine, the rest of the first process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct MemoryFigures {
     pub(crate) ram_bytes: u64,
@@ -206,7 +210,7 @@ impl Report {
                 write: counters.writes,
                 fetch: counters.fetches,
             },
-            faults: FaultFigures::new(run),
+            faults: FaultFigures::new(&run.faults),
             memory: MemoryFigures::new(run),
             swap: SwapFigures::default(),
             reclaim: ReclaimFigures::default(),
@@ -217,6 +221,7 @@ impl Report {
                 dirty_only: counters.dirty_walks,
             },
             vmas: run.vmas.iter().map(VmaFigures::new).collect(),
+            processes: ProcessesFigures::new(run),
             syscalls: SyscallFigures::new(run),
             virtual_ns: run.virtual_ns,
             log_events: run.log_count,
@@ -250,6 +255,7 @@ impl ExitFigures {
             Outcome::Exited(code) => (Some(code), None, ExitReason::Exited),
             Outcome::Killed(signal) => (None, Some(signal), ExitReason::Signal),
             Outcome::OutOfMemory => (None, Some(9), ExitReason::OutOfMemory),
+            Outcome::TimedOut => (None, None, ExitReason::TimedOut),
             Outcome::Stuck { number } => (None, None, ExitReason::Stuck { syscall: number }),
         };
         Self { code, signal, reason }
@@ -257,13 +263,13 @@ impl ExitFigures {
 }
 
 impl FaultFigures {
-    fn new(run: &RunReport) -> Self {
+    fn new(faults: &FaultCounters) -> Self {
         use machine::FaultLabel as Label;
-        let of = |label| run.faults.of(label);
+        let of = |label| faults.of(label);
         Self {
-            minor: run.faults.minor,
-            major: run.faults.major,
-            total: run.faults.total(),
+            minor: faults.minor,
+            major: faults.major,
+            total: faults.total(),
             by_kind: KindFigures {
                 zero: of(Label::Zero),
                 file: of(Label::File),

@@ -17,6 +17,10 @@ use crate::report::{Report, json, text};
 
 /// Stack limit of the guest, bytes: Linux's default.
 const STACK_BYTES: u64 = 8 << 20;
+/// Exit code of a run that had no time left, as of `timeout`.
+const TIMED_OUT: u8 = 124;
+/// Events that wait to be written.
+const EVENTS_AT_A_TIME: usize = 4096;
 /// Most bytes that the guest may write into its view of the files.
 const OVERLAY_BYTES_MAX: u64 = 1 << 30;
 
@@ -28,13 +32,29 @@ const OVERLAY_BYTES_MAX: u64 = 1 << 30;
 /// Exit codes 127, 126 or 125, with the line that says why.
 pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
     check_host_paths(&plan)?;
-    let outputs = Outputs::open(&plan)?;
+    let mut outputs = Outputs::open(&plan)?;
     let mut kernel = Kernel::new(config(&plan)?).map_err(boot_failure)?;
-    let outcome = kernel.run();
+    let outcome = match &mut outputs.trace {
+        Some(trace) => traced(&mut kernel, trace),
+        None => kernel.run(),
+    };
     outputs.write(&plan, &kernel)?;
     // The memory of the machine goes with the process: taking it apart first would only cost time.
     std::mem::forget(kernel);
     end(outcome)
+}
+
+/// Runs the program to its end and writes the events as they come: a long run keeps few of them.
+fn traced(kernel: &mut Kernel, trace: &mut Trace) -> Outcome {
+    loop {
+        let outcome = kernel.run_until_events(EVENTS_AT_A_TIME);
+        for event in kernel.hw.log.drain() {
+            trace.observe(&event);
+        }
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+    }
 }
 
 /// The directories of the command line: named here as they were typed.
@@ -75,7 +95,7 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         credentials: credentials(),
         stack_bytes: STACK_BYTES,
         seed: plan.seed,
-        task_limits: kernel::TaskLimits::default(),
+        task_limits: plan.task_limits,
     })
 }
 
@@ -118,8 +138,11 @@ fn boot_failure(error: BootError) -> Failure {
 struct Outputs {
     text: Option<Target>,
     json: Option<Target>,
-    trace: Option<File>,
+    trace: Option<Trace>,
 }
+
+/// Where events go.
+type Trace = TraceWriter<BufWriter<File>>;
 
 /// Where a report goes.
 enum Target {
@@ -141,15 +164,18 @@ impl Outputs {
                 Some(JsonTarget::Stdout) => Some(Target::Stdout),
                 Some(JsonTarget::File(path)) => Some(Target::File(create(path)?)),
             },
-            trace: plan.trace.as_deref().map(create).transpose()?,
+            trace: plan
+                .trace
+                .as_deref()
+                .map(create)
+                .transpose()?
+                .map(|file| TraceWriter::new(BufWriter::new(file))),
         })
     }
 
     fn write(self, plan: &RunPlan, kernel: &Kernel) -> Result<(), Failure> {
         let cannot = |error: io::Error| Failure::own(format!("cannot write the report: {error}"));
-        if let Some(file) = self.trace {
-            let mut trace = TraceWriter::new(BufWriter::new(file));
-            trace.observe_all(kernel.hw.log.pending());
+        if let Some(mut trace) = self.trace {
             trace.finish().map_err(cannot)?;
         }
         if self.text.is_none() && self.json.is_none() {
@@ -192,6 +218,7 @@ fn end(outcome: Outcome) -> Result<ExitCode, Failure> {
         Outcome::Exited(code) => Ok(ExitCode::from(code)),
         Outcome::Killed(signal) => raise(signal),
         Outcome::OutOfMemory => raise(9),
+        Outcome::TimedOut => Ok(ExitCode::from(TIMED_OUT)),
         Outcome::Stuck { number } => Err(Failure::own(format!(
             "the program waits in system call {number} for what can never happen; it was stopped"
         ))),

@@ -52,6 +52,8 @@ fn wrong_options_are_125_and_say_what_is_accepted() {
         (&["run", "--tlb", "/nonexistent.toml", "true"], &["/nonexistent.toml"]),
         (&["run", "--machine", "pdp-11", "true"], &["--machine pdp-11", "x86-64"]),
         (&["run", "--machine", "i386", "true"], &["i386", "yet"]),
+        (&["run", "--timeout", "soon", "true"], &["--timeout", "whole number"]),
+        (&["run", "--max-procs", "few", "true"], &["--max-procs", "whole number"]),
         (&["run", "--count", "sheep", "true"], &["sheep", "instructions"]),
         (&["run", "--report", "html", "true"], &["html", "text", "none"]),
         (&["run", "--seed", "-1", "true"], &["--seed", "whole number"]),
@@ -253,6 +255,47 @@ fn reports_go_where_they_are_sent() {
     for word in [" exec ", " fault ", " map ", " syscall ", " exit "] {
         assert!(trace.contains(word), "{word} is missing");
     }
+}
+
+/// Kept in memory, the events alone would be more than the limit.
+#[test]
+fn a_trace_is_written_while_the_program_runs() {
+    let Some(program) = build("many_calls.c", Build::MuslStatic) else { return };
+    let trace = fresh("long.trace");
+    let mut command = Command::new("prlimit");
+    command.args(["--data=73400320", env!("CARGO_BIN_EXE_faultline"), "run", "--report", "none"]);
+    command.args(["--ram", "64M", "--trace"]).arg(&trace).arg("--").arg(program);
+    let output = command.output().expect("prlimit of util-linux is installed");
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&trace).expect("it was written");
+    assert!(text.lines().count() > 1_500_000);
+    assert!(text.lines().last().is_some_and(|line| line.contains(" exit ")), "the end is there");
+    fs::remove_file(trace).expect("it is ours");
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_a_failure_of_ours() {
+    let ran = faultline(&["run", "--report", "none", "--trace", "/dev/full", "--", "/bin/true"]);
+    assert_eq!(ran.code(), Some(125), "{ran:?}");
+    assert!(ran.errors().contains("cannot write"), "{ran:?}");
+}
+
+#[test]
+fn limits_end_what_would_not_end() {
+    let endless = Guest::new(["/bin/sh", "-c", "while :; do :; done"]).options(["--timeout", "1"]);
+    let (ran, report, bytes) = endless.inside_with_json();
+    assert_eq!(ran.code(), Some(124), "{ran:?}");
+    assert_eq!(report["exit"]["reason"], "timed_out");
+    assert!(endless.inside_with_json().2 == bytes, "it is the same instruction every time");
+    let sleeper = Guest::new(["/bin/sleep", "100000"]).options(["--timeout", "9"]).inside();
+    assert_eq!(sleeper.code(), Some(124), "{sleeper:?}");
+    let in_time = Guest::new(["/bin/sleep", "8"]).options(["--timeout", "9"]).inside();
+    assert_eq!(in_time.code(), Some(0), "{in_time:?}");
+    let script = "/bin/sleep 1 & /bin/sleep 1 & /bin/sleep 1 & wait; echo all";
+    let shell = Guest::new(["/bin/sh", "-c", script]);
+    assert_eq!(shell.clone().options(["--max-procs", "4"]).inside().text(), "all\n");
+    let refused = shell.options(["--max-procs", "3"]).inside();
+    assert!(refused.errors().contains("fork") && refused.text().is_empty(), "{refused:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Guest, fresh, installed};
+use common::{Build, Guest, build, fresh, installed};
 use serde_json::Value;
 
 /// A run with both reports: text, JSON. The program must not write to its standard error.
@@ -55,6 +55,62 @@ fn it_has_its_parts_in_order_and_fits_a_terminal() {
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }
+}
+
+/// A shell with five children, one of them a grandchild.
+fn shell() -> Guest {
+    let script = "/bin/ls /usr/bin | /usr/bin/sort | /usr/bin/wc -l; (/bin/true; exit 0); exit 3";
+    Guest::new(["/bin/sh", "-c", script])
+}
+
+#[test]
+fn several_processes_are_told_one_by_one() {
+    let (text, json) = reports(&shell());
+    let verdict = text.lines().next().expect("there are lines");
+    assert!(verdict.contains("exited with 3; ") && verdict.contains(" in 6 processes"), "{text}");
+    assert!(text.contains("\nPROCESSES (KiB): 6 "), "{text}");
+    assert!(text.lines().count() <= 42, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let list = json["processes"]["list"].as_array().expect("it is a list");
+    assert_eq!((list.len(), &json["processes"]["count"]), (6, &Value::from(6)));
+    let sum = |path: &str| list.iter().filter_map(|one| one.pointer(path)?.as_u64()).sum::<u64>();
+    for (path, whole) in [
+        ("/faults/total", "/faults/total"),
+        ("/faults/by_kind/cow", "/faults/by_kind/cow"),
+        ("/forks/count", "/processes/forks/count"),
+        ("/forks/table_bytes", "/processes/forks/table_bytes"),
+        ("/copies/as_parent", "/processes/copies/as_parent"),
+        ("/copies/as_child", "/processes/copies/as_child"),
+        ("/switches_voluntary", "/processes/switches/voluntary"),
+    ] {
+        assert_eq!(Some(sum(path)), json.pointer(whole).and_then(Value::as_u64), "{path}");
+    }
+    for one in list {
+        let at = |key: &str| one[key].as_u64().expect(key);
+        assert_eq!(at("shared_bytes") + at("private_bytes"), at("rss_bytes"), "{one:#}");
+        assert!(at("private_bytes") <= at("pss_bytes") && at("pss_bytes") <= at("rss_bytes"));
+        assert!(at("rss_bytes") <= at("rss_peak_bytes"), "{one:#}");
+        assert!(one["exit"]["reason"] == "exited", "{one:#}");
+    }
+    assert_eq!(json["memory"]["frames_leaked"], 0);
+}
+
+#[test]
+fn a_fork_tells_who_broke_the_sharing_and_what_it_cost() {
+    let Some(program) = build("fork_copies.c", Build::GlibcStatic) else { return };
+    let guest = Guest::new([program]);
+    let json = guest.same();
+    let at = |path: &str| json.pointer(path).and_then(Value::as_u64).expect(path);
+    // Some pages of the stack and of the C library besides.
+    assert!((200..210).contains(&at("/processes/copies/as_parent")), "{:#}", json["processes"]);
+    assert!((300..315).contains(&at("/processes/copies/as_child")), "{:#}", json["processes"]);
+    assert_eq!(at("/processes/list/0/copies/as_child"), 0);
+    assert_eq!(at("/processes/list/1/copies/as_parent"), 0);
+    let copies = at("/processes/copies/as_parent") + at("/processes/copies/as_child");
+    assert_eq!(at("/processes/copies/bytes"), copies * 4096);
+    let cost = at("/processes/forks/table_bytes") + copies * 4096;
+    assert_eq!(at("/processes/fork_cost_bytes"), cost);
+    assert!(at("/processes/forks/shared_bytes") >= 1000 * 4096);
 }
 
 #[test]

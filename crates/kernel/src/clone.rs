@@ -11,6 +11,7 @@ use machine::{Event, VirtAddr};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::FdTable;
+use crate::ledger::Account;
 use crate::process::{Life, Process, Usage};
 use crate::schedule::{Channel, Interrupted};
 use crate::shelf::PartKey;
@@ -160,6 +161,7 @@ impl Kernel {
         let pid = if is_thread { self.task.pid } else { tid };
         if is_thread {
             self.process.threads.insert(tid);
+            self.process.account.thread_count += 1;
         } else {
             let process = self.clone_process(pid, request);
             self.tasks.processes.insert(pid, process);
@@ -215,6 +217,7 @@ impl Kernel {
         } else {
             let id = self.tasks.take_mm();
             let child = mm::ops::fork(&mut self.mm, id, &mut self.memory, &mut self.hw)?;
+            self.account_for_fork(&child);
             self.tasks.mms.add(child)
         };
         let files = if flags & flag::FILES != 0 {
@@ -272,6 +275,7 @@ impl Kernel {
             start_ns: self.hw.now_ns(),
             usage: Usage::default(),
             usage_of_children: Usage::default(),
+            account: Account { thread_count: 1, ..Account::default() },
             has_executed: false,
             ..own.clone()
         }

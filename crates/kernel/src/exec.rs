@@ -26,6 +26,7 @@ use mm::{
 use crate::asid::Asids;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Credentials, FdTable, FsContext, Vfs};
+use crate::ledger::ProcessReports;
 use crate::outcome::Outcome;
 use crate::process::{Process, initial_limits, memory_limits};
 use crate::random::Generator;
@@ -330,6 +331,8 @@ impl Kernel {
             task_limits: config.task_limits,
             asids,
             special,
+            ledger: ProcessReports::default(),
+            end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,
             report: None,
         })
@@ -395,9 +398,9 @@ impl Kernel {
         self.task.tid = self.process.pid;
         log_exec(&mut self.hw, self.task.tid, &image);
         let old_key = self.task.parts.mm;
-        self.process.usage.rss_peak_pages =
-            self.process.usage.rss_peak_pages.max(self.mm.rss_peak_pages(&self.memory));
+        self.process.account.exec_count += 1;
         if self.tasks.mms.release(old_key) {
+            self.account_for_mm();
             self.end_mm();
             self.mm = image.mm;
         } else {

@@ -114,7 +114,7 @@ impl Kernel {
             self.reap_files();
         }
         if self.tasks.mms.release(parts.mm) {
-            self.process.usage.add_faults(self.mm.faults(), self.mm.rss_peak_pages(&self.memory));
+            self.account_for_mm();
             self.end_mm();
         }
         self.wake_for_files();
@@ -131,6 +131,7 @@ impl Kernel {
     /// parent is told.
     fn end_process(&mut self, outcome: Outcome) {
         let pid = self.process.pid;
+        self.account_for_process(outcome);
         self.process.life = Life::Zombie(outcome);
         self.drop_alarms();
         self.orphan_children(pid);

@@ -21,6 +21,7 @@ pub mod errno;
 pub mod exec;
 mod exit;
 pub mod fs;
+pub mod ledger;
 mod outcome;
 pub mod process;
 pub mod random;
@@ -84,12 +85,14 @@ pub struct TaskLimits {
     pub processes_max: u64,
     /// Threads of all processes at one time.
     pub threads_max: u64,
+    /// Virtual nanoseconds after which the run is ended; `None` for never.
+    pub run_ns_max: Option<u64>,
 }
 
 impl Default for TaskLimits {
     /// Room for real programs, and an end to fork bombs.
     fn default() -> Self {
-        Self { processes_max: 4096, threads_max: 16384 }
+        Self { processes_max: 4096, threads_max: 16384, run_ns_max: None }
     }
 }
 
@@ -124,6 +127,9 @@ pub struct Kernel {
     task_limits: TaskLimits,
     asids: Asids,
     special: exec::SpecialPages,
+    ledger: ledger::ProcessReports,
+    /// The virtual time at which the run is ended.
+    end_ns: u64,
     /// How the run ended.
     outcome: Option<Outcome>,
     report: Option<RunReport>,

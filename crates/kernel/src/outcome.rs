@@ -4,6 +4,8 @@ use cpu::EngineStatistics;
 use machine::Counters;
 use mm::{FaultCounters, MemoryUsage, Rss};
 
+use crate::ledger::ProcessReports;
+
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -13,6 +15,8 @@ pub enum Outcome {
     Killed(u8),
     /// The guest's RAM was full and nothing could be freed; Linux would send SIGKILL.
     OutOfMemory,
+    /// The program had used up its time ([`crate::TaskLimits::run_ns_max`]).
+    TimedOut,
     /// The program waits for something that can never happen in its world.
     Stuck {
         /// The system call that it waits in.
@@ -26,7 +30,7 @@ impl Outcome {
         match self {
             Self::Exited(code) => u32::from(code) << 8,
             Self::Killed(signal) => u32::from(signal),
-            Self::OutOfMemory | Self::Stuck { .. } => 9,
+            Self::OutOfMemory | Self::Stuck { .. } | Self::TimedOut => 9,
         }
     }
 }
@@ -64,13 +68,15 @@ pub struct UnimplementedCall {
 pub struct RunReport {
     /// How it ended.
     pub outcome: Outcome,
-    /// Guest path of the program.
+    /// Guest path of the program of the first process.
     pub program: Vec<u8>,
     /// Bytes of guest RAM.
     pub ram_bytes: u64,
-    /// Faults since the program's first instruction.
+    /// Faults since the program's first instruction, in all processes.
     pub faults: FaultCounters,
-    /// Resident pages at the end.
+    /// The processes.
+    pub processes: ProcessReports,
+    /// Resident pages of the first process at the end.
     pub rss: Rss,
     /// Resident pages at the moment when there were most.
     pub rss_at_peak: Rss,
@@ -88,6 +94,8 @@ pub struct RunReport {
     pub counters: Counters,
     /// What the engine counted.
     pub engine: EngineStatistics,
+    /// Changes from one task to another.
+    pub task_switches: u64,
     /// The map at the end.
     pub vmas: Vec<VmaReport>,
     /// System calls made.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use mm::{FaultCounters, Limits};
 
+use crate::ledger::Account;
 use crate::outcome::Outcome;
 use crate::signal::{Actions, Pending};
 use crate::syscall::time::Timers;
@@ -167,6 +168,8 @@ pub struct Process {
     pub usage: Usage,
     /// The use of children that were waited for.
     pub usage_of_children: Usage,
+    /// What it did with memory, for the report.
+    pub account: Account,
     /// Whether it has run `execve` since its fork.
     pub has_executed: bool,
 }
@@ -192,6 +195,7 @@ impl Process {
             start_ns: 0,
             usage: Usage::default(),
             usage_of_children: Usage::default(),
+            account: Account { thread_count: 1, ..Account::default() },
             has_executed: true,
         }
     }

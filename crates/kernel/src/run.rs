@@ -4,11 +4,12 @@
 //! system calls resolve it, signals are delivered, and the engine runs on.
 
 use cpu::Exit;
+use mm::Mm;
 
 use crate::Kernel;
 use crate::outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
 use crate::syscall::names;
-use crate::task::State;
+use crate::task::{PID, State};
 
 impl Kernel {
     /// Runs until the first process ends and returns how it ended; [`Kernel::report`] tells the
@@ -34,6 +35,10 @@ impl Kernel {
                 return Some(outcome);
             }
             self.expire();
+            if self.hw.now_ns() >= self.end_ns {
+                self.outcome = Some(Outcome::TimedOut);
+                continue;
+            }
             if self.pick_task() { self.step() } else { self.idle() }
         }
         None
@@ -80,14 +85,16 @@ impl Kernel {
     }
 
     fn snapshot(&self, outcome: Outcome) -> RunReport {
-        let mm = &self.mm;
+        let (mm, exe) = self.first();
         let usage = self.memory.usage();
+        let processes = self.process_reports(outcome);
         let page = machine::PAGE_BYTES;
         RunReport {
             outcome,
-            program: self.fs.exe.clone(),
+            program: exe.to_vec(),
             ram_bytes: self.hw.ram.bytes(),
-            faults: *mm.faults(),
+            faults: processes.faults,
+            processes,
             rss: mm.rss(&self.memory),
             rss_at_peak: mm.rss_at_peak(&self.memory),
             page_table_bytes: mm.page_table_frames(&self.memory) * page,
@@ -97,7 +104,8 @@ impl Kernel {
             frames_leaked: 0,
             counters: self.hw.counters(),
             engine: self.engine.statistics(),
-            vmas: self.vma_reports(),
+            vmas: self.vma_reports(mm),
+            task_switches: self.tasks.switch_count,
             syscall_count: self.tally.count,
             unimplemented: self.unimplemented(),
             virtual_ns: self.hw.now_ns(),
@@ -106,8 +114,13 @@ impl Kernel {
         }
     }
 
-    fn vma_reports(&self) -> Vec<VmaReport> {
-        let mm = &self.mm;
+    /// The address space and the program of the first process, which the run is about.
+    fn first(&self) -> (&Mm, &[u8]) {
+        let (mm, fs) = self.process_of(PID).map_or((None, None), |process| self.parts_of(process));
+        (mm.unwrap_or(&self.mm), &fs.unwrap_or(&self.fs).exe)
+    }
+
+    fn vma_reports(&self, mm: &Mm) -> Vec<VmaReport> {
         mm.vmas()
             .map(|vma| {
                 let counts = mm.count_pages(&self.hw, &self.memory, vma.range);

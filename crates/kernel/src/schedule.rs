@@ -466,9 +466,12 @@ impl Kernel {
         self.charge_cpu();
         let deadline = self.tasks.deadlines.first().map(|first| first.0);
         let alarm = self.tasks.alarms.first().map(|first| first.0);
-        let next = deadline.into_iter().chain(alarm).min();
+        let end = (self.end_ns != u64::MAX).then_some(self.end_ns);
         let streams: Vec<(Stream, u16)> =
             self.tasks.waiters.keys().filter_map(Channel::stream).collect();
+        let next = deadline.into_iter().chain(alarm).min();
+        let is_stuck = next.is_none() && streams.is_empty();
+        let next = next.into_iter().chain(end.filter(|_| !is_stuck)).min();
         if !streams.is_empty() {
             let pause = next.map(|next| next.saturating_sub(self.hw.now_ns()));
             let ready = crate::fs::wait_for_streams(&streams, pause);

@@ -17,7 +17,7 @@ fn guest_child() {
     let code = match kernel.run() {
         Outcome::Exited(code) => code.into(),
         Outcome::Killed(signal) => 128 + i32::from(signal),
-        Outcome::OutOfMemory | Outcome::Stuck { .. } => 125,
+        Outcome::OutOfMemory | Outcome::Stuck { .. } | Outcome::TimedOut => 125,
     };
     std::process::exit(code);
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use cpu::x86::InstructionCount;
+use kernel::TaskLimits;
 use kernel::fs::{Bind, BindAccess};
 use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
 
@@ -37,6 +38,7 @@ pub(crate) struct RunPlan {
     pub(crate) text: Option<TextTarget>,
     pub(crate) json: Option<JsonTarget>,
     pub(crate) trace: Option<PathBuf>,
+    pub(crate) task_limits: TaskLimits,
 }
 
 /// Where the report for people goes.
@@ -97,6 +99,11 @@ impl RunPlan {
                 false => JsonTarget::File(file),
             }),
             trace: typed.trace,
+            task_limits: TaskLimits {
+                processes_max: typed.max_procs,
+                threads_max: typed.max_threads,
+                run_ns_max: typed.timeout.map(|seconds| seconds.saturating_mul(1_000_000_000)),
+            },
         })
     }
 }

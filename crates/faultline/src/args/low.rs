@@ -36,9 +36,12 @@ Examples:
   faultline run --ram 64M --tlb off -- sort big.txt
   faultline run --bind /data:/data:rw --cwd /data -- ./tool --its-own-option
   faultline run --trace events.txt -- /bin/true
+  faultline run --max-procs 100 --timeout 60 -- sh build.sh
 
 The program keeps its standard streams and its exit code; a fatal signal is raised again.
-127: no such program; 126: it cannot be executed; 125: a wrong option or a failure of ours.
+127: no such program; 126: it cannot be executed; 125: a wrong option or a failure of ours;
+124: the time of --timeout was over. The machine's time passes with what the program does, so that
+the same run ends at the same instruction everywhere.
 It sees the variables PATH, HOME, TERM, LANG, LC_* and TZ, and what --env adds; the host's files
 read-only, with its own changes in memory until it ends; and an address space that is not random.";
 
@@ -112,6 +115,18 @@ pub(crate) struct Run {
     /// Write every event to a file, one line each
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) trace: Option<PathBuf>,
+
+    /// Most processes at one time; fork returns EAGAIN beyond
+    #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Limits")]
+    pub(crate) max_procs: u64,
+
+    /// Most threads of all processes at one time
+    #[arg(long, value_name = "N", default_value_t = 16384, help_heading = "Limits")]
+    pub(crate) max_threads: u64,
+
+    /// End the run after so many seconds of the machine's own time, with exit code 124
+    #[arg(long, value_name = "SECONDS", help_heading = "Limits")]
+    pub(crate) timeout: Option<u64>,
 
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["PROGRAM", "ARG"])]

@@ -1,14 +1,17 @@
-//! The report for people: at most 40 lines of at most 100 columns.
+//! The report for people: at most 40 lines (42 with several processes) of at most 100 columns.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
-use super::{ExitReason, KindFigures, LevelFigures, Report, VmaFigures};
+use super::{ExitReason, KindFigures, LevelFigures, ProcessFigures, Report, VmaFigures};
 use crate::failure::visible;
 
-/// VMAs shown.
-const VMA_LINES: usize = 7;
-/// Unimplemented system calls shown.
-const CALL_LINES: usize = 3;
+/// VMAs shown, of one process and if there are several.
+const VMA_LINES: [usize; 2] = [7, 2];
+/// Unimplemented system calls shown, with one process and with several.
+const CALL_LINES: [usize; 2] = [3, 1];
+/// Processes shown, if there are several.
+const PROCESS_LINES: usize = 3;
 /// Columns of a line.
 const COLUMNS: usize = 100;
 /// Columns of the program's name in the verdict.
@@ -23,6 +26,7 @@ pub(crate) fn render(report: &Report) -> String {
     faults(&mut out, report);
     memory(&mut out, report);
     vmas(&mut out, report);
+    processes(&mut out, report);
     translation(&mut out, report);
     calls(&mut out, report);
     out
@@ -37,13 +41,20 @@ macro_rules! line {
 
 fn verdict(out: &mut String, report: &Report) {
     let memory = &report.memory;
-    let program = shorten(&report.program, PROGRAM_COLUMNS);
+    let program = match is_several(report) {
+        true => report.program.rsplit('/').next().unwrap_or_default(),
+        false => &report.program,
+    };
+    let program = shorten(program, PROGRAM_COLUMNS);
     let mut text = format!(
         "faultline: {program} {}; peak RSS {}, {} faults",
         ending(report),
-        short_bytes(memory.rss_peak_bytes),
+        short_bytes(report.processes.rss_peak_bytes_max),
         grouped(report.faults.total),
     );
+    if is_several(report) {
+        text += &format!(" in {} processes", grouped(report.processes.count));
+    }
     if let Some((kind, share)) = dominant(report) {
         let dominant = format!(", {share} % {kind}");
         if text.chars().count() + dominant.len() <= COLUMNS {
@@ -57,12 +68,26 @@ fn verdict(out: &mut String, report: &Report) {
     }
 }
 
+/// Whether there was more than the first process.
+fn is_several(report: &Report) -> bool {
+    report.processes.count > 1
+}
+
+/// Which process a section is about, if there are several.
+fn of_first(report: &Report) -> String {
+    match report.processes.list.first() {
+        Some(first) if is_several(report) => format!(" of {}", first.pid),
+        _ => String::new(),
+    }
+}
+
 fn ending(report: &Report) -> String {
     let exit = &report.exit;
     match (exit.reason, exit.code, exit.signal) {
         (ExitReason::OutOfMemory, ..) => {
             format!("ran out of {} of RAM", short_bytes(report.memory.ram_bytes))
         }
+        (ExitReason::TimedOut, ..) => "ran out of time".to_owned(),
         (ExitReason::Stuck { syscall }, ..) => format!("waits forever in system call {syscall}"),
         (_, _, Some(signal)) => match signal_name(signal) {
             Some(name) => format!("died of {name}"),
@@ -117,7 +142,8 @@ fn memory(out: &mut String, report: &Report) {
         ("  all resident (RSS)", memory.rss_peak_bytes, memory.rss_bytes),
         ("  page tables", memory.page_table_peak_bytes, memory.page_table_bytes),
     ];
-    line!(out, "\n{:<24}{:>20}{:>20}", "MEMORY (KiB)", "at RSS peak", "at exit");
+    let title = format!("MEMORY (KiB){}", of_first(report));
+    line!(out, "\n{title:<24}{:>20}{:>20}", "at RSS peak", "at exit");
     for (name, at_peak, at_exit) in rows {
         line!(out, "{name:<24}{:>20}{:>20}", kib(at_peak), kib(at_exit));
     }
@@ -125,10 +151,11 @@ fn memory(out: &mut String, report: &Report) {
 
 fn vmas(out: &mut String, report: &Report) {
     let mut order: Vec<&VmaFigures> = report.vmas.iter().collect();
-    order.sort_by_key(|vma| std::cmp::Reverse((vma.rss_bytes, vma.faults)));
-    let shown = order.iter().take(VMA_LINES).filter(|vma| vma.rss_bytes != 0 || vma.faults != 0);
+    order.sort_by_key(|vma| Reverse((vma.rss_bytes, vma.faults)));
+    let line_count = VMA_LINES[usize::from(is_several(report))];
+    let shown = order.iter().take(line_count).filter(|vma| vma.rss_bytes != 0 || vma.faults != 0);
     let count = grouped(report.vmas.len() as u64);
-    let title = format!("VMAS (KiB), costliest of {count}");
+    let title = format!("VMAS (KiB){}, costliest of {count}", of_first(report));
     line!(out, "\n{title:<49}{:>17}{:>17}{:>17}", "size", "resident", "faults");
     for vma in shown {
         let name = if vma.name.is_empty() { "[anonymous]" } else { &vma.name };
@@ -142,6 +169,55 @@ fn vmas(out: &mut String, report: &Report) {
             grouped(vma.faults)
         );
     }
+}
+
+fn processes(out: &mut String, report: &Report) {
+    if !is_several(report) {
+        return;
+    }
+    let all = &report.processes;
+    let title = format!("PROCESSES (KiB): {}", grouped(all.count));
+    let heads = ["faults", "RSS peak", "PSS", "shared", "private", "copies", "switches"];
+    line!(out, "\n{title:<27}{}", columns(&heads.map(str::to_owned)));
+    let mut order: Vec<&ProcessFigures> = all.list.iter().collect();
+    order.sort_by_key(|process| Reverse((process.faults.total, process.rss_peak_bytes)));
+    for process in order.iter().take(PROCESS_LINES) {
+        let name = process.program.rsplit('/').next().unwrap_or_default();
+        let name = format!("{:>7} {}", process.pid, shorten(name, 16));
+        let figures = [
+            process.faults.total,
+            process.rss_peak_bytes / 1024,
+            process.pss_bytes / 1024,
+            process.shared_bytes / 1024,
+            process.private_bytes / 1024,
+            process.copies.as_parent + process.copies.as_child,
+            process.switches_voluntary + process.switches_forced,
+        ]
+        .map(narrow);
+        line!(out, "  {name:<25}{}", columns(&figures));
+    }
+    let (forks, copies) = (&all.forks, &all.copies);
+    pair(out, ("forks", forks.count), Some(("KiB that they cost", all.fork_cost_bytes / 1024)));
+    pair(out, ("copies by parents", copies.as_parent), Some(("by children", copies.as_child)));
+    let spaces = ("of address spaces", all.switches.spaces);
+    pair(out, ("context switches", all.switches.tasks), Some(spaces));
+}
+
+/// Nine columns at most: a number that is longer loses its last digits to k, M, G or T.
+fn narrow(mut number: u64) -> String {
+    for suffix in ["", "k", "M", "G", "T", "P"] {
+        let text = grouped(number) + suffix;
+        if text.len() <= 9 {
+            return text;
+        }
+        number /= 1000;
+    }
+    "very many".to_owned()
+}
+
+/// Right-aligned columns.
+fn columns(cells: &[String; 7]) -> String {
+    cells.iter().fold(String::new(), |line, cell| line + &format!("{cell:>10}"))
 }
 
 fn translation(out: &mut String, report: &Report) {
@@ -178,12 +254,13 @@ fn calls(out: &mut String, report: &Report) {
     let calls = &report.syscalls;
     let unimplemented = &calls.unimplemented;
     line!(out, "\n{:<24}{:>20}", "SYSTEM CALLS", grouped(calls.count));
-    for call in unimplemented.iter().take(CALL_LINES) {
+    let line_count = CALL_LINES[usize::from(is_several(report))];
+    for call in unimplemented.iter().take(line_count) {
         let name = format!("  not implemented: {} ({})", call.name, call.number);
         line!(out, "{name:<44}{:>16} times", grouped(call.count));
     }
-    if unimplemented.len() > CALL_LINES {
-        let more = unimplemented.len() - CALL_LINES;
+    if unimplemented.len() > line_count {
+        let more = unimplemented.len() - line_count;
         line!(out, "  and {more} more not implemented: see --json");
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn ended(outcome: Outcome) -> Ended {
     match outcome {
         Outcome::Exited(code) => Ended::Exited(code.into()),
         Outcome::Killed(signal) => Ended::Killed(signal.into()),
-        Outcome::OutOfMemory | Outcome::Stuck { .. } => Ended::Other,
+        Outcome::OutOfMemory | Outcome::Stuck { .. } | Outcome::TimedOut => Ended::Other,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::report::processes::{CopyFigures, ForkFigures, ProcessesFigures, SwitchFigures};
 use crate::report::{
     AccessFigures, ExitFigures, FaultFigures, MachineFigures, MemoryFigures, ReclaimFigures,
     RssFigures, SwapFigures, SyscallFigures, TlbFigures, UnimplementedFigures, WalkFigures, json,
@@ -61,10 +62,73 @@ fn largest() -> Report {
         tlb: Some(TlbFigures { l1d: level, l1i: level, l2: level }),
         walks: WalkFigures { count: most, memory_reads: most, dirty_only: 0 },
         vmas: vec![vma; 300],
+        processes: no_processes(),
         syscalls: SyscallFigures { count: most, unimplemented: vec![call; 40] },
         virtual_ns: 0,
         log_events: 0,
         log_hash: String::new(),
+    }
+}
+
+/// The figures of a run of one process.
+fn no_processes() -> ProcessesFigures {
+    ProcessesFigures {
+        count: 1,
+        rss_peak_bytes_max: 9_961_472,
+        forks: ForkFigures::default(),
+        copies: CopyFigures::default(),
+        fork_cost_bytes: 0,
+        switches: SwitchFigures::default(),
+        list: vec![],
+    }
+}
+
+/// The largest report, of very many processes.
+fn largest_of_many() -> Report {
+    let mut report = largest();
+    let most = 999_999_999;
+    let forks = ForkFigures { count: most, shared_bytes: most, table_bytes: most };
+    let copies = CopyFigures { as_parent: most, as_child: most, bytes: most };
+    let process = ProcessFigures {
+        pid: 4_194_303,
+        parent: 4_194_303,
+        program: "/x\u{1b}[31m".repeat(2000),
+        exit: None,
+        execs: most,
+        threads: most,
+        faults: report.faults.clone(),
+        rss_peak_bytes: most << 10,
+        rss_bytes: most << 10,
+        at_exit: report.memory.at_exit,
+        pss_bytes: most << 10,
+        shared_bytes: most << 10,
+        private_bytes: most << 10,
+        page_table_bytes: most,
+        forks,
+        copies,
+        cpu_ns: most,
+        switches_voluntary: most / 2,
+        switches_forced: most / 2,
+    };
+    report.processes = ProcessesFigures {
+        count: 1_000_000,
+        rss_peak_bytes_max: most,
+        forks,
+        copies,
+        fork_cost_bytes: most,
+        switches: SwitchFigures { tasks: most, spaces: most, ..SwitchFigures::default() },
+        list: vec![process; 1000],
+    };
+    report
+}
+
+#[test]
+fn the_largest_report_of_many_processes_fits_42_lines_of_100_columns() {
+    let text = render(&largest_of_many());
+    assert!(text.lines().count() <= 42, "{} lines\n{text}", text.lines().count());
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+        assert!(!line.chars().any(char::is_control), "{line:?}");
     }
 }
 
@@ -83,7 +147,6 @@ fn the_first_line_is_the_verdict() {
     let mut report = largest();
     report.program = "/usr/bin/true".into();
     report.exit = ExitFigures { code: Some(3), signal: None, reason: ExitReason::Exited };
-    report.memory.rss_peak_bytes = 9_961_472;
     report.faults.total = 1042;
     report.faults.by_kind = KindFigures { zero: 750, file: 250, ..zero_kinds() };
     let text = render(&report);
@@ -130,6 +193,9 @@ fn numbers_are_grouped_by_three() {
     assert_eq!(grouped(999), "999");
     assert_eq!(grouped(1000), "1,000");
     assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
+    assert_eq!(narrow(9_999_999), "9,999,999");
+    assert_eq!(narrow(12_345_678), "12,345k");
+    assert_eq!(narrow(u64::MAX), "18,446P");
 }
 
 #[test]

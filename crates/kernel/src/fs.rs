@@ -28,6 +28,7 @@ mod open;
 mod pipe;
 pub(crate) mod proc;
 mod regular;
+mod socket;
 mod special;
 mod stat;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use crate::random::Generator;
 use content::Budget;
 use node::{HostKey, Node};
 use open::OpenFile;
+use socket::Sockets;
 
 pub(crate) use attributes::{Change, Grant, host_fstatfs, host_statfs, permits};
 pub(crate) use content::{FILE_BYTES_MAX, Seek};
@@ -58,8 +60,12 @@ pub(crate) use device::{Device, write_device};
 pub(crate) use listing::Entry;
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
-pub(crate) use open::{Interest, Opened, Socket, check_flags, flag};
+pub(crate) use open::{Interest, Opened, check_flags, flag};
 pub(crate) use regular::Pages;
+pub use socket::SocketId;
+pub(crate) use socket::{
+    Link, Received, SHUT_READ, SHUT_WRITE, Sender, SocketKind, SocketState, Take,
+};
 pub(crate) use special::{SEAL_SEAL, SEALS_KNOWN};
 pub(crate) use stat::encode_device;
 pub use stat::{FileType, Stat, Timestamp};
@@ -85,6 +91,8 @@ pub(crate) enum News {
     Node(NodeId),
     /// Of an open file without an inode.
     File(FileId),
+    /// Of a socket.
+    Socket(SocketId),
 }
 
 /// A host directory or file shown at a place of its own.
@@ -175,6 +183,8 @@ pub struct Vfs {
     host_nodes: BTreeMap<HostKey, NodeId>,
     hidden: BTreeSet<PathBuf>,
     files: Vec<Option<OpenFile>>,
+    free_files: Vec<FileId>,
+    sockets: Sockets,
     object_nodes: BTreeMap<ObjectId, NodeId>,
     /// Objects whose nodes are gone and that the page cache must forget.
     dead_objects: Vec<ObjectId>,

@@ -18,7 +18,7 @@ use mm::Mm;
 
 use crate::Kernel;
 use crate::errno::Errno;
-use crate::fs::{FdTable, FileId, FsContext, News, NodeId, Stream};
+use crate::fs::{FdTable, FileId, FsContext, News, NodeId, SocketId, Stream};
 use crate::outcome::Outcome;
 use crate::process::{Life, Process};
 use crate::shelf::{PartKey, Shelf};
@@ -38,6 +38,8 @@ pub enum Channel {
     Node(NodeId),
     /// An open file without an inode changes.
     File(FileId),
+    /// A socket changes.
+    Socket(SocketId),
     /// A stream of the host becomes ready for these poll events.
     Stream(Stream, u16),
     /// A futex is woken.
@@ -371,6 +373,7 @@ impl Kernel {
             self.wake(match news {
                 News::Node(node) => Channel::Node(node),
                 News::File(file) => Channel::File(file),
+                News::Socket(socket) => Channel::Socket(socket),
             });
         }
     }

@@ -25,13 +25,15 @@ struct Descriptor {
 #[derive(Default, Debug)]
 pub struct FdTable {
     slots: Vec<Option<Descriptor>>,
+    /// No number below is free.
+    first_free: u64,
 }
 
 impl FdTable {
     /// A table with these files as 0, 1, 2 and so on.
     pub(crate) fn with(files: &[FileId]) -> Self {
         let descriptor = |&file| Some(Descriptor { file, inherit: Inherit::Keep });
-        Self { slots: files.iter().map(descriptor).collect() }
+        Self { slots: files.iter().map(descriptor).collect(), first_free: 0 }
     }
 
     /// The open file behind a descriptor argument: the low 32 bits of a register.
@@ -75,8 +77,12 @@ impl FdTable {
         lowest: u64,
         limit: u64,
     ) -> Result<u64, Errno> {
-        let free = (lowest..limit.min(NUMBER_MAX)).find(|&fd| self.slot(fd).is_err());
+        let start = lowest.max(self.first_free);
+        let free = (start..limit.min(NUMBER_MAX)).find(|&fd| self.slot(fd).is_err());
         let fd = free.ok_or(Errno::EMFILE)?;
+        if lowest <= self.first_free {
+            self.first_free = fd + 1;
+        }
         self.put(fd, file, inherit);
         Ok(fd)
     }
@@ -98,6 +104,7 @@ impl FdTable {
     pub(crate) fn take(&mut self, fd: u64) -> Result<FileId, Errno> {
         let place = usize::try_from(fd & 0xffff_ffff).ok().and_then(|fd| self.slots.get_mut(fd));
         let descriptor = place.and_then(Option::take).ok_or(Errno::EBADF)?;
+        self.first_free = self.first_free.min(fd & 0xffff_ffff);
         Ok(descriptor.file)
     }
 
@@ -106,11 +113,12 @@ impl FdTable {
         for descriptor in self.slots.iter().flatten() {
             vfs.retain(descriptor.file);
         }
-        Self { slots: self.slots.clone() }
+        Self { slots: self.slots.clone(), first_free: self.first_free }
     }
 
     /// Closes what `execve` closes.
     pub fn close_on_exec(&mut self, vfs: &mut Vfs) {
+        self.first_free = 0;
         for slot in &mut self.slots {
             if let Some(Descriptor { file, inherit: Inherit::Close }) = *slot {
                 vfs.release(file);
@@ -121,6 +129,7 @@ impl FdTable {
 
     /// Closes everything.
     pub fn close_all(&mut self, vfs: &mut Vfs) {
+        self.first_free = 0;
         for slot in self.slots.drain(..).flatten() {
             vfs.release(slot.file);
         }

@@ -3,6 +3,7 @@
 //! # Source
 //! man 2 `open`; Linux 6.12 `fs/open.c`, `fs/namei.c:do_open`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use mm::MappedFile;
@@ -15,7 +16,7 @@ use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
 use super::stat::{FileType, Stat};
 use super::walk::{Follow, Last, View, Walk, WalkRules};
-use super::{FileId, News, NodeId, Vfs, host};
+use super::{FileId, News, NodeId, SocketId, Vfs, host};
 use crate::errno::Errno;
 
 /// The flags of `open`, x86-64.
@@ -56,15 +57,6 @@ pub(crate) struct Interest {
     pub(crate) is_told: bool,
 }
 
-/// A socket: the guest has no network, so it never gets further than this.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Socket {
-    /// Address family.
-    pub(crate) family: u32,
-    /// Stream, datagram or packet.
-    pub(crate) kind: u32,
-}
-
 /// What an open file is.
 #[derive(Debug)]
 pub(crate) enum Opened {
@@ -90,7 +82,7 @@ pub(crate) enum Opened {
         is_semaphore: bool,
     },
     Epoll(Vec<Interest>),
-    Socket(Socket),
+    Socket(SocketId),
     /// Opened with `O_PATH`.
     Path(NodeId),
 }
@@ -106,6 +98,8 @@ pub(crate) struct OpenFile {
     pub(crate) mapped: Option<Arc<MappedFile>>,
     /// Set by `F_SETOWN`.
     pub(crate) owner: i32,
+    /// The epolls that wait for it.
+    pub(crate) watchers: BTreeSet<FileId>,
 }
 
 impl OpenFile {
@@ -133,6 +127,11 @@ impl OpenFile {
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.status & flag::NONBLOCK != 0
     }
+
+    /// How many descriptors and messages refer to it.
+    pub(crate) fn ref_count(&self) -> u32 {
+        self.ref_count
+    }
 }
 
 impl Vfs {
@@ -148,7 +147,15 @@ impl Vfs {
 
     /// A new open file, referred to once; holds its node.
     pub(crate) fn add_file(&mut self, opened: Opened, status: u32) -> FileId {
-        let file = OpenFile { opened, status, offset: 0, ref_count: 1, mapped: None, owner: 0 };
+        let file = OpenFile {
+            opened,
+            status,
+            offset: 0,
+            ref_count: 1,
+            mapped: None,
+            owner: 0,
+            watchers: BTreeSet::new(),
+        };
         if let Some(node) = file.node() {
             self.hold(node);
             let (reads, writes) = (file.can_read(), file.can_write());
@@ -158,13 +165,25 @@ impl Vfs {
                 self.news.push(News::Node(node));
             }
         }
-        if let Some(free) = self.files.iter().position(Option::is_none) {
-            self.files[free] = Some(file);
-            return FileId(u32::try_from(free).expect("as many as were pushed"));
+        if let Some(free) = self.free_files.pop() {
+            self.files[free.0 as usize] = Some(file);
+            return free;
         }
         self.files.push(Some(file));
         let number = u32::try_from(self.files.len() - 1);
-        FileId(number.expect("descriptors are limited to 2^20"))
+        FileId(number.expect("open files are limited to far less than 2^32"))
+    }
+
+    /// All open files.
+    pub(crate) fn all_files(&self) -> impl Iterator<Item = (FileId, &OpenFile)> + '_ {
+        let files = (0..).map(FileId).zip(&self.files);
+        files.filter_map(|(id, file)| file.as_ref().map(|file| (id, file)))
+    }
+
+    /// Whether as many files are open as may be at all: Linux's `fs.file-max`.
+    pub(crate) fn has_all_files(&self) -> bool {
+        const OPEN_FILES_MAX: usize = 131_072;
+        self.files.len() - self.free_files.len() > OPEN_FILES_MAX
     }
 
     /// One more descriptor for an open file.
@@ -174,18 +193,41 @@ impl Vfs {
 
     /// One descriptor less; the last one closes the file.
     pub fn release(&mut self, id: FileId) {
-        let file = self.file_mut(id);
-        file.ref_count -= 1;
-        if file.ref_count > 0 {
-            return;
+        let mut ending = vec![id];
+        while let Some(id) = ending.pop() {
+            let file = self.file_mut(id);
+            file.ref_count -= 1;
+            let is_socket = matches!(file.opened, Opened::Socket(_));
+            if file.ref_count == 0 {
+                ending.extend(self.close(id));
+            }
+            if is_socket {
+                ending.extend(self.take_lost_files());
+            }
         }
-        let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        for other in self.files.iter_mut().flatten() {
-            if let Opened::Epoll(interests) = &mut other.opened {
+    }
+
+    /// Closes a file; returns those that it kept, each to be released.
+    fn close(&mut self, id: FileId) -> Vec<FileId> {
+        let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else {
+            return Vec::new();
+        };
+        self.free_files.push(id);
+        for &epoll in &file.watchers {
+            if let Opened::Epoll(interests) = &mut self.file_mut(epoll).opened {
                 interests.retain(|interest| interest.file != id);
             }
         }
-        let Some(node) = file.node() else { return };
+        match &file.opened {
+            Opened::Socket(socket) => return self.close_socket(*socket),
+            Opened::Epoll(interests) => {
+                for interest in interests {
+                    self.file_mut(interest.file).watchers.remove(&id);
+                }
+            }
+            _ => {}
+        }
+        let Some(node) = file.node() else { return Vec::new() };
         let (reads, writes) = (file.can_read(), file.can_write());
         if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
             pipe.reader_count = pipe.reader_count.saturating_sub(u32::from(reads));
@@ -194,6 +236,7 @@ impl Vfs {
         }
         drop(file);
         self.unhold(node);
+        Vec::new()
     }
 
     /// The standard streams that the run inherited.
@@ -375,7 +418,10 @@ impl Vfs {
         match &file.opened {
             Opened::Event { .. } => b"anon_inode:[eventfd]".to_vec(),
             Opened::Epoll(_) => b"anon_inode:[eventpoll]".to_vec(),
-            Opened::Socket(_) => format!("socket:[{}]", 0x1000 + id.0).into_bytes(),
+            Opened::Socket(socket) => {
+                let inode = self.socket(*socket).map_or(0, |socket| socket.inode);
+                format!("socket:[{inode}]").into_bytes()
+            }
             Opened::Device { device: Device::Stream(stream), .. } => stream.path(),
             Opened::Pipe(node) if self.node(*node).place.is_none() => {
                 let inode = self.stat_node(*node).map_or(0, |stat| stat.inode);
@@ -401,13 +447,14 @@ impl Vfs {
         if let Some(node) = file.node() {
             return self.stat_node(node);
         }
-        let (kind, permissions) = match file.opened {
-            Opened::Socket(_) => (FileType::Socket, 0o777),
-            _ => (FileType::Anonymous, 0o600),
-        };
-        let mut stat = Stat::new(kind, permissions, self.now);
+        let mut stat = Stat::new(FileType::Anonymous, 0o600, self.now);
         stat.device = (0, 0xf);
         stat.inode = 0x1000 + u64::from(id.0);
+        if let Opened::Socket(socket) = file.opened {
+            stat = Stat::new(FileType::Socket, 0o777, self.now);
+            stat.device = (0, 8);
+            stat.inode = self.socket(socket)?.inode;
+        }
         Ok(stat)
     }
 }

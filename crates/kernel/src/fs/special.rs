@@ -8,7 +8,7 @@ use super::device::Device;
 use super::listing::Entry;
 use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, Target};
-use super::open::{Opened, Socket, flag};
+use super::open::{Opened, flag};
 use super::pipe::{PIPE_BYTES_MAX, Pipe};
 use super::stat::{FileType, Stat};
 use super::walk::{View, Walk};
@@ -62,11 +62,6 @@ impl Vfs {
     /// Makes an event counter.
     pub(crate) fn open_event(&mut self, count: u64, is_semaphore: bool, status: u32) -> FileId {
         self.add_file(Opened::Event { count, is_semaphore }, status | flag::RDWR)
-    }
-
-    /// Makes a socket that is connected to nothing.
-    pub(crate) fn open_socket(&mut self, socket: Socket, status: u32) -> FileId {
-        self.add_file(Opened::Socket(socket), status)
     }
 
     /// Makes an epoll that waits for nothing yet.

@@ -35,6 +35,8 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         host_nodes: BTreeMap::new(),
         hidden: config.hidden.into_iter().collect(),
         files: Vec::new(),
+        free_files: Vec::new(),
+        sockets: super::socket::Sockets::default(),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
         news: Vec::new(),

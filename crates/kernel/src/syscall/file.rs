@@ -9,11 +9,13 @@ mod attributes;
 mod descriptor;
 mod epoll;
 mod ioctl;
+mod message;
 mod names;
 mod open;
 mod poll;
 mod read_write;
 mod socket;
+mod socket_options;
 mod stat;
 mod transfer;
 
@@ -36,6 +38,8 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| poll::handler(number))
         .or_else(|| epoll::handler(number))
         .or_else(|| socket::handler(number))
+        .or_else(|| message::handler(number))
+        .or_else(|| socket_options::handler(number))
         .or_else(|| transfer::handler(number))
 }
 

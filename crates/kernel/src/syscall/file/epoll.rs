@@ -89,10 +89,16 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
     match (operation, known) {
         (ADD, Some(_)) => return Err(Errno::EEXIST),
         (ADD, None) if interests.len() >= INTERESTS_MAX => return Err(Errno::ENOSPC),
-        (ADD, None) => interests.push(interest),
+        (ADD, None) => {
+            interests.push(interest);
+            kernel.vfs.file_mut(file).watchers.insert(id);
+        }
         (DELETE | CHANGE, None) => return Err(Errno::ENOENT),
         (DELETE, Some(index)) => {
             interests.remove(index);
+            if interests.iter().all(|other| other.file != file) {
+                kernel.vfs.file_mut(file).watchers.remove(&id);
+            }
         }
         (CHANGE, Some(index)) => interests[index] = interest,
         _ => return Err(Errno::EINVAL),

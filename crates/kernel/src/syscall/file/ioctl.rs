@@ -95,6 +95,13 @@ fn waiting_bytes(kernel: &Kernel, file: FileId) -> Result<u32, Errno> {
             return Ok(low32(kernel.vfs.size_of(*node)?.wrapping_sub(open.offset)));
         }
         Opened::Pipe(node) => kernel.vfs.pipe(*node).map_or(0, |pipe| pipe.held_bytes() as u64),
+        Opened::Socket(socket) => {
+            let socket = kernel.vfs.socket(*socket)?;
+            if socket.is_listening() {
+                return Err(Errno::EINVAL);
+            }
+            socket.waiting_bytes() as u64
+        }
         Opened::Device { device, .. } => {
             let stream = device.stream().ok_or(Errno::ENOTTY)?;
             rustix::io::ioctl_fionread(stream.fd())?

@@ -70,6 +70,10 @@ pub(super) fn install(
     inherit: Inherit,
     limit: u64,
 ) -> SysResult {
+    if kernel.vfs.has_all_files() {
+        kernel.release_file(file);
+        return Err(Errno::ENFILE);
+    }
     let installed = kernel.files.insert(file, inherit, 0, limit);
     if installed.is_err() {
         kernel.release_file(file);

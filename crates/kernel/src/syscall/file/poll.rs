@@ -12,7 +12,7 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use super::low32;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{Device, FileId, Opened, Stream};
+use crate::fs::{Device, FileId, Opened, SocketState, Stream};
 use crate::schedule::{Channel, Interrupted};
 use crate::signal::UNBLOCKABLE;
 use crate::syscall::Handler;
@@ -40,6 +40,8 @@ const NVAL: u32 = 0x20;
 const PRI: u32 = 0x2;
 const READ_NORMAL: u32 = 0x40;
 const WRITE_NORMAL: u32 = 0x100;
+const WRITE_BAND: u32 = 0x200;
+pub(super) const READ_HUP: u32 = 0x2000;
 const READABLE: u32 = IN | READ_NORMAL;
 const WRITABLE: u32 = OUT | WRITE_NORMAL;
 /// What is told whether or not it is asked for.
@@ -82,7 +84,7 @@ impl Kernel {
                 });
                 if is_ready { READABLE } else { 0 }
             }
-            Opened::Socket(_) => WRITABLE | HUP,
+            Opened::Socket(socket) => socket_events(self.vfs.socket_state(*socket)),
             Opened::Path(_) => NVAL,
         }
     }
@@ -102,6 +104,11 @@ impl Kernel {
         match &self.vfs.file(file).opened {
             Opened::Pipe(node) => vec![Channel::Node(*node)],
             Opened::Event { .. } => vec![Channel::File(file)],
+            Opened::Socket(socket) => {
+                // Room at the other side makes a datagram socket writable.
+                let peer = self.vfs.socket(*socket).ok().and_then(|socket| socket.peer);
+                std::iter::once(*socket).chain(peer).map(Channel::Socket).collect()
+            }
             Opened::Epoll(interests) => {
                 let inner = interests.iter().filter(|interest| {
                     !matches!(self.vfs.file(interest.file).opened, Opened::Epoll(_))
@@ -159,6 +166,15 @@ impl Kernel {
             signals.mask = mask;
         }
     }
+}
+
+fn socket_events(state: SocketState) -> u32 {
+    let when = |is_so: bool, events: u32| if is_so { events } else { 0 };
+    when(state.is_readable, READABLE)
+        | when(state.is_writable, WRITABLE | WRITE_BAND)
+        | when(state.is_shut_for_reading, READ_HUP)
+        | when(state.is_hung_up, HUP)
+        | when(state.has_error, ERR)
 }
 
 fn stream_events(stream: Stream) -> u32 {

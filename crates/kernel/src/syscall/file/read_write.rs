@@ -23,7 +23,7 @@ const CALL_BYTES_MAX: u64 = 0x7fff_f000;
 /// Most buffers of a vector call.
 const VECTORS_MAX: u64 = 1024;
 /// Bytes moved at once.
-const PIECE_BYTES: u64 = 256 << 10;
+pub(super) const PIECE_BYTES: u64 = 256 << 10;
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {
@@ -52,7 +52,7 @@ enum At {
 }
 
 /// The buffers of a call, one behind the other.
-struct Buffers {
+pub(super) struct Buffers {
     parts: Vec<(u64, u64)>,
 }
 
@@ -61,7 +61,7 @@ impl Buffers {
     ///
     /// # Errors
     /// `EFAULT`: not wholly in user space, however little would be used of it.
-    fn one(addr: u64, bytes: u64) -> Result<Self, Errno> {
+    pub(super) fn one(addr: u64, bytes: u64) -> Result<Self, Errno> {
         check_range(addr, bytes)?;
         Ok(Self { parts: vec![(addr, bytes.min(CALL_BYTES_MAX))] })
     }
@@ -70,7 +70,7 @@ impl Buffers {
     ///
     /// # Errors
     /// `EINVAL`: too many, or a negative length. `EFAULT`: not in user space.
-    fn read(kernel: &mut Kernel, vector: u64, count: u64) -> Result<Self, Errno> {
+    pub(super) fn read(kernel: &mut Kernel, vector: u64, count: u64) -> Result<Self, Errno> {
         let count = u64::from(low32(count));
         if count > VECTORS_MAX {
             return Err(Errno::EINVAL);
@@ -96,7 +96,7 @@ impl Buffers {
         Ok(Self { parts })
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
 
@@ -116,7 +116,7 @@ impl Buffers {
     }
 
     /// Copies `bytes` to the program, `skip` bytes into the buffers; returns how many arrived.
-    fn scatter(&self, kernel: &mut Kernel, skip: u64, bytes: &[u8]) -> usize {
+    pub(super) fn scatter(&self, kernel: &mut Kernel, skip: u64, bytes: &[u8]) -> usize {
         let mut done = 0;
         for (addr, count) in self.pieces(skip, bytes.len() as u64) {
             let copied = kernel.copy_to_user(VirtAddr::new(addr), &bytes[done..done + count]);
@@ -129,7 +129,7 @@ impl Buffers {
     }
 
     /// Copies from the program into `bytes`; returns how many arrived.
-    fn gather(&self, kernel: &mut Kernel, skip: u64, bytes: &mut [u8]) -> usize {
+    pub(super) fn gather(&self, kernel: &mut Kernel, skip: u64, bytes: &mut [u8]) -> usize {
         let mut done = 0;
         for (addr, count) in self.pieces(skip, bytes.len() as u64) {
             let copied = kernel.copy_from_user(VirtAddr::new(addr), &mut bytes[done..done + count]);
@@ -375,7 +375,10 @@ impl Kernel {
                 result => result,
             },
             Opened::Epoll(_) => Err(Errno::EINVAL),
-            Opened::Socket(_) => Err(Errno::ENOTCONN),
+            Opened::Socket(socket) => {
+                let socket = *socket;
+                self.read_socket(socket, bytes, is_nonblocking)
+            }
             Opened::Path(_) => Err(Errno::EBADF),
         }
     }
@@ -419,9 +422,9 @@ impl Kernel {
                 result => result,
             },
             Opened::Epoll(_) => Err(Errno::EINVAL),
-            Opened::Socket(_) => {
-                self.send_sigpipe();
-                Err(Errno::EPIPE)
+            Opened::Socket(socket) => {
+                let socket = *socket;
+                self.write_socket(socket, bytes, is_nonblocking)
             }
         }
     }
@@ -458,7 +461,7 @@ impl Kernel {
     /// Whether a write that was cut short goes on when there is room: a pipe's does.
     fn waits_for_room(&self, file: FileId) -> bool {
         let file = self.vfs.file(file);
-        matches!(file.opened, Opened::Pipe(_)) && !file.is_nonblocking()
+        matches!(file.opened, Opened::Pipe(_) | Opened::Socket(_)) && !file.is_nonblocking()
     }
 
     /// Sleeps until something changes there.

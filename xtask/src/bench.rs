@@ -122,10 +122,16 @@ impl Tools {
         Ok(command)
     }
 
-    /// The largest resident set of the last guest that ran inside.
+    /// The largest resident set of the last guest that ran inside; of several processes, all that
+    /// they had in RAM together.
     fn guest_peak_bytes(&self) -> Option<u64> {
+        const FRAME_BYTES: u64 = 4096;
         let report: Value = serde_json::from_slice(&std::fs::read(&self.json).ok()?).ok()?;
-        report.pointer("/memory/rss_peak_bytes")?.as_u64()
+        let at = |path: &str| report.pointer(path)?.as_u64();
+        match at("/processes/count")? {
+            1 => at("/memory/rss_peak_bytes"),
+            _ => Some(at("/memory/frames_used_peak")? * FRAME_BYTES),
+        }
     }
 
     /// The command line that runs the guest this way, if that can and should be.
@@ -133,7 +139,9 @@ impl Tools {
         let mut command = match way {
             Way::Native => Vec::new(),
             Way::Exact | Way::TlbOff => self.ours(way).ok()?,
-            Way::Qemu if guest.group != Group::Memory => vec![text(self.qemu.as_ref()?)],
+            Way::Qemu if !matches!(guest.group, Group::Memory | Group::Processes) => {
+                vec![text(self.qemu.as_ref()?)]
+            }
             Way::Cachegrind if guest.is_for_cachegrind => [
                 &text(self.valgrind.as_ref()?),
                 "--tool=cachegrind",

@@ -18,10 +18,13 @@ pub(crate) enum Group {
     Memory,
     /// Starting and ending.
     Start,
+    /// Forks, programs started, pipes, a build.
+    Processes,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 4] = [Self::Kernels, Self::Programs, Self::Memory, Self::Start];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Kernels, Self::Programs, Self::Memory, Self::Start, Self::Processes];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Group {
             Self::Programs => "programs",
             Self::Memory => "memory",
             Self::Start => "start",
+            Self::Processes => "processes",
         }
     }
 }
@@ -56,6 +60,7 @@ pub(super) fn all(group: Group) -> Result<Vec<Guest>, String> {
         Group::Memory => compiled(group, "mm"),
         Group::Programs => programs(),
         Group::Start => Ok(start()),
+        Group::Processes => processes(),
     }
 }
 
@@ -130,6 +135,52 @@ fn start() -> Vec<Guest> {
     ];
     all.retain(|guest| Path::new(&guest.command[0]).exists());
     all
+}
+
+/// Programs of our own that start others, and a build.
+fn processes() -> Result<Vec<Guest>, String> {
+    let mut all = compiled(Group::Processes, "processes")?;
+    let make = "/usr/bin/make";
+    if Path::new(make).exists() {
+        let project = super::text(&project()?);
+        all.push(guest(Group::Processes, "make", &[make, "-B", "-s", "-j2", "-C", &project]));
+    }
+    Ok(all)
+}
+
+/// A project of ten C files.
+fn project() -> Result<PathBuf, String> {
+    let directory = work()?.join("project");
+    fs::create_dir_all(&directory).map_err(|error| format!("{directory:?}: {error}"))?;
+    let mut files = vec![("Makefile".to_owned(), makefile())];
+    files.extend((0..10).map(|number| (format!("f{number}.c"), project_source(number))));
+    for (name, content) in files {
+        let path = directory.join(name);
+        fs::write(&path, content).map_err(|error| format!("{path:?}: {error}"))?;
+    }
+    Ok(directory)
+}
+
+fn makefile() -> String {
+    let objects: String = (0..10).map(|number| format!(" f{number}.o")).collect();
+    format!("CC = gcc\nCFLAGS = -O1\nprogram:{objects}\n\t$(CC) -o $@ $^\n")
+}
+
+fn project_source(number: u32) -> String {
+    let functions: String = (0..12)
+        .map(|index| {
+            format!(
+                "int f{number}_{index}(int n)\n{{\n\tint s = {index};\n\
+                 \tfor (int i = 0; i < n; i++)\n\t\ts += (s ^ i) % {};\n\treturn s;\n}}\n",
+                index + 3
+            )
+        })
+        .collect();
+    let main = match number {
+        0 => "int main(void)\n{\n\tprintf(\"%d\\n\", f0_5(100));\n\treturn 0;\n}\n",
+        _ => "",
+    };
+    format!("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n{functions}{main}")
 }
 
 const SQL: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, value INTEGER);\n\

@@ -79,6 +79,7 @@ const fn goal(group: Group) -> &'static str {
         Group::Kernels => "exact 1.9 (worst 3.5), off 1.6, qemu / exact 1.6; 64 MiB over the guest",
         Group::Programs => "python 6, none slower than qemu, cachegrind / exact 4",
         Group::Memory => "pairs, protect, brk 0.6; first_touch 1.0; recycled 0.5; many_vmas 0.7",
+        Group::Processes => "fork 1.0, spawn 4, ping_pong 3, make 6",
         Group::Start => "true 20 ms, python-print 250 ms",
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use machine::{Frame, Geometry, Machine, Pte, VirtAddr, VirtRange};
+use machine::{Frame, Geometry, Machine, PhysAddr, Pte, VirtAddr, VirtRange};
 
 use crate::backing::{MmId, ObjectId};
 use crate::counters::Rss;
@@ -253,7 +253,9 @@ impl Tables<'_> {
                 continue;
             }
             if level == 1 {
-                self.check_leaf(addr, pte, found)?;
+                let at = self.geometry.slot(table, i);
+                self.check_leaf((addr, at), pte, found)?;
+                self.check_table_owner(table, base)?;
                 continue;
             }
             let covered = VirtRange::new(addr, addr.wrapping_add(span));
@@ -269,7 +271,19 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn check_leaf(&mut self, addr: VirtAddr, pte: Pte, found: &mut Found) -> Result<(), Violation> {
+    /// I8: a table of level 1 says of which space it is, and where it begins.
+    fn check_table_owner(&self, table: Frame, base: VirtAddr) -> Result<(), Violation> {
+        let owner = Owner::Space { slot: self.mm.slot, page: base.page().number() };
+        let is_right = self.memory.frames.owner(table) == Some(owner);
+        if is_right { Ok(()) } else { Err(Violation::TableFrame { frame: table }) }
+    }
+
+    fn check_leaf(
+        &mut self,
+        (addr, at): (VirtAddr, PhysAddr),
+        pte: Pte,
+        found: &mut Found,
+    ) -> Result<(), Violation> {
         let mm = self.mm.id;
         let vma = self.mm.vmas.find(addr).ok_or(Violation::LeafRights { mm, addr })?;
         if PteState::of(pte) != PteState::Present {
@@ -294,6 +308,9 @@ impl Tables<'_> {
             _ => return Err(Violation::LeafFrame { mm, addr }),
         }
         if self.memory.frames.owner(frame) != crate::rmap::owner_at(vma, addr, state) {
+            return Err(Violation::Owner { mm, addr });
+        }
+        if !self.memory.entries.of(frame).any(|entry| entry == at) {
             return Err(Violation::Owner { mm, addr });
         }
         let is_exclusive = self.memory.frames.is_exclusive(frame);
@@ -353,7 +370,7 @@ fn check_frames(memory: &Memory, found: &Found) -> Result<(), Violation> {
         let (frames, state) = (&memory.frames, memory.frames.state(frame));
         by_state[state as usize] += 1;
         let (found_maps, noted) = (found.map_counts[number], frames.map_count(frame));
-        if found_maps != noted {
+        if found_maps != noted || memory.entries.of(frame).count() as u32 != noted {
             return Err(Violation::MapCount { frame, found: found_maps, noted });
         }
         if frames.hold_count(frame) != found.hold_counts[number] {

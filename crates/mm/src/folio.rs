@@ -54,6 +54,13 @@ pub(crate) enum Owner {
         /// As [`crate::Vma::page_offset`] counts.
         index: u64,
     },
+    /// The address space of a page table of level 1, and the first page that it covers.
+    Space {
+        /// Slot of the space.
+        slot: usize,
+        /// Number of the page.
+        page: u64,
+    },
     /// The object and index of a page in the page cache.
     Cached {
         /// The object.
@@ -223,11 +230,13 @@ impl FrameTable {
     pub(crate) fn set_owner(&mut self, frame: Frame, owner: Owner) {
         self.owners[frame.number() as usize] = match owner {
             Owner::Anon { root, index } => [root, index],
+            Owner::Space { slot, page } => [slot as u64, page],
             Owner::Cached { object, index } => [u64::from(object.0), index],
         };
     }
 
-    /// To whom the frame belongs: `None` for page tables and free frames.
+    /// To what the frame belongs: `None` for free frames and those of the kernel. Of page tables,
+    /// only those of level 1 belong to a space.
     pub(crate) fn owner(&self, frame: Frame) -> Option<Owner> {
         let [number, index] = self.owners[frame.number() as usize];
         match self.state(frame) {
@@ -235,7 +244,8 @@ impl FrameTable {
             FrameState::File | FrameState::Shmem => {
                 Some(Owner::Cached { object: ObjectId(number as u32), index })
             }
-            FrameState::Free | FrameState::PageTable | FrameState::Kernel => None,
+            FrameState::PageTable => Some(Owner::Space { slot: number as usize, page: index }),
+            FrameState::Free | FrameState::Kernel => None,
         }
     }
 }

@@ -22,6 +22,7 @@ mod backing;
 mod buddy;
 pub mod check;
 mod counters;
+mod entries;
 mod error;
 mod facts;
 mod fault;

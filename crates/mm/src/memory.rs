@@ -9,14 +9,17 @@
 //!    zero because RAM starts so.
 //! 3. Resident counts of a space change only with its leaf entries.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
+use core::sync::atomic::AtomicBool;
 
-use machine::{Frame, Machine, PAGE_BYTES, Pte};
+use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte};
 
 use crate::backing::{Backing, MmId};
 use crate::buddy::Buddy;
 use crate::counters::{MemoryUsage, Rss, VmEvents};
+use crate::entries::Entries;
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::page_cache::PageCache;
@@ -47,7 +50,7 @@ pub(crate) enum Content {
 }
 
 /// What is kept about one address space by number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Space {
     /// Its number, or `None` when the slot is free.
     pub(crate) id: Option<MmId>,
@@ -56,17 +59,25 @@ pub(crate) struct Space {
     pub(crate) rss_at_peak: Rss,
     pub(crate) table_frames: u64,
     pub(crate) table_frames_peak: u64,
+    /// The root table.
+    pub(crate) root: Frame,
+    /// Whether entries changed while the space was not active; also in its page tables.
+    pub(crate) is_stale: Arc<AtomicBool>,
 }
 
 impl Space {
-    const NONE: Self = Self {
-        id: None,
-        rss: Rss { anon_pages: 0, file_pages: 0, shmem_pages: 0 },
-        rss_peak_pages: 0,
-        rss_at_peak: Rss { anon_pages: 0, file_pages: 0, shmem_pages: 0 },
-        table_frames: 0,
-        table_frames_peak: 0,
-    };
+    fn new(id: MmId) -> Self {
+        Self {
+            id: Some(id),
+            rss: Rss::default(),
+            rss_peak_pages: 0,
+            rss_at_peak: Rss::default(),
+            table_frames: 0,
+            table_frames_peak: 0,
+            root: Frame::new(0),
+            is_stale: Arc::default(),
+        }
+    }
 
     /// Notes the peak.
     #[inline]
@@ -85,6 +96,8 @@ pub struct Memory {
     /// How much memory may be promised.
     pub overcommit: Overcommit,
     pub(crate) frames: FrameTable,
+    /// The leaf entries that name each frame.
+    pub(crate) entries: Entries,
     pub(crate) buddy: Buddy,
     pub(crate) cache: PageCache,
     pub(crate) spaces: Vec<Space>,
@@ -119,6 +132,7 @@ impl Memory {
         let mut memory = Self {
             overcommit: Overcommit::default(),
             frames: FrameTable::new(count as usize),
+            entries: Entries::new(count as usize),
             buddy: Buddy::new(count),
             cache: PageCache::default(),
             spaces: Vec::new(),
@@ -198,15 +212,16 @@ impl Memory {
         self.gathered = gathered;
     }
 
-    /// Counts the leaf `pte` as an entry of the space in `slot`.
+    /// Counts the leaf `pte` at `at` as an entry of the space in `slot`.
     #[inline]
-    pub(crate) fn map_leaf(&mut self, slot: usize, pte: Pte) {
+    pub(crate) fn map_leaf(&mut self, slot: usize, at: PhysAddr, pte: Pte) {
         if pte.contains(SPECIAL) {
             return;
         }
         let frame = pte.frame();
         let state = self.frames.state(frame);
         self.frames.map(frame);
+        self.entries.add(frame, at);
         if state != FrameState::Anon && self.frames.map_count(frame) == 1 {
             self.mapped_pages += 1;
         }
@@ -224,11 +239,11 @@ impl Memory {
         space.note_peak();
     }
 
-    /// Counts the leaf `pte` as gone from the space in `slot`, and takes its dirty bit to the
-    /// frame. Returns the frame if nobody uses it any more: free it after the flush.
+    /// Counts the leaf `pte` at `at` as gone from the space in `slot`, and takes its dirty bit to
+    /// the frame. Returns the frame if nobody uses it any more: free it after the flush.
     #[inline]
     #[must_use = "an unused frame must be freed"]
-    pub(crate) fn unmap_leaf(&mut self, slot: usize, pte: Pte) -> Option<Frame> {
+    pub(crate) fn unmap_leaf(&mut self, slot: usize, at: PhysAddr, pte: Pte) -> Option<Frame> {
         if pte.contains(SPECIAL) {
             return None;
         }
@@ -239,6 +254,7 @@ impl Memory {
             self.mark_dirty(frame);
         }
         self.frames.unmap(frame);
+        self.entries.remove(frame, at);
         if state != FrameState::Anon && self.frames.map_count(frame) == 0 {
             self.mapped_pages -= 1;
         }
@@ -254,7 +270,7 @@ impl Memory {
 
     /// Takes a slot for a new address space.
     pub(crate) fn add_space(&mut self, id: MmId) -> usize {
-        let space = Space { id: Some(id), ..Space::NONE };
+        let space = Space::new(id);
         if let Some(slot) = self.spaces.iter().position(|space| space.id.is_none()) {
             self.spaces[slot] = space;
             return slot;

@@ -16,9 +16,12 @@
 //! 2. An entry marked [`SPECIAL`] names a frame without counting as a user of it.
 //! 3. An entry that the hardware may have cached is not changed without a [`Stale`].
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use machine::{Frame, Geometry, Machine, PAGE_BYTES, PhysAddr, Pte, VirtAddr, VirtRange};
 
-use crate::folio::FrameState;
+use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::rights::Rights;
 
@@ -85,7 +88,7 @@ impl Stale {
         if hw.root() == Some(tables.root) {
             hw.flush_range(self.0);
         } else {
-            tables.is_stale = true;
+            tables.is_stale.store(true, Ordering::Relaxed);
         }
     }
 
@@ -94,7 +97,7 @@ impl Stale {
         if hw.root() == Some(tables.root) {
             hw.flush_all();
         } else {
-            tables.is_stale = true;
+            tables.is_stale.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -123,15 +126,17 @@ pub(crate) struct PageTables {
     space: usize,
     /// The table of level 1 used last and the first address it covers.
     last: Option<(VirtAddr, Frame)>,
-    /// Whether entries changed while these were not the active tables.
-    is_stale: bool,
+    /// Whether entries changed while these were not the active tables; [`Memory`] holds it too.
+    is_stale: Arc<AtomicBool>,
 }
 
 impl PageTables {
     /// An empty root for the address space in slot `space`.
     pub(crate) fn new(memory: &mut Memory, hw: &mut Machine, space: usize) -> Option<Self> {
         let root = memory.alloc(hw, FrameState::PageTable, Content::Zeroed)?;
-        Some(Self { root, geometry: hw.geometry(), space, last: None, is_stale: false })
+        memory.spaces[space].root = root;
+        let is_stale = Arc::clone(&memory.spaces[space].is_stale);
+        Some(Self { root, geometry: hw.geometry(), space, last: None, is_stale })
     }
 
     /// The root table.
@@ -140,8 +145,8 @@ impl PageTables {
     }
 
     /// Whether entries changed while these were not the active tables, since this was last asked.
-    pub(crate) const fn take_stale(&mut self) -> bool {
-        core::mem::replace(&mut self.is_stale, false)
+    pub(crate) fn take_stale(&mut self) -> bool {
+        self.is_stale.swap(false, Ordering::Relaxed)
     }
 
     /// How many entries a table of level 1 has.
@@ -216,6 +221,11 @@ impl PageTables {
                 table = pte.frame();
             } else {
                 table = memory.alloc_table(hw, self.space)?;
+                if level == 2 {
+                    let first = addr.as_u64() & !(self.geometry.span_bytes(2) - 1);
+                    let page = VirtAddr::new(first).page().number();
+                    memory.frames.set_owner(table, Owner::Space { slot: self.space, page });
+                }
                 self.geometry.store(&mut hw.ram, at, self.table_entry(level, table));
             }
         }
@@ -259,11 +269,11 @@ impl PageTables {
         let is_same = !old.is_empty() && old.with_frame(new.frame()) == old;
         if !(is_same && old.contains(SPECIAL) == new.contains(SPECIAL)) {
             if PteState::of(old) == PteState::Present {
-                let unused = memory.unmap_leaf(self.space, old);
+                let unused = memory.unmap_leaf(self.space, self.at(slot), old);
                 memory.gathered.extend(unused);
             }
             if PteState::of(new) == PteState::Present {
-                memory.map_leaf(self.space, new);
+                memory.map_leaf(self.space, self.at(slot), new);
             }
         }
         self.write(hw, slot, new);

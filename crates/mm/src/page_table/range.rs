@@ -2,7 +2,7 @@
 
 use core::ops::{Range, RangeInclusive};
 
-use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
+use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte, VirtAddr, VirtRange};
 
 use super::{PageTables, PteState, SPECIAL, Slot, Stale};
 use crate::backing::{FileKind, ObjectId};
@@ -24,6 +24,7 @@ pub(crate) enum Zap {
 }
 
 /// The entries of one table of level 1 inside a range.
+#[derive(Clone, Debug)]
 struct Run {
     table: Frame,
     indexes: Range<u64>,
@@ -55,35 +56,43 @@ impl Run {
 }
 
 impl PageTables {
-    /// Replaces every entry of the run by what `change` makes of it, in place.
-    fn update_run(&self, hw: &mut Machine, run: &Run, change: impl FnMut(VirtAddr, Pte) -> Pte) {
+    /// Replaces every entry of the run by what `change` makes of it, in place: of the address of
+    /// its page, its own address, and the entry.
+    fn update_run(
+        &self,
+        hw: &mut Machine,
+        run: &Run,
+        change: impl FnMut(VirtAddr, PhysAddr, Pte) -> Pte,
+    ) {
         let bytes = self.geometry.entry_bytes();
         let count = run.indexes.end - run.indexes.start;
         let start = self.geometry.slot(run.table, run.indexes.start);
         let slice = hw.ram.slice_mut(start, count * bytes);
         match bytes {
-            4 => update_entries::<4>(slice, run.addr, change),
-            _ => update_entries::<8>(slice, run.addr, change),
+            4 => update_entries::<4>(slice, (run.addr, start), change),
+            _ => update_entries::<8>(slice, (run.addr, start), change),
         }
     }
 }
 
-/// Replaces little-endian entries of `BYTES` bytes each, the first of which is that of `addr`.
+/// Replaces little-endian entries of `BYTES` bytes each, the first of which is that of the page at
+/// `first.0` and stands at `first.1`.
 fn update_entries<const BYTES: usize>(
     entries: &mut [u8],
-    addr: VirtAddr,
-    mut change: impl FnMut(VirtAddr, Pte) -> Pte,
+    first: (VirtAddr, PhysAddr),
+    mut change: impl FnMut(VirtAddr, PhysAddr, Pte) -> Pte,
 ) {
-    let mut addr = addr;
+    let (mut addr, mut at) = first;
     for entry in entries.as_chunks_mut::<BYTES>().0 {
         let mut raw = [0; 8];
         raw[..BYTES].copy_from_slice(entry);
         let old = Pte::from_raw(u64::from_le_bytes(raw));
-        let new = change(addr, old);
+        let new = change(addr, at, old);
         if new != old {
             entry.copy_from_slice(&new.raw().to_le_bytes()[..BYTES]);
         }
         addr = addr.wrapping_add(PAGE_BYTES);
+        at = at.wrapping_add(BYTES as u64);
     }
 }
 
@@ -124,13 +133,13 @@ pub(crate) fn zap(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: Vir
     let tables = &mm.tables;
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
-        tables.update_run(hw, &run, |addr, old| {
+        tables.update_run(hw, &run, |addr, at, old| {
             match PteState::of(old) {
                 PteState::Empty => return old,
                 PteState::Swapped => {}
                 PteState::Present if how == Zap::Shared && is_private(memory, old) => return old,
                 PteState::Present => {
-                    let unused = memory.unmap_leaf(tables.space, old);
+                    let unused = memory.unmap_leaf(tables.space, at, old);
                     memory.gathered.extend(unused);
                 }
             }
@@ -235,7 +244,7 @@ pub(crate) fn clear_bits(
     let mut stale = Stale::NONE;
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&mm.tables, hw) {
-        mm.tables.update_run(hw, &run, |addr, old| {
+        mm.tables.update_run(hw, &run, |addr, _, old| {
             if PteState::of(old) != PteState::Present || !old.intersects(bits) {
                 return old;
             }
@@ -269,7 +278,7 @@ pub(crate) fn protect(
     let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
-        tables.update_run(hw, &run, |addr, old| {
+        tables.update_run(hw, &run, |addr, _, old| {
             if PteState::of(old) != PteState::Present {
                 return old;
             }
@@ -334,6 +343,10 @@ pub(crate) fn move_entries(
             };
             mm.tables.write(hw, slot, Pte::EMPTY);
             mm.tables.write(hw, new_slot, old);
+            if PteState::of(old) == PteState::Present && !old.contains(SPECIAL) {
+                let (from, to) = (mm.tables.at(slot), mm.tables.at(new_slot));
+                memory.entries.relocate(old.frame(), from, to);
+            }
             if old.is_present() {
                 stale.add_page(addr);
             }
@@ -362,6 +375,7 @@ pub(crate) fn copy_entries(
 ) -> Result<u64, MmError> {
     let Some(vma) = parent.vmas.find(range.start) else { return Ok(0) };
     let (sharing, mut copied) = (vma.sharing, 0);
+    let entry_bytes = parent.tables.geometry.entry_bytes();
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&parent.tables, hw) {
         let target = child.tables.slot_for(memory, hw, run.addr);
@@ -370,8 +384,11 @@ pub(crate) fn copy_entries(
             let mut copies = [Pte::EMPTY; PART_ENTRIES as usize];
             let mut rest = copies.iter_mut();
             let mut rss = Rss::default();
-            parent.tables.update_run(hw, &part, |_, old| {
-                let (kept, copy) = share_entry(memory, sharing, old, &mut rss);
+            let place = Run { table: target.table, ..part.clone() };
+            let mut at = child.tables.at(Slot { table: place.table, index: place.indexes.start });
+            parent.tables.update_run(hw, &part, |_, _, old| {
+                let (kept, copy) = share_entry(memory, sharing, (at, old), &mut rss);
+                at = at.wrapping_add(entry_bytes);
                 if let Some(slot) = rest.next() {
                     *slot = copy;
                 }
@@ -382,23 +399,28 @@ pub(crate) fn copy_entries(
             }
             copied += copies.iter().filter(|copy| !copy.is_empty()).count() as u64;
             let mut rest = copies.iter();
-            let place = Run { table: target.table, ..part };
-            child.tables.update_run(hw, &place, |_, old| rest.next().copied().unwrap_or(old));
+            child.tables.update_run(hw, &place, |_, _, old| rest.next().copied().unwrap_or(old));
             memory.add_resident(child.tables.space, rss);
         }
     }
     Ok(copied)
 }
 
-/// What becomes of one entry of the parent, and what the child gets. The new entry is counted in
-/// the frame table and in `rss`.
+/// What becomes of one entry of the parent, and what the child gets at the address given. The new
+/// entry is counted in the frame table and in `rss`.
 #[inline]
-fn share_entry(memory: &mut Memory, sharing: Sharing, old: Pte, rss: &mut Rss) -> (Pte, Pte) {
+fn share_entry(
+    memory: &mut Memory,
+    sharing: Sharing,
+    (at, old): (PhysAddr, Pte),
+    rss: &mut Rss,
+) -> (Pte, Pte) {
     if PteState::of(old) != PteState::Present {
         return (old, Pte::EMPTY);
     }
     if !old.contains(SPECIAL) {
         *rss.count_mut(memory.frames.share(old.frame())) += 1;
+        memory.entries.add(old.frame(), at);
     }
     match sharing {
         Sharing::Private => {

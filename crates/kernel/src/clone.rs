@@ -12,7 +12,7 @@ use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::FdTable;
 use crate::ledger::Account;
-use crate::process::{Life, Process, Usage};
+use crate::process::{IoCounts, Life, Process, Settings, Usage};
 use crate::schedule::{Channel, Interrupted};
 use crate::shelf::PartKey;
 use crate::signal::number::SIGCHLD;
@@ -200,13 +200,16 @@ impl Kernel {
     /// Refuses more processes or threads than allowed.
     fn check_task_limits(&self, is_thread: bool) -> Result<(), Errno> {
         let limits = &self.task_limits;
-        let (count, allowed) = if is_thread {
-            (self.tasks.tasks.len() as u64 + 1, limits.threads_max)
+        let task_count = self.tasks.tasks.len() as u64 + 1;
+        let process_count = self.tasks.processes.len() as u64 + 1;
+        let is_crowded = if is_thread {
+            task_count >= limits.threads_max
         } else {
-            let count = self.tasks.processes.len() as u64 + 1;
-            (count, limits.processes_max.min(self.process.processes_max()))
+            process_count >= limits.processes_max
         };
-        if count >= allowed { Err(Errno::EAGAIN) } else { Ok(()) }
+        // The limit of the user counts threads and zombies; all tasks are of one user.
+        let is_over = task_count.max(process_count) >= self.process.processes_max();
+        if is_crowded || is_over { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
     fn clone_parts(&mut self, flags: u64) -> Result<Parts, Errno> {
@@ -265,12 +268,15 @@ impl Kernel {
         Process {
             pid,
             parent: if is_sibling { own.parent } else { own.pid },
+            parent_thread: if is_sibling { own.parent_thread } else { self.task.tid },
             threads: BTreeSet::from([pid]),
             actions,
             pending: Pending::default(),
             timers: Timers::default(),
+            settings: Settings { parent_death_signal: 0, subreaper: 0, ..own.settings },
             exit_signal: if is_sibling { own.exit_signal } else { request.exit_signal },
             exit: None,
+            io: IoCounts::default(),
             life: Life::Alive,
             start_ns: self.hw.now_ns(),
             usage: Usage::default(),
@@ -312,6 +318,9 @@ impl Kernel {
             personality: own.personality,
             vfork_parent: (flags & flag::VFORK != 0).then_some(own.tid),
             cpu_ns: 0,
+            start_ns: self.hw.now_ns(),
+            switches_voluntary: 0,
+            switches_forced: 0,
             exit: None,
         }
     }

@@ -44,6 +44,8 @@ impl Errno {
     pub const BLOCKED: Self = Self(530);
     /// A signal came first: done again if the handler has `SA_RESTART` (Linux: `ERESTARTSYS`).
     pub const RESTART: Self = Self(512);
+    /// A signal came first: done again behind any handler (Linux: `ERESTARTNOINTR`).
+    pub const RESTART_ALWAYS: Self = Self(513);
     /// A signal came first: `EINTR` if there is a handler (Linux: `ERESTARTNOHAND`).
     pub const RESTART_NO_HANDLER: Self = Self(514);
 }

@@ -25,11 +25,12 @@ use mm::{
 
 use crate::asid::Asids;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{Credentials, FdTable, FsContext, Vfs};
+use crate::fs::{Credentials, FdTable, FsContext, Vfs, View};
 use crate::ledger::ProcessReports;
 use crate::outcome::Outcome;
 use crate::process::{Process, initial_limits, memory_limits};
 use crate::random::Generator;
+use crate::roster::Roster;
 use crate::schedule::Tasks;
 use crate::signal::number::SIGSEGV;
 use crate::signal::{AltStack, SIGNAL_FRAME_BYTES};
@@ -279,15 +280,16 @@ impl Kernel {
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
-        let path = program::search(&mut vfs, &fs, &config.program, &config.env)
+        let path = program::search(&mut vfs, &View::new(&fs, &files), &config.program, &config.env)
             .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
         let refuse = |errno| BootError::Exec { program: path.clone(), errno };
         let limits = initial_limits(config.stack_bytes);
         let strings = Strings { args: config.args, env: config.env, path: path.clone() };
+        let view = View::new(&fs, &files);
         let prepared =
-            program::prepare(&mut vfs, &mut memory, &mut hw, &fs, strings, config.stack_bytes)
+            program::prepare(&mut vfs, &mut memory, &mut hw, &view, strings, config.stack_bytes)
                 .map_err(|errno| match errno {
-                    Errno::ENOENT if !vfs.program_exists(&fs, &path) => {
+                    Errno::ENOENT if !vfs.program_exists(&view, &path) => {
                         BootError::NotFound { program: path.clone() }
                     }
                     errno => refuse(errno),
@@ -345,14 +347,9 @@ impl Kernel {
     fn execve(&mut self, strings: Strings) -> Result<(), Errno> {
         let stack_bytes = self.mm.limits.stack_bytes;
         let path = strings.path.clone();
-        let prepared = program::prepare(
-            &mut self.vfs,
-            &mut self.memory,
-            &mut self.hw,
-            &self.fs,
-            strings,
-            stack_bytes,
-        )?;
+        let Self { vfs, memory, hw, task, process, mm, files, fs, tasks: others, .. } = self;
+        let view = View::of(Roster { task, process, mm, files, fs, others });
+        let prepared = program::prepare(vfs, memory, hw, &view, strings, stack_bytes)?;
         let Credentials { uid, gid, .. } = self.fs.credentials;
         let limits = memory_limits(&self.process.limits, uid);
         let id = self.tasks.take_mm();
@@ -386,16 +383,15 @@ impl Kernel {
 
     /// The point of no return: other threads end, the old address space goes, the new one runs.
     fn enter_image(&mut self, image: Image) {
+        // What the dead left in their memory is still in the old space.
+        self.activate();
         for tid in self.process.threads.clone() {
             if tid != self.task.tid {
                 self.discard_thread(tid);
             }
         }
-        // What the dead left in their memory is still in the old space.
-        self.activate();
         self.leave_memory_to_others();
-        self.process.threads = [self.process.pid].into();
-        self.task.tid = self.process.pid;
+        self.take_over_leader();
         log_exec(&mut self.hw, self.task.tid, &image);
         let old_key = self.task.parts.mm;
         self.process.account.exec_count += 1;
@@ -411,6 +407,7 @@ impl Kernel {
         self.activate();
         self.task.regs = first_registers(image.entry, image.stack_pointer);
         self.process.actions.reset_for_exec();
+        self.drop_created_timers();
         self.process.has_executed = true;
         self.task.signals.alt_stack = AltStack::NONE;
         self.task.rseq = None;

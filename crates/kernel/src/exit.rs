@@ -7,12 +7,12 @@ use machine::{Event, VirtAddr};
 
 use crate::Kernel;
 use crate::outcome::Outcome;
-use crate::process::{Life, Process, Told};
+use crate::process::{Life, Process, Remains, Told};
 use crate::schedule::Channel;
 use crate::signal::number::{SIGCHLD, SIGKILL};
-use crate::signal::{SIGNAL_MAX, SigAction, SigDetail, SigInfo, flag};
+use crate::signal::{SigDetail, SigInfo};
 use crate::syscall::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
-use crate::task::{PARENT_PID, PID, State};
+use crate::task::{PID, State};
 
 /// Nanoseconds of one tick of `si_utime`.
 const NS_PER_TICK: u64 = 10_000_000;
@@ -27,6 +27,13 @@ mod child_code {
     pub(super) const CONTINUED: i32 = 6;
 }
 
+/// Whether a robust futex is on the list, or was just being put there or taken off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Listed {
+    Yes,
+    InBetween,
+}
+
 impl Kernel {
     /// Ends the running task, which stays loaded, dead, until another one runs.
     pub(crate) fn end_task(&mut self, outcome: Outcome) {
@@ -35,6 +42,10 @@ impl Kernel {
         self.hw.log.push(self.hw.time(), event);
         let tid = self.task.tid;
         self.process.threads.remove(&tid);
+        if tid == self.process.pid {
+            let (name, credentials) = (self.task.name.clone(), self.fs.credentials.clone());
+            self.process.remains = Some(Remains { name, credentials });
+        }
         let is_last = self.process.threads.is_empty();
         let outcome = self.process.exit.unwrap_or(outcome);
         if is_last && self.process.pid == PID {
@@ -47,6 +58,11 @@ impl Kernel {
         self.release_parts();
         if is_last {
             self.end_process(outcome);
+            return;
+        }
+        self.leave_children_to_threads(tid);
+        if self.task.signals.is_notified {
+            self.pass_on(!self.task.signals.mask);
         }
     }
 
@@ -80,27 +96,41 @@ impl Kernel {
                 break;
             }
             let next = word(self, entry & !1);
-            if entry != pending {
-                self.leave_futex((entry & !1).wrapping_add(offset));
+            let held = (entry & !1).wrapping_add(offset);
+            if entry != pending && self.leave_futex(held, Listed::Yes).is_none() {
+                return;
             }
             let Some(following) = next else { return };
             entry = following;
         }
         if pending != 0 {
-            self.leave_futex((pending & !1).wrapping_add(offset));
+            let is_pi = pending & 1 != 0;
+            let listed = if is_pi { Listed::Yes } else { Listed::InBetween };
+            self.leave_futex((pending & !1).wrapping_add(offset), listed);
         }
     }
 
-    fn leave_futex(&mut self, addr: u64) {
+    /// Leaves one futex of the list; `None` if it cannot be one, which ends the list.
+    fn leave_futex(&mut self, addr: u64, listed: Listed) -> Option<()> {
+        if !addr.is_multiple_of(4) {
+            return None;
+        }
         let addr = VirtAddr::new(addr);
-        let Ok(value) = self.read_user_u32(addr) else { return };
+        let value = self.read_user_u32(addr).ok()?;
+        if value == 0 && listed == Listed::InBetween {
+            // It was unlocked, and perhaps the task did not come to wake who waits.
+            self.wake_futex(addr, 1);
+            return Some(());
+        }
         if value & FUTEX_TID_MASK != self.task.tid {
-            return;
+            return Some(());
         }
         let left = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
-        if self.write_user_u32(addr, left).is_ok() && value & FUTEX_WAITERS != 0 {
+        self.write_user_u32(addr, left).ok()?;
+        if value & FUTEX_WAITERS != 0 {
             self.wake_futex(addr, 1);
         }
+        Some(())
     }
 
     /// Gives up what the running task shares, and ends what nobody else uses.
@@ -135,71 +165,24 @@ impl Kernel {
         self.process.life = Life::Zombie(outcome);
         self.drop_alarms();
         self.orphan_children(pid);
-        self.tell_parent_of_end();
+        let (group, session, parent) =
+            (self.process.group, self.process.session, self.process.parent);
+        self.hang_up_if_alone(group, session, parent, Some(pid));
+        self.tell_parent_of_end(pid);
     }
 
-    fn orphan_children(&mut self, pid: u32) {
-        let children: Vec<u32> = self
-            .tasks
-            .processes
-            .values()
-            .filter(|one| one.parent == pid)
-            .map(|one| one.pid)
-            .collect();
-        for child in children {
-            let Some(process) = self.tasks.processes.get_mut(&child) else { continue };
-            process.parent = PARENT_PID;
-            let signal = process.settings.parent_death_signal;
-            if process.is_zombie() {
-                self.tasks.processes.remove(&child);
-            } else if let Ok(signal @ 1..) = u8::try_from(signal) {
-                self.send_to_process(child, SigInfo::kernel(signal));
-            }
-        }
-    }
-
-    /// Tells the parent of the running process that it has ended. A parent that does not care, or
-    /// is not there, never sees a zombie.
-    fn tell_parent_of_end(&mut self) {
-        let (parent, signal) = (self.process.parent, self.process.exit_signal);
-        let info = child_info(&self.process, self.fs.credentials.uid);
-        let Some(told) = self.process_of(parent).filter(|process| !process.is_zombie()) else {
-            self.process.life = Life::Reaped;
-            return;
-        };
-        let action = told.actions.get(SIGCHLD);
-        let is_unwanted = signal == SIGCHLD
-            && (action.handler == SigAction::IGNORE || action.flags & flag::SA_NOCLDWAIT != 0);
-        if is_unwanted {
-            self.process.life = Life::Reaped;
-        }
-        // `clone` takes any byte as the signal of the end; what is none is never sent.
-        let is_silent = !(1..=SIGNAL_MAX).contains(&signal)
-            || is_unwanted && action.handler == SigAction::IGNORE;
-        if !is_silent {
-            self.send_to_process(parent, SigInfo { signal, ..info });
-        }
-        self.wake(Channel::Children(parent));
-    }
-
-    /// Tells the parent that a process stopped or goes on.
-    pub(crate) fn tell_parent_of_stop(&mut self, pid: u32, _signal: u8) {
-        let uid = self.fs.credentials.uid;
-        let Some(process) = self.process_of(pid) else { return };
-        let (parent, info) = (process.parent, child_info(process, uid));
-        let Some(told) = self.process_of(parent) else { return };
-        if told.actions.get(SIGCHLD).flags & flag::SA_NOCLDSTOP == 0 {
-            self.send_to_process(parent, info);
-        }
-        self.wake(Channel::Children(parent));
-    }
-
-    /// Ends another thread of the running process at once: `execve` does.
+    /// Ends another thread of the running process at once: `execve` does. The address space of the
+    /// process is the machine's active one.
     pub(crate) fn discard_thread(&mut self, tid: u32) {
         self.kill_task(tid, Outcome::Killed(SIGKILL));
         self.unready(tid);
         let Some(task) = self.tasks.tasks.remove(&tid) else { return };
         self.process.threads.remove(&tid);
+        // Its locks lie in the memory that it shares with the running task.
+        let own = std::mem::replace(&mut self.task, task);
+        self.leave_memory_to_others();
+        let task = std::mem::replace(&mut self.task, own);
+        self.leave_children_to_threads(tid);
         self.tasks.mms.release(task.parts.mm);
         if self.tasks.fs.user_count(task.parts.fs) == 1
             && let Some(fs) = self.tasks.fs.take(task.parts.fs)
@@ -215,6 +198,18 @@ impl Kernel {
         self.tasks.files.release(task.parts.files);
         let event = Event::Exit { task: tid, status: u32::from(SIGKILL) };
         self.hw.log.push(self.hw.time(), event);
+    }
+
+    /// The running task, the only one left of its process, becomes its first thread.
+    pub(crate) fn take_over_leader(&mut self) {
+        let pid = self.process.pid;
+        self.task.tid = pid;
+        self.process.threads = [pid].into();
+        self.process.remains = None;
+        self.process.exit_signal = SIGCHLD;
+        let children = self.tasks.processes.values_mut().filter(|one| one.parent == pid);
+        children.for_each(|child| child.parent_thread = pid);
+        self.recheck_signals();
     }
 
     /// Gives everything of all tasks back, when the run ends.

@@ -188,6 +188,8 @@ pub struct Vfs {
     object_nodes: BTreeMap<ObjectId, NodeId>,
     /// Objects whose nodes are gone and that the page cache must forget.
     dead_objects: Vec<ObjectId>,
+    /// Nodes of tasks in `/proc` made by the system call under way.
+    passing: Vec<NodeId>,
     /// Nodes without a name that only mappings need.
     lingering: Vec<NodeId>,
     /// Changes since the last [`Vfs::take_news`].
@@ -197,7 +199,6 @@ pub struct Vfs {
     now: Timestamp,
     next_inode: u64,
     mount_count: u32,
-    pid: u32,
 }
 
 impl Vfs {

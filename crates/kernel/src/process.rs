@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use mm::{FaultCounters, Limits};
 
+use crate::fs::Credentials;
 use crate::ledger::Account;
 use crate::outcome::Outcome;
 use crate::signal::{Actions, Pending};
@@ -133,6 +134,28 @@ impl Usage {
     }
 }
 
+/// Bytes that a process moved by system calls, and how often, as `/proc/PID/io` shows them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct IoCounts {
+    /// Bytes that reading calls returned.
+    pub read_bytes: u64,
+    /// Bytes that writing calls took.
+    pub written_bytes: u64,
+    /// Reading calls.
+    pub reads: u64,
+    /// Writing calls.
+    pub writes: u64,
+}
+
+/// What is left of the first thread of a process once it has ended.
+#[derive(Clone, Debug)]
+pub struct Remains {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Who it was.
+    pub credentials: Credentials,
+}
+
 /// One process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -140,6 +163,8 @@ pub struct Process {
     pub pid: u32,
     /// The process that is told when it ends.
     pub parent: u32,
+    /// The thread of the parent that made it.
+    pub parent_thread: u32,
     /// Its process group.
     pub group: u32,
     /// Its session.
@@ -172,6 +197,10 @@ pub struct Process {
     pub account: Account,
     /// Whether it has run `execve` since its fork.
     pub has_executed: bool,
+    /// What it read and wrote.
+    pub io: IoCounts,
+    /// Its first thread, if that has ended.
+    pub remains: Option<Remains>,
 }
 
 impl Process {
@@ -181,6 +210,7 @@ impl Process {
         Self {
             pid: PID,
             parent: PARENT_PID,
+            parent_thread: PARENT_PID,
             group: PID,
             session: PID,
             threads: BTreeSet::from([PID]),
@@ -197,6 +227,8 @@ impl Process {
             usage_of_children: Usage::default(),
             account: Account { thread_count: 1, ..Account::default() },
             has_executed: true,
+            io: IoCounts::default(),
+            remains: None,
         }
     }
 
@@ -213,6 +245,16 @@ impl Process {
     /// How many processes its user may have (`RLIMIT_NPROC`).
     pub fn processes_max(&self) -> u64 {
         self.limits[RLIMIT_NPROC].soft
+    }
+
+    /// Its first thread, or the oldest that is left.
+    pub fn first_thread(&self) -> Option<u32> {
+        self.threads.get(&self.pid).or_else(|| self.threads.first()).copied()
+    }
+
+    /// How many signals may queue for it (`RLIMIT_SIGPENDING`).
+    pub fn signals_max(&self) -> u64 {
+        self.limits[RLIMIT_SIGPENDING].soft
     }
 
     /// Whether it has ended and waits for its parent.
@@ -240,6 +282,8 @@ pub struct Settings {
     pub thp_disable: u64,
     /// Nice value.
     pub nice: i32,
+    /// Scheduling class: `SCHED_OTHER`, `SCHED_BATCH` or `SCHED_IDLE`.
+    pub policy: u32,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: i32,
 }
@@ -255,6 +299,7 @@ impl Default for Settings {
             timer_slack_ns: 50_000,
             thp_disable: 0,
             nice: 0,
+            policy: 0,
             oom_score_adj: 0,
         }
     }

@@ -19,8 +19,9 @@ use mm::Mm;
 use crate::Kernel;
 use crate::errno::Errno;
 use crate::fs::{FdTable, FileId, FsContext, News, NodeId, SocketId, Stream};
+use crate::load::LoadAverage;
 use crate::outcome::Outcome;
-use crate::process::{Life, Process};
+use crate::process::Process;
 use crate::shelf::{PartKey, Shelf};
 use crate::syscall::futex::FutexKey;
 use crate::task::{PID, State, Task};
@@ -62,14 +63,37 @@ pub struct Wait {
     pub(crate) progress: u64,
 }
 
+impl Wait {
+    /// Whether it waits for the child of a `vfork`.
+    pub(crate) fn is_for_vfork(&self) -> bool {
+        self.channels.iter().any(|channel| matches!(channel, Channel::Vfork(_)))
+    }
+
+    /// The function of Linux that a task sleeps in which waits for the same; `None` if it does not.
+    pub(crate) fn place(&self) -> Option<&'static str> {
+        match self.channels.first() {
+            Some(Channel::Node(_)) => Some("pipe_read"),
+            Some(Channel::File(_)) => Some("ep_poll"),
+            Some(Channel::Socket(_)) => Some("skb_wait_for_more_packets"),
+            Some(Channel::Stream(..)) => Some("wait_woken"),
+            Some(Channel::Futex(_)) => Some("futex_wait_queue"),
+            Some(Channel::Children(_)) => Some("do_wait"),
+            Some(Channel::Vfork(_)) => Some("kernel_clone"),
+            None => self.deadline_ns.map(|_| "hrtimer_nanosleep"),
+        }
+    }
+}
+
 /// How a signal ends a call that waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Interrupted {
     /// It is done again if the handler has `SA_RESTART`.
     Restarts,
+    /// It is done again behind any handler.
+    Always,
     /// It returns `EINTR` if there is a handler.
     Ends,
-    /// Not at all; only the end of the task does.
+    /// Not at all; only what ends the task does.
     Never,
 }
 
@@ -84,8 +108,8 @@ pub struct Tasks {
     ready: VecDeque<u32>,
     waiters: BTreeMap<Channel, VecDeque<u32>>,
     deadlines: BTreeSet<(u64, u32)>,
-    /// Timers of processes: when, and whose.
-    pub(crate) alarms: BTreeSet<(u64, u32)>,
+    /// Timers of processes: when, whose, and which of `timer_create`; `None` is `ITIMER_REAL`.
+    pub(crate) alarms: BTreeSet<(u64, u32, Option<u32>)>,
     /// Since when the running task has the CPU.
     pub(crate) on_cpu_since_ns: u64,
     turn_since_ns: u64,
@@ -95,6 +119,10 @@ pub struct Tasks {
     pub(crate) switch_count: u64,
     /// Tasks made by `clone` and its like.
     pub(crate) fork_count: u64,
+    /// Virtual nanoseconds in which no task could run.
+    pub(crate) idle_ns: u64,
+    /// How many tasks wanted to run, averaged.
+    pub(crate) load: LoadAverage,
 }
 
 impl Tasks {
@@ -114,10 +142,20 @@ impl Tasks {
         }
     }
 
+    /// The number that was given last.
+    pub(crate) fn last_pid(&self) -> u32 {
+        self.next_pid.max(PID)
+    }
+
     /// A number for a new address space.
     pub(crate) fn take_mm(&mut self) -> mm::MmId {
         self.last_mm = self.last_mm.wrapping_add(1);
         mm::MmId(self.last_mm)
+    }
+
+    /// How many tasks want the CPU, `running` among them if it does.
+    pub(crate) fn runnable_count(&self, running: &Task) -> u64 {
+        self.ready.len() as u64 + u64::from(running.state == State::Ready)
     }
 
     /// Lays a new task down that is ready to run.
@@ -151,64 +189,12 @@ impl Kernel {
         self.tasks.tasks.get_mut(&tid)
     }
 
-    /// The running task or another.
-    pub(crate) fn task_of(&self, tid: u32) -> Option<&Task> {
-        if self.task.tid == tid {
-            return (self.task.state != State::Dead).then_some(&self.task);
-        }
-        self.tasks.tasks.get(&tid)
-    }
-
     /// The process of the running task or another, also a zombie.
     pub(crate) fn process_mut(&mut self, pid: u32) -> Option<&mut Process> {
         if self.process.pid == pid {
-            return self.is_process_there().then_some(&mut self.process);
+            return self.roster().is_process_there().then_some(&mut self.process);
         }
         self.tasks.processes.get_mut(&pid)
-    }
-
-    /// The process of the running task or another, also a zombie.
-    pub(crate) fn process_of(&self, pid: u32) -> Option<&Process> {
-        if self.process.pid == pid {
-            return self.is_process_there().then_some(&self.process);
-        }
-        self.tasks.processes.get(&pid)
-    }
-
-    /// All process numbers, ascending, those of zombies included.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let mut pids: Vec<u32> = self.tasks.processes.keys().copied().collect();
-        if !pids.contains(&self.process.pid) && self.is_process_there() {
-            pids.push(self.process.pid);
-            pids.sort_unstable();
-        }
-        pids
-    }
-
-    /// Whether the process in [`Kernel::process`] is known to anybody.
-    fn is_process_there(&self) -> bool {
-        self.process.life != Life::Reaped
-    }
-
-    /// The address space of a task that has not ended.
-    pub(crate) fn mm_of(&self, task: &Task) -> Option<&Mm> {
-        self.shared_mm(task.parts.mm)
-    }
-
-    fn shared_mm(&self, key: PartKey) -> Option<&Mm> {
-        if self.task.parts.mm == key { Some(&self.mm) } else { self.tasks.mms.get(key) }
-    }
-
-    /// The open files of a task that has not ended.
-    pub(crate) fn files_of(&self, task: &Task) -> Option<&FdTable> {
-        let key = task.parts.files;
-        if self.task.parts.files == key { Some(&self.files) } else { self.tasks.files.get(key) }
-    }
-
-    /// The place in the tree of a task that has not ended.
-    pub(crate) fn fs_of(&self, task: &Task) -> Option<&FsContext> {
-        let key = task.parts.fs;
-        if self.task.parts.fs == key { Some(&self.fs) } else { self.tasks.fs.get(key) }
     }
 
     /// Puts the running task to sleep in the middle of its system call, until `channels` or the
@@ -222,12 +208,16 @@ impl Kernel {
         deadline_ns: Option<u64>,
         interrupted: Interrupted,
     ) -> Errno {
-        let is_heard = self.has_deliverable() && interrupted != Interrupted::Never;
+        let is_heard = match interrupted {
+            Interrupted::Never => self.has_fatal(),
+            _ => self.has_deliverable(),
+        };
         if is_heard || self.task.exit.is_some() {
             // If no handler runs, the call goes on with the same time limit.
             self.task.wait.get_or_insert_default().deadline_ns = deadline_ns;
             return match interrupted {
                 Interrupted::Restarts => Errno::RESTART,
+                Interrupted::Always => Errno::RESTART_ALWAYS,
                 Interrupted::Ends | Interrupted::Never => Errno::RESTART_NO_HANDLER,
             };
         }
@@ -396,7 +386,9 @@ impl Kernel {
         if is_ready {
             self.tasks.ready.push_back(self.task.tid);
             self.process.usage.switches_forced += 1;
+            self.task.switches_forced += 1;
         } else {
+            self.task.switches_voluntary += 1;
             self.process.usage.switches_voluntary += 1;
         }
         self.switch_to(next);
@@ -424,7 +416,7 @@ impl Kernel {
         if self.process.pid != self.task.pid
             && let Some(process) = self.tasks.processes.remove(&self.task.pid)
         {
-            let was_there = self.is_process_there();
+            let was_there = self.roster().is_process_there();
             let gone = std::mem::replace(&mut self.process, process);
             if was_there {
                 self.tasks.processes.insert(gone.pid, gone);
@@ -448,12 +440,17 @@ impl Kernel {
     /// Loads the tables of the running task's address space into the machine.
     pub(crate) fn activate(&mut self) {
         let asid = self.asids.of(self.mm.id);
+        if self.mm.take_stale() {
+            // Entries changed while the space was not active.
+            self.hw.flush_asid(asid);
+        }
         self.hw.activate(self.mm.root(), asid);
     }
 
     /// Fires timers and ends waits whose time has come.
     pub(crate) fn expire(&mut self) {
         self.expire_timers();
+        self.tasks.load.advance(self.hw.now_ns(), self.tasks.runnable_count(&self.task));
         while let Some(&(deadline, tid)) = self.tasks.deadlines.first() {
             if deadline > self.hw.now_ns() {
                 break;
@@ -490,6 +487,8 @@ impl Kernel {
                 // A timer in the past would not let time pass: at least one nanosecond does.
                 let pause = next.saturating_sub(self.hw.now_ns()).max(1);
                 self.hw.advance_ns(pause);
+                self.tasks.idle_ns = self.tasks.idle_ns.saturating_add(pause);
+                self.tasks.load.advance(self.hw.now_ns(), 0);
             }
             None => {
                 let number = (self.task.regs.gpr[0] & 0xffff_ffff) as u32;

@@ -89,6 +89,11 @@ impl<T> Shelf<T> {
         self.places.get(&key)?.part.as_ref()
     }
 
+    /// The part, to change it, unless the running task has it.
+    pub(crate) fn get_mut(&mut self, key: PartKey) -> Option<&mut T> {
+        self.places.get_mut(&key)?.part.as_mut()
+    }
+
     /// Takes all parts off the shelf, lowest key first.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         std::mem::take(&mut self.places).into_values().filter_map(|place| place.part).collect()

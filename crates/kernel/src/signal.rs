@@ -1,8 +1,8 @@
 //! Signals: what is pending, what is blocked, what the program wants done, and the delivery.
 //!
-//! `signal/send.rs` makes signals pending and wakes who shall act on them, `signal/deliver.rs` acts,
-//! `signal/fault.rs` turns what the hardware refuses into signals, `signal/frame.rs` builds and
-//! takes down the frame on the program's stack, `signal/calls.rs` has the system calls.
+//! `signal/send.rs` makes signals pending and wakes who shall act on them, `signal/deliver.rs`
+//! acts, `signal/fault.rs` turns what the hardware refuses into signals, `signal/frame.rs` builds
+//! and takes down the frame on the program's stack, `signal/calls.rs` has the system calls.
 //!
 //! Does not: write core files.
 //!
@@ -49,14 +49,15 @@ pub mod number {
     pub const SIGPROF: u8 = 27;
     pub const SIGWINCH: u8 = 28;
 }
-use number::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+use number::{
+    SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGTRAP,
+    SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SIGXFSZ,
+};
 
 /// The highest signal number.
 pub const SIGNAL_MAX: u8 = 64;
 /// Signals from here on queue.
 const REAL_TIME_FIRST: u8 = 32;
-/// Most queued real-time signals.
-const QUEUE_MAX: usize = 4096;
 
 /// `si_code` of a signal that the kernel sent.
 pub const SI_KERNEL: i32 = 0x80;
@@ -147,6 +148,15 @@ pub enum SigDetail {
         /// Its CPU time in ticks.
         ticks: u64,
     },
+    /// `si_timerid`, `si_overrun` and `si_value` of a timer of `timer_create`.
+    Timer {
+        /// Which timer.
+        id: u32,
+        /// How often it ran out unseen.
+        overrun: i32,
+        /// The value that it was made with.
+        value: u64,
+    },
     /// Bytes that `rt_sigqueueinfo` gave, from offset 16 on.
     Raw([u8; 112]),
 }
@@ -175,6 +185,11 @@ impl SigInfo {
                 bytes[20..24].copy_from_slice(&uid.to_le_bytes());
                 bytes[24..28].copy_from_slice(&status.to_le_bytes());
                 bytes[32..40].copy_from_slice(&ticks.to_le_bytes());
+            }
+            SigDetail::Timer { id, overrun, value } => {
+                bytes[16..20].copy_from_slice(&id.to_le_bytes());
+                bytes[20..24].copy_from_slice(&overrun.to_le_bytes());
+                bytes[24..32].copy_from_slice(&value.to_le_bytes());
             }
             SigDetail::Raw(raw) => bytes[16..].copy_from_slice(&raw),
         }
@@ -269,9 +284,10 @@ impl Actions {
         }
     }
 
-    /// Forgets all, as `CLONE_CLEAR_SIGHAND` asks for.
-    pub fn clear_handlers(&mut self) {
-        self.reset_for_exec();
+    /// Forgets the handler of one signal, as `SA_RESETHAND` and signals that cannot be put off do;
+    /// flags and mask stay.
+    pub fn forget_handler(&mut self, signal: u8) {
+        self.0[usize::from(signal - 1)].handler = SigAction::DEFAULT;
     }
 }
 
@@ -293,14 +309,19 @@ impl Pending {
         self.queue.len()
     }
 
-    /// Puts `info` behind the others, unless it is there already and does not queue.
-    pub fn push(&mut self, info: SigInfo) {
+    /// Puts `info` behind the others, unless it is there already and does not queue. Beyond
+    /// `count_max` a signal is still there, but what it says is lost.
+    pub fn push(&mut self, info: SigInfo, count_max: u64) {
         let is_pending = self.bits & bit(info.signal) != 0;
-        if is_pending && (info.signal < REAL_TIME_FIRST || self.queue.len() >= QUEUE_MAX) {
+        // A timer has its own place in the queue, whatever the signal.
+        let is_timer = matches!(info.detail, SigDetail::Timer { .. });
+        if is_pending && info.signal < REAL_TIME_FIRST && !is_timer {
             return;
         }
         self.bits |= bit(info.signal);
-        self.queue.push_back(info);
+        if (self.queue.len() as u64) < count_max {
+            self.queue.push_back(info);
+        }
     }
 
     /// Takes the next signal in `wanted`: synchronous ones first, then the lowest number.
@@ -313,8 +334,10 @@ impl Pending {
         let synchronous = ready & 0x4000_04d8;
         let choice = if synchronous == 0 { ready } else { synchronous };
         let signal = u8::try_from(choice.trailing_zeros() + 1).unwrap_or(SIGNAL_MAX);
-        let index = self.queue.iter().position(|info| info.signal == signal)?;
-        let info = self.queue.remove(index)?;
+        let found = self.queue.iter().position(|info| info.signal == signal);
+        let info = found.and_then(|index| self.queue.remove(index));
+        // As Linux says of a signal whose information found no room.
+        let info = info.unwrap_or(SigInfo { signal, code: SI_USER, detail: SigDetail::None });
         if !self.queue.iter().any(|other| other.signal == signal) {
             self.bits &= !bit(signal);
         }
@@ -339,6 +362,9 @@ pub struct Signals {
     pub real_mask: Option<u64>,
     /// Signals for this thread alone.
     pub pending: Pending,
+    /// Whether the thread was chosen to look for signals (Linux: `TIF_SIGPENDING`). What is pending
+    /// for the process is left to others while it is not.
+    pub is_notified: bool,
     /// The alternate stack.
     pub alt_stack: AltStack,
     /// The last exception.
@@ -354,6 +380,7 @@ impl Default for Signals {
             saved_mask: None,
             real_mask: None,
             pending: Pending::default(),
+            is_notified: false,
             alt_stack: AltStack::NONE,
             trap: Trap::default(),
             interrupted: None,
@@ -365,6 +392,8 @@ impl Default for Signals {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum DefaultAction {
     Terminate,
+    /// Terminate, and write a core file, which does not exist here.
+    Core,
     Ignore,
     Stop,
 }
@@ -373,6 +402,10 @@ const fn default_of(signal: u8) -> DefaultAction {
     match signal {
         SIGCHLD | SIGCONT | SIGURG | SIGWINCH => DefaultAction::Ignore,
         SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => DefaultAction::Stop,
+        // SIGXCPU and SIGSYS are 24 and 31.
+        SIGQUIT | SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | 24 | SIGXFSZ | 31 => {
+            DefaultAction::Core
+        }
         _ => DefaultAction::Terminate,
     }
 }
@@ -386,8 +419,8 @@ mod tests {
     fn a_standard_signal_is_pending_once_and_real_time_signals_queue() {
         let mut pending = Pending::default();
         for _ in 0..3 {
-            pending.push(SigInfo::kernel(10));
-            pending.push(SigInfo::kernel(40));
+            pending.push(SigInfo::kernel(10), 9);
+            pending.push(SigInfo::kernel(40), 9);
         }
         assert_eq!(pending.take(!0).map(|info| info.signal), Some(10));
         for _ in 0..3 {
@@ -400,8 +433,8 @@ mod tests {
     #[test]
     fn synchronous_signals_come_first_and_some_are_ignored() {
         let mut pending = Pending::default();
-        pending.push(SigInfo::kernel(1));
-        pending.push(SigInfo::kernel(SIGSEGV));
+        pending.push(SigInfo::kernel(1), 9);
+        pending.push(SigInfo::kernel(SIGSEGV), 9);
         assert_eq!(pending.take(!0).map(|info| info.signal), Some(SIGSEGV));
         assert_eq!(pending.bits(), bit(1));
         pending.discard(bit(1));

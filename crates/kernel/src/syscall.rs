@@ -13,6 +13,7 @@ pub mod misc;
 pub mod names;
 pub mod process;
 pub mod time;
+pub mod timers;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| process::handler(number))
         .or_else(|| limits::handler(number))
         .or_else(|| time::handler(number))
+        .or_else(|| timers::handler(number))
         .or_else(|| misc::handler(number))
         .or_else(|| futex::handler(number))
         .or_else(|| wait::handler(number))
@@ -63,10 +65,11 @@ impl Kernel {
             self.tally.note(log_number, handler.is_some());
         }
         let result = handler.map_or(Err(Errno::ENOSYS), |handler| handler(self, args));
+        self.vfs.forget_passing();
         self.wake_for_files();
         match result {
             Err(Errno::BLOCKED) => return,
-            Err(errno @ (Errno::RESTART | Errno::RESTART_NO_HANDLER)) => {
+            Err(errno @ (Errno::RESTART | Errno::RESTART_ALWAYS | Errno::RESTART_NO_HANDLER)) => {
                 // It goes on waiting unless a handler runs; see `deliver_signals`.
                 self.task.wait.get_or_insert_default();
                 self.task.signals.interrupted = Some(errno);

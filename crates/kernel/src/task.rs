@@ -74,6 +74,12 @@ pub struct Task {
     pub vfork_parent: Option<u32>,
     /// Virtual nanoseconds on the CPU.
     pub cpu_ns: u64,
+    /// Virtual time of its start.
+    pub start_ns: u64,
+    /// Switches away from it because it waited.
+    pub switches_voluntary: u64,
+    /// Switches away from it because its time was over.
+    pub switches_forced: u64,
     /// How the task ends, once that is decided.
     pub exit: Option<Outcome>,
 }
@@ -97,6 +103,9 @@ impl Task {
             personality: 0,
             vfork_parent: None,
             cpu_ns: 0,
+            start_ns: 0,
+            switches_voluntary: 0,
+            switches_forced: 0,
             exit: None,
         }
     }

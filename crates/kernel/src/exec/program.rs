@@ -7,7 +7,7 @@ use mm::{MappedFile, Memory, Rights};
 
 use crate::elf::{self, HEADER_BYTES, Placement, Program, ProgramBytes, StackRights};
 use crate::errno::Errno;
-use crate::fs::{FsContext, Vfs};
+use crate::fs::{Vfs, View};
 use crate::stack_init::Strings;
 
 /// Bytes of a file that decide what it is.
@@ -76,7 +76,7 @@ impl ProgramBytes for Content<'_> {
 /// Finds `program`: a path as it is, a name in the directories of `PATH`.
 pub(super) fn search(
     vfs: &mut Vfs,
-    fs: &FsContext,
+    view: &View<'_>,
     program: &[u8],
     env: &[Vec<u8>],
 ) -> Option<Vec<u8>> {
@@ -93,7 +93,7 @@ pub(super) fn search(
             let directory = if directory.is_empty() { b".".as_slice() } else { directory };
             [directory, b"/", program].concat()
         })
-        .find(|candidate| vfs.program_exists(fs, candidate))
+        .find(|candidate| vfs.program_exists(view, candidate))
 }
 
 /// Opens and checks everything that can be refused before the point of no return.
@@ -104,14 +104,14 @@ pub(super) fn prepare(
     vfs: &mut Vfs,
     memory: &mut Memory,
     hw: &mut Machine,
-    fs: &FsContext,
+    view: &View<'_>,
     mut strings: Strings,
     stack_bytes: u64,
 ) -> Result<Prepared, Errno> {
     strings.check(stack_bytes)?;
     let mut path = strings.path.clone();
     for _ in 0..=SCRIPT_DEPTH_MAX {
-        let file = vfs.open_program(memory, hw, fs, &path)?;
+        let file = vfs.open_program(memory, view, &path)?;
         let mut content = Content { memory, hw, file: &file };
         let mut probe = [0; PROBE_BYTES];
         content.read_at(0, &mut probe)?;
@@ -127,10 +127,10 @@ pub(super) fn prepare(
         let program = elf::program(&mut content, elf::header(&head)?)?;
         let interpreter_path = program.interpreter_path(&mut content)?;
         let interpreter = match interpreter_path {
-            Some(path) => Some(open_interpreter(vfs, memory, hw, fs, path)?),
+            Some(path) => Some(open_interpreter(vfs, memory, hw, view, path)?),
             None => None,
         };
-        let path = vfs.full_path(fs, &path);
+        let path = vfs.full_path(view, &path);
         return Ok(Prepared { main: ElfFile { path, file, program }, interpreter, strings });
     }
     Err(Errno::ELOOP)
@@ -141,14 +141,14 @@ fn open_interpreter(
     vfs: &mut Vfs,
     memory: &mut Memory,
     hw: &mut Machine,
-    fs: &FsContext,
+    view: &View<'_>,
     path: Vec<u8>,
 ) -> Result<ElfFile, Errno> {
     if path.is_empty() {
         // Linux looks the empty path up as the working directory, which is no program.
         return Err(Errno::EACCES);
     }
-    let file = vfs.open_program(memory, hw, fs, &path)?;
+    let file = vfs.open_program(memory, view, &path)?;
     let mut content = Content { memory, hw, file: &file };
     let mut head = [0; HEADER_BYTES];
     if content.read_at(0, &mut head)? != HEADER_BYTES {

@@ -124,7 +124,7 @@ impl Vfs {
                 if let Some(value) = node.attributes.get(name) {
                     return Ok(value.clone());
                 }
-                if matches!(node.kind, NodeKind::Proc(_) | NodeKind::Magic(_)) {
+                if matches!(node.kind, NodeKind::Proc(_) | NodeKind::Magic(..)) {
                     return Err(Errno::EOPNOTSUPP);
                 }
                 node.origin.as_ref()

@@ -55,6 +55,17 @@ impl FdTable {
         used.filter_map(|(number, _)| u32::try_from(number).ok())
     }
 
+    /// How many descriptors the table has room for, as Linux makes it grow.
+    ///
+    /// # Source
+    /// Linux 6.12 `fs/file.c:alloc_fdtable`.
+    pub(crate) fn capacity(&self) -> usize {
+        match self.slots.len() {
+            0..=64 => 64,
+            used => used.div_ceil(128).next_power_of_two() * 128,
+        }
+    }
+
     /// What `execve` does with the descriptor.
     pub(crate) fn inherit(&self, fd: u64) -> Result<Inherit, Errno> {
         self.slot(fd).map(|descriptor| descriptor.inherit)

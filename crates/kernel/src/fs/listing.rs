@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::node::{Child, Listing, Magic, Node, NodeKind, ProcFile, Target};
-use super::stat::{FileType, Stat};
+use super::node::{Child, Listing, Target};
 use super::walk::View;
 use super::{NodeId, Vfs, host};
 use crate::errno::Errno;
@@ -25,10 +24,10 @@ impl Vfs {
     /// # Errors
     /// Those of the host's directory.
     pub(crate) fn list(&mut self, view: &View<'_>, id: NodeId) -> Result<Vec<Entry>, Errno> {
-        let kind = self.node(id).directory()?.list;
-        if kind != Listing::Plain {
-            self.refresh_descriptors(view, id, kind);
-        }
+        let from_tasks = match self.node(id).directory()?.list {
+            Listing::Plain => Vec::new(),
+            Listing::Proc(directory) => self.list_proc(view, directory)?,
+        };
         let mut entries = Vec::new();
         let mut seen = BTreeSet::new();
         if let Some(origin) = self.node(id).origin.clone() {
@@ -55,6 +54,7 @@ impl Vfs {
         for (name, child) in &self.node(id).directory()?.children {
             if let Child::Added(child, order) = child
                 && !seen.contains(name)
+                && !self.node(*child).is_passing
             {
                 added.push((*order, name.clone(), *child));
             }
@@ -63,6 +63,7 @@ impl Vfs {
         for (_, name, child) in added {
             entries.extend(self.entry(name, child));
         }
+        entries.extend(from_tasks);
         Ok(entries)
     }
 
@@ -71,65 +72,19 @@ impl Vfs {
         Some(Entry { name, inode: stat.inode, kind: stat.file_type().dirent() })
     }
 
-    /// Finds `name` in the directory, descriptors of the task included.
+    /// Finds `name` in the directory, of whatever kind that is.
+    ///
+    /// # Errors
+    /// Those of the host's directory; `ENAMETOOLONG`, `ENOTDIR`.
     pub(crate) fn lookup_in(
         &mut self,
         view: &View<'_>,
         directory: NodeId,
         name: &[u8],
     ) -> Result<Target, Errno> {
-        let kind = self.node(directory).directory()?.list;
-        if kind != Listing::Plain {
-            self.refresh_descriptors(view, directory, kind);
-        }
-        self.lookup(directory, name)
-    }
-
-    /// Makes the names of `/proc/self/fd` those of the open files.
-    fn refresh_descriptors(&mut self, view: &View<'_>, id: NodeId, kind: Listing) {
-        let Ok(directory) = self.node(id).directory() else { return };
-        let known: Vec<(Vec<u8>, NodeId)> = directory
-            .children
-            .iter()
-            .filter_map(|(name, child)| match child {
-                Child::Added(node, _) => Some((name.clone(), *node)),
-                _ => None,
-            })
-            .collect();
-        let open: BTreeSet<Vec<u8>> =
-            view.files.numbers().map(|number| number.to_string().into_bytes()).collect();
-        for (name, node) in &known {
-            if !open.contains(name) {
-                if let Ok(directory) = self.node_mut(id).directory_mut() {
-                    directory.children.remove(name);
-                }
-                self.node_mut(*node).is_deleted = true;
-                self.drop_if_unused(*node);
-            }
-        }
-        let (layer, mount) = (self.node(id).layer, self.node(id).mount);
-        for number in view.files.numbers() {
-            let name = number.to_string().into_bytes();
-            if known.iter().any(|(other, _)| *other == name) {
-                continue;
-            }
-            let (kind, permissions) = match kind {
-                Listing::DescriptorInfo => {
-                    (NodeKind::Proc(ProcFile::DescriptorInfo(number)), 0o400)
-                }
-                _ => (NodeKind::Magic(Magic::Descriptor(number)), 0o700),
-            };
-            let mut node = Node::new(kind, layer, mount);
-            let file_type =
-                if permissions == 0o400 { FileType::Regular } else { FileType::Symlink };
-            let mut stat = Stat::new(file_type, permissions, self.now);
-            stat.size_bytes = if permissions == 0o400 { 0 } else { 64 };
-            node.stat = Some(Box::new(stat));
-            let node = self.graft(id, &name, node);
-            // Numbers sort as numbers, whenever they were opened.
-            if let Ok(directory) = self.node_mut(id).directory_mut() {
-                directory.children.insert(name, Child::Added(node, number.into()));
-            }
+        match self.node(directory).directory()?.list {
+            Listing::Plain => self.lookup(directory, name),
+            Listing::Proc(of) => self.lookup_proc(view, directory, of, name),
         }
     }
 }

@@ -13,6 +13,7 @@ use mm::{MappedFile, ObjectId};
 use super::content::SharedContent;
 use super::device::Device;
 use super::pipe::Pipe;
+use super::proc::{ProcDirectory, Scope, Subject};
 use super::stat::{FileType, Stat};
 use super::{NodeId, Vfs, host};
 use crate::errno::Errno;
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) host_key: Option<HostKey>,
     /// Whether its last name was removed.
     pub(crate) is_deleted: bool,
+    /// Whether it was made on a walk and goes when nothing holds it; see `fs/proc/names.rs`.
+    pub(crate) is_passing: bool,
     /// Names in the memory layer.
     pub(crate) added_names: u32,
     /// Open files and working directories.
@@ -64,8 +67,10 @@ pub(crate) enum NodeKind {
     Directory(Directory),
     Regular(Regular),
     Symlink(Vec<u8>),
-    /// A link of `/proc` that leads to an object, not to a path.
-    Magic(Magic),
+    /// A link of a task in `/proc` that leads to an object, not to a path.
+    Magic(Subject, Magic),
+    /// `/proc/self` and `/proc/thread-self`: the directory of who asks.
+    SelfLink(Scope),
     Device(Device),
     /// A pipe, with or without a name.
     Pipe(Pipe),
@@ -82,7 +87,7 @@ pub(crate) struct Directory {
     pub(crate) children: BTreeMap<Vec<u8>, Child>,
     /// Number that the next added name gets.
     pub(crate) next_order: u64,
-    /// Whether it lists the open files of the task.
+    /// Where names come from besides host and children.
     pub(crate) list: Listing,
 }
 
@@ -92,10 +97,8 @@ pub(crate) enum Listing {
     /// Nowhere.
     #[default]
     Plain,
-    /// The descriptor numbers of the task, as magic links.
-    Descriptors,
-    /// The descriptor numbers of the task, as files.
-    DescriptorInfo,
+    /// The tasks.
+    Proc(ProcDirectory),
 }
 
 /// What a name of a directory leads to.
@@ -126,19 +129,19 @@ pub(crate) enum Magic {
     Cwd,
     Root,
     Descriptor(u32),
+    /// Index of a name in `ns`.
+    Namespace(usize),
 }
 
 /// A file of `/proc`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProcFile {
-    /// Of the task's own directory.
-    Task(&'static str),
-    /// Of the whole machine.
+    /// Of the directory of a process or thread.
+    Task(Subject, &'static str),
+    /// Of the whole machine, by its path below `/proc`, or its full path below `/sys`.
     System(&'static str),
-    /// A setting, by its path below `/proc/sys`.
-    Setting(&'static str),
     /// `fdinfo` of a descriptor.
-    DescriptorInfo(u32),
+    DescriptorInfo(Subject, u32),
 }
 
 /// What the end of a walk is.
@@ -163,6 +166,7 @@ impl Node {
             place: None,
             host_key: None,
             is_deleted: false,
+            is_passing: false,
             added_names: 0,
             holds: 0,
             attributes: BTreeMap::new(),
@@ -198,7 +202,7 @@ impl Node {
         match &self.kind {
             NodeKind::Directory(_) => FileType::Directory,
             NodeKind::Regular(_) | NodeKind::Proc(_) => FileType::Regular,
-            NodeKind::Symlink(_) | NodeKind::Magic(_) => FileType::Symlink,
+            NodeKind::Symlink(_) | NodeKind::Magic(..) | NodeKind::SelfLink(_) => FileType::Symlink,
             NodeKind::Device(_) => FileType::CharDevice,
             NodeKind::Pipe(_) => FileType::Fifo,
             NodeKind::Closed(kind) => *kind,
@@ -254,7 +258,7 @@ impl Vfs {
         if node.holds > 0 || id == self.root {
             return;
         }
-        let is_unused = node.is_deleted || self.is_pristine(id);
+        let is_unused = node.is_deleted || node.is_passing || self.is_pristine(id);
         if !is_unused {
             return;
         }
@@ -267,6 +271,9 @@ impl Vfs {
         let Some(node) = node else { return };
         if let Some(key) = node.host_key {
             self.host_nodes.remove(&key);
+        }
+        if node.is_passing {
+            self.detach_passing(&node);
         }
         if let NodeKind::Regular(Regular { object: Some(object), .. }) = node.kind {
             self.object_nodes.remove(&object);

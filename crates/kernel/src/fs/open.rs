@@ -14,6 +14,7 @@ use super::device::{Device, Stream};
 use super::listing::Entry;
 use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
+use super::proc::Reading;
 use super::stat::{FileType, Stat};
 use super::walk::{Follow, Last, View, Walk, WalkRules};
 use super::{FileId, News, NodeId, SocketId, Vfs, host};
@@ -73,8 +74,8 @@ pub(crate) enum Opened {
     Proc {
         node: NodeId,
         file: ProcFile,
-        /// The text as of the last read from the start.
-        text: Option<Vec<u8>>,
+        /// The part of its text that was made last.
+        reading: Reading,
     },
     Pipe(NodeId),
     Event {
@@ -371,7 +372,9 @@ impl Vfs {
                 return Err(Errno::ENXIO);
             }
             NodeKind::Device(device) => Opened::Device { node: id, device: *device },
-            NodeKind::Proc(file) => Opened::Proc { node: id, file: file.clone(), text: None },
+            NodeKind::Proc(file) => {
+                Opened::Proc { node: id, file: *file, reading: Reading::default() }
+            }
             NodeKind::Pipe(pipe) => {
                 // Differs from Linux: nobody else could open the other end, so this never waits.
                 if writes && grant.0 & Grant::READ.0 == 0 && pipe.reader_count == 0 {
@@ -379,7 +382,9 @@ impl Vfs {
                 }
                 Opened::Pipe(id)
             }
-            NodeKind::Symlink(_) | NodeKind::Magic(_) => return Err(Errno::ELOOP),
+            NodeKind::Symlink(_) | NodeKind::Magic(..) | NodeKind::SelfLink(_) => {
+                return Err(Errno::ELOOP);
+            }
             NodeKind::Closed(_) => return Err(Errno::ENXIO),
         };
         Ok(self.add_file(opened, status))

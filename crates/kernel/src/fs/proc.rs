@@ -1,102 +1,135 @@
-//! The synthesised `/proc`: text made from the state of this machine, never the host's.
+//! The synthesised `/proc` and `/sys`: made from the state of this machine, never the host's.
 //!
-//! Each function makes the whole text of one file as it is at the moment of the open.
+//! `proc/names.rs` says which names there are, the others what is behind them: `task.rs` and its
+//! modules for files of tasks, `memory_map.rs` for their VMAs, `page_map.rs` for entries of page
+//! tables and frames, `system.rs` and its modules for the machine.
+//!
+//! A text is made when it is read: whole, or VMA by VMA for the long ones, at most about a page at
+//! once. What is read in pieces is not made again for each.
+//!
+//! # Source
+//! Linux 6.12 `fs/proc/`, `fs/seq_file.c`; semantics section 24.
 
 mod memory_map;
+mod names;
 mod system;
 mod task;
+
+pub(crate) use names::{NAMESPACES, ProcDirectory, Scope, Subject};
+pub(crate) use system::{PROC_FILES, SYS_FILES, size_of};
+
+use machine::PAGE_BYTES;
 
 use super::{FileId, Opened, ProcFile};
 use crate::Kernel;
 use crate::errno::Errno;
 
-/// Names of the files in the directory of a task.
-pub(crate) const TASK_NAMES: [&str; 16] = task::NAMES;
-/// Names of the files in `/proc` itself.
-pub(crate) const SYSTEM_NAMES: [&str; 11] = system::NAMES;
-/// Paths of the settings below `/proc/sys`.
-pub(crate) const SETTING_NAMES: [&str; 18] = system::SETTINGS;
-
-/// The content of `/proc/PID/NAME` of the task.
-pub(crate) fn task_file(kernel: &Kernel, name: &str) -> Option<Vec<u8>> {
-    task::file(kernel, name)
+/// A part of a file's text, and how the text goes on.
+#[derive(Default, Debug)]
+pub(crate) struct Reading {
+    /// Offset of the part in the file.
+    start: u64,
+    text: Vec<u8>,
+    /// Where the next part comes from; `None` at the end.
+    next: Option<u64>,
+    is_begun: bool,
 }
 
-/// The content of `/proc/PATH`, for files that are about the whole machine.
-pub(crate) fn system_file(kernel: &Kernel, path: &str) -> Option<Vec<u8>> {
-    system::file(kernel, path)
+impl Reading {
+    /// What of the part is at `at` and behind; `None` if the part does not reach it.
+    fn rest(&self, at: u64) -> Option<&[u8]> {
+        let skip = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        self.text.get(skip..).filter(|rest| self.is_begun && !rest.is_empty())
+    }
+
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.text.len() as u64)
+    }
 }
+
+/// A part of a text: its bytes, and where the next one comes from.
+pub(crate) struct Part {
+    text: Vec<u8>,
+    next: Option<u64>,
+}
+
+impl Part {
+    fn whole(text: impl Into<Vec<u8>>) -> Self {
+        Self { text: text.into(), next: None }
+    }
+}
+
+/// The most bytes of one part of a long text, as Linux's `seq_file` has a page for them.
+const PART_BYTES: usize = PAGE_BYTES as usize;
 
 impl Kernel {
-    /// Reads from a file of `/proc`; its text is made anew by a read from the start.
+    /// Reads from a file of `/proc` or `/sys`: at most what was made of its text at once.
     ///
     /// # Errors
-    /// `EIO`: the file is gone.
+    /// `ESRCH`: the task is gone. Others as the file has it.
     pub(crate) fn read_proc(
         &mut self,
         id: FileId,
         at: u64,
         bytes: &mut [u8],
     ) -> Result<usize, Errno> {
-        let Opened::Proc { file, text, .. } = &self.vfs.file(id).opened else {
+        let Opened::Proc { file, reading, .. } = &mut self.vfs.file_mut(id).opened else {
             return Err(Errno::EINVAL);
         };
-        if at == 0 || text.is_none() {
-            let made = self.proc_text(&file.clone()).ok_or(Errno::EIO)?;
-            if let Opened::Proc { text, .. } = &mut self.vfs.file_mut(id).opened {
-                *text = Some(made);
-            }
+        let (file, mut reading) = (*file, std::mem::take(reading));
+        let result = self.read_text(file, &mut reading, at, bytes);
+        if let Opened::Proc { reading: place, .. } = &mut self.vfs.file_mut(id).opened {
+            *place = reading;
         }
-        let Opened::Proc { text: Some(text), .. } = &self.vfs.file(id).opened else { return Ok(0) };
-        let rest = usize::try_from(at).ok().and_then(|at| text.get(at..)).unwrap_or(&[]);
+        result
+    }
+
+    fn read_text(
+        &self,
+        file: ProcFile,
+        reading: &mut Reading,
+        at: u64,
+        bytes: &mut [u8],
+    ) -> Result<usize, Errno> {
+        if at == 0 || !reading.is_begun || at < reading.start {
+            *reading = Reading { next: Some(0), ..Reading::default() };
+        }
+        while reading.rest(at).is_none() {
+            let Some(from) = reading.next else { return Ok(0) };
+            let part = self.proc_part(file, from, bytes.len())?;
+            let start = reading.end();
+            *reading = Reading { start, text: part.text, next: part.next, is_begun: true };
+        }
+        let rest = reading.rest(at).unwrap_or(&[]);
         let count = rest.len().min(bytes.len());
         bytes[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     }
 
-    fn proc_text(&self, file: &ProcFile) -> Option<Vec<u8>> {
+    /// The part of a text that `from` means, 0 for the first; the reader wants `wanted` bytes.
+    fn proc_part(&self, file: ProcFile, from: u64, wanted: usize) -> Result<Part, Errno> {
         match file {
-            ProcFile::Task(name) => task_file(self, name),
-            ProcFile::System(name) => system_file(self, name),
-            ProcFile::Setting(path) => system_file(self, &["sys/", path].concat()),
-            ProcFile::DescriptorInfo(number) => {
-                let id = self.files.get((*number).into()).ok()?;
-                let file = self.vfs.file(id);
-                let inode = self.vfs.stat_file(id).map_or(0, |stat| stat.inode);
-                let (offset, status) = (file.offset, file.status);
-                Some(
-                    format!("pos:\t{offset}\nflags:\t0{status:o}\nmnt_id:\t1\nino:\t{inode}\n")
-                        .into(),
-                )
+            ProcFile::Task(subject, name) => task::part(self, subject, name, from, wanted),
+            ProcFile::System(path) => system::text(self, path).map(Part::whole),
+            ProcFile::DescriptorInfo(subject, number) => {
+                task::descriptor_info(self, subject, number).map(Part::whole)
             }
         }
     }
 
-    /// Writes to a file of `/proc`: the task's name, and settings that change nothing here.
+    /// Writes to a file of `/proc` or `/sys`.
     ///
     /// # Errors
-    /// `EINVAL` for a value that does not fit, and for all other files.
+    /// `EINVAL` for a value that does not fit, and for files that take none.
     pub(crate) fn write_proc(&mut self, id: FileId, bytes: &[u8]) -> Result<usize, Errno> {
-        const NAME_BYTES: usize = 15;
-        let Opened::Proc { file, .. } = &self.vfs.file(id).opened else {
+        let Opened::Proc { file, .. } = self.vfs.file(id).opened else {
             return Err(Errno::EINVAL);
         };
         match file {
-            ProcFile::Task("comm") => {
-                let end = bytes.iter().position(|&b| b == 0 || b == b'\n').unwrap_or(bytes.len());
-                self.task.name = bytes[..end.min(NAME_BYTES)].to_vec();
-                Ok(bytes.len())
-            }
-            ProcFile::Task("oom_score_adj" | "oom_adj") => {
-                let value =
-                    std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
-                match value {
-                    Some(-1000..=1000_i32) => Ok(bytes.len()),
-                    _ => Err(Errno::EINVAL),
-                }
-            }
-            ProcFile::Task("loginuid") => Ok(bytes.len()),
-            _ => Err(Errno::EINVAL),
+            ProcFile::Task(subject, name) => task::write(self, subject, name, bytes)?,
+            ProcFile::System(path) => system::write(self, path, bytes)?,
+            ProcFile::DescriptorInfo(..) => return Err(Errno::EINVAL),
         }
+        Ok(bytes.len())
     }
 }

@@ -15,7 +15,7 @@ use super::node::{NodeKind, Regular, Target};
 use super::open::Opened;
 use super::stat::FileType;
 use super::walk::{Follow, View, WalkRules};
-use super::{FdTable, FileId, FsContext, MapSource, NodeId, Vfs};
+use super::{FdTable, FileId, MapSource, NodeId, Vfs};
 use crate::errno::Errno;
 
 /// `AT_FDCWD` as a register holds it.
@@ -36,37 +36,34 @@ impl Vfs {
     }
 
     /// Whether `path` is a program that the caller may execute.
-    pub fn program_exists(&mut self, fs: &FsContext, path: &[u8]) -> bool {
-        self.find_program(fs, path).is_ok()
+    pub(crate) fn program_exists(&mut self, view: &View<'_>, path: &[u8]) -> bool {
+        self.find_program(view, path).is_ok()
     }
 
     /// Opens a program or dynamic linker to be mapped.
     ///
     /// # Errors
     /// Those of the walk; `EACCES` for what is no regular file or has no execute right.
-    pub fn open_program(
+    pub(crate) fn open_program(
         &mut self,
         memory: &mut Memory,
-        _hw: &mut Machine,
-        fs: &FsContext,
+        view: &View<'_>,
         path: &[u8],
     ) -> Result<Arc<MappedFile>, Errno> {
-        let id = self.find_program(fs, path)?;
+        let id = self.find_program(view, path)?;
         self.open_content(id, Grant::READ)?;
         self.mapping_of(memory, id, Rights::READ | Rights::EXECUTE)
     }
 
-    fn find_program(&mut self, fs: &FsContext, path: &[u8]) -> Result<NodeId, Errno> {
-        let files = FdTable::default();
-        let view = View::new(fs, &files);
-        let start = self.start_of(&view, AT_FDCWD, path)?;
-        let walk = self.walk(&view, start, path, Follow::Yes, WalkRules::default())?;
+    fn find_program(&mut self, view: &View<'_>, path: &[u8]) -> Result<NodeId, Errno> {
+        let start = self.start_of(view, AT_FDCWD, path)?;
+        let walk = self.walk(view, start, path, Follow::Yes, WalkRules::default())?;
         let walk = self.checked(walk)?;
         let stat = self.stat_target(&walk.target)?;
         if stat.file_type() != FileType::Regular {
             return Err(Errno::EACCES);
         }
-        attributes::permits(&view, &stat, Grant::EXECUTE)?;
+        attributes::permits(view, &stat, Grant::EXECUTE)?;
         let id = self.node_of(walk.parent, &walk.name, walk.target)?;
         match self.node(id).kind {
             NodeKind::Regular(_) => Ok(id),
@@ -76,12 +73,10 @@ impl Vfs {
 
     /// The path from the root, without symbolic links, that `path` leads to; `path` itself if it
     /// leads nowhere.
-    pub fn full_path(&mut self, fs: &FsContext, path: &[u8]) -> Vec<u8> {
-        let files = FdTable::default();
-        let view = View::new(fs, &files);
+    pub(crate) fn full_path(&mut self, view: &View<'_>, path: &[u8]) -> Vec<u8> {
         let found = self
-            .start_of(&view, AT_FDCWD, path)
-            .and_then(|start| self.find(&view, start, path, Follow::Yes));
+            .start_of(view, AT_FDCWD, path)
+            .and_then(|start| self.find(view, start, path, Follow::Yes));
         found.map_or_else(|_| path.to_vec(), |id| self.path_of_node(id))
     }
 
@@ -116,6 +111,14 @@ impl Vfs {
         let mapped = self.mapping_of(memory, node, may)?;
         self.file_mut(id).mapped = Some(Arc::clone(&mapped));
         Ok(MapSource::File(mapped))
+    }
+
+    /// The present name of the file that a VMA maps; `None` for what is no file of the tree.
+    pub(crate) fn path_of_mapping(&self, vma: &mm::Vma) -> Option<Vec<u8>> {
+        let object = vma.backing.file()?.object;
+        let node = *self.object_nodes.get(&object)?;
+        self.node(node).place.as_ref()?;
+        Some(self.shown_path(node))
     }
 
     /// A new mapping identity of a regular file whose content is open.

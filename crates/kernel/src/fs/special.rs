@@ -167,8 +167,12 @@ impl Vfs {
     ///
     /// # Errors
     /// Those of the host's `readlink`.
-    pub(crate) fn link_text(&self, target: &Target) -> Result<Option<Vec<u8>>, Errno> {
-        super::walk::link_text(self, target)
+    pub(crate) fn link_text(
+        &self,
+        view: &View<'_>,
+        target: &Target,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        super::walk::link_text(self, view, target)
     }
 
     /// What `access` for writing says of a read-only mount.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::content::{Budget, Content, Holes};
+use super::content::Budget;
 use super::device::{Device, Stream};
-use super::node::{Child, Directory, Layer, Listing, Magic, Node, NodeKind, ProcFile, Regular};
+use super::node::{Child, Directory, Layer, Listing, Node, NodeKind, ProcFile, Regular};
+use super::proc::{ProcDirectory, Scope};
+use super::socket::Sockets;
 use super::stat::{FileType, Stat, Timestamp};
 use super::{Bind, BindAccess, NodeId, Vfs, VfsConfig, VfsError, host, proc};
 use crate::errno::Errno;
@@ -14,8 +16,6 @@ use crate::random::Generator;
 const FIRST_INODE: u64 = 1 << 40;
 /// The first minor device number of file systems made here.
 const FIRST_MINOR: u32 = 0x1000;
-/// Processors that `/sys` and `/proc` show.
-const CPUS: &[u8] = b"0\n";
 
 /// Makes the tree.
 pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
@@ -36,7 +36,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         hidden: config.hidden.into_iter().collect(),
         files: Vec::new(),
         free_files: Vec::new(),
-        sockets: super::socket::Sockets::default(),
+        sockets: Sockets::default(),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
         news: Vec::new(),
@@ -46,7 +46,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         now: Timestamp::default(),
         next_inode: FIRST_INODE,
         mount_count: 1,
-        pid: config.pid,
+        passing: Vec::new(),
     };
     vfs.plant_dev();
     vfs.plant_proc();
@@ -159,43 +159,62 @@ impl Vfs {
 
     fn plant_proc(&mut self) {
         let (root, mount) = self.new_mount(b"proc", 0o555);
-        for name in proc::SYSTEM_NAMES {
-            let node = Node::new(NodeKind::Proc(ProcFile::System(name)), Layer::Fixed, mount);
+        if let Ok(directory) = self.node_mut(root).directory_mut() {
+            directory.list = Listing::Proc(ProcDirectory::Root);
+        }
+        for &(path, permissions) in proc::PROC_FILES {
+            self.plant_made(root, path, path, permissions, mount);
+        }
+        self.graft_link(root, b"mounts", b"self/mounts", mount);
+        for (name, scope) in [("self", Scope::Process), ("thread-self", Scope::Thread)] {
+            let mut node = Node::new(NodeKind::SelfLink(scope), Layer::Fixed, mount);
+            node.stat = Some(Box::new(Stat::new(FileType::Symlink, 0o777, self.now)));
             self.graft(root, name.as_bytes(), node);
         }
-        for path in proc::SETTING_NAMES {
-            self.plant_setting(root, path, mount);
+        self.fix_mount(mount);
+    }
+
+    fn plant_sys(&mut self) {
+        let (root, mount) = self.new_mount(b"sys", 0o555);
+        for &(full, permissions) in proc::SYS_FILES {
+            let path = full.strip_prefix("/sys/").unwrap_or(full);
+            self.plant_made(root, path, full, permissions, mount);
         }
-        let pid = self.pid.to_string().into_bytes();
-        self.graft_link(root, b"self", &pid, mount);
-        let thread = [&pid[..], b"/task/", &pid[..]].concat();
-        self.graft_link(root, b"thread-self", &thread, mount);
-        let task = self.plant_task(root, &pid, mount);
-        let threads = self.new_directory(mount);
-        let threads = self.graft(task, b"task", threads);
-        self.plant_task(threads, &pid, mount);
-        for id in 1..self.nodes.len() {
-            if let Some(node) = &mut self.nodes[id]
-                && node.mount == mount
-                && node.is_directory()
-            {
-                node.layer = Layer::Fixed;
-            }
+        for name in ["block", "bus", "class", "dev", "firmware", "module", "power"] {
+            self.directory_named(root, name.as_bytes(), mount);
+        }
+        self.fix_mount(mount);
+    }
+
+    /// Names of the mount are not for programs to change.
+    fn fix_mount(&mut self, mount: u32) {
+        for node in self.nodes.iter_mut().flatten().filter(|node| node.mount == mount) {
+            node.layer = Layer::Fixed;
         }
     }
 
-    fn plant_setting(&mut self, root: NodeId, path: &'static str, mount: u32) {
-        let full = ["sys/", path].concat();
+    /// Plants a file that is made when it is read, and the directories on the way to it.
+    fn plant_made(
+        &mut self,
+        root: NodeId,
+        path: &str,
+        key: &'static str,
+        permissions: u32,
+        mount: u32,
+    ) {
         let mut here = root;
-        let mut names = full.split('/').peekable();
+        let mut names = path.split('/').peekable();
         while let Some(name) = names.next() {
-            if names.peek().is_none() {
-                let kind = NodeKind::Proc(ProcFile::Setting(path));
-                let node = Node::new(kind, Layer::Fixed, mount);
-                self.graft(here, name.as_bytes(), node);
-                return;
+            if names.peek().is_some() {
+                here = self.directory_named(here, name.as_bytes(), mount);
+                continue;
             }
-            here = self.directory_named(here, name.as_bytes(), mount);
+            let kind = NodeKind::Proc(ProcFile::System(key));
+            let mut node = Node::new(kind, Layer::Fixed, mount);
+            let mut stat = Stat::new(FileType::Regular, permissions, self.now);
+            stat.size_bytes = proc::size_of(key);
+            node.stat = Some(Box::new(stat));
+            self.graft(here, name.as_bytes(), node);
         }
     }
 
@@ -208,95 +227,12 @@ impl Vfs {
         match found {
             Some(Child::Host(id) | Child::Added(id, _)) => id,
             _ => {
-                let node = self.new_directory(mount);
+                let mut node = self.new_directory(mount);
+                let stat = Stat::new(FileType::Directory, 0o555, self.now);
+                node.stat = Some(Box::new(stat));
                 self.graft(parent, name, node)
             }
         }
-    }
-
-    /// The directory of the task, or of its one thread.
-    fn plant_task(&mut self, parent: NodeId, pid: &[u8], mount: u32) -> NodeId {
-        let mut node = self.new_directory(mount);
-        node.stat = Some(Box::new(Stat::new(FileType::Directory, 0o555, self.now)));
-        let task = self.graft(parent, pid, node);
-        for name in proc::TASK_NAMES {
-            let mut node = Node::new(NodeKind::Proc(ProcFile::Task(name)), Layer::Fixed, mount);
-            let permissions = match name {
-                "auxv" | "environ" | "io" => 0o400,
-                "comm" | "oom_adj" | "oom_score_adj" | "loginuid" => 0o644,
-                _ => 0o444,
-            };
-            node.stat = Some(Box::new(Stat::new(FileType::Regular, permissions, self.now)));
-            self.graft(task, name.as_bytes(), node);
-        }
-        let mounts = Node::new(NodeKind::Proc(ProcFile::System("mounts")), Layer::Fixed, mount);
-        self.graft(task, b"mounts", mounts);
-        let links: [(&[u8], Magic); 3] =
-            [(b"exe", Magic::Exe), (b"cwd", Magic::Cwd), (b"root", Magic::Root)];
-        for (name, magic) in links {
-            let mut node = Node::new(NodeKind::Magic(magic), Layer::Fixed, mount);
-            node.stat = Some(Box::new(Stat::new(FileType::Symlink, 0o777, self.now)));
-            self.graft(task, name, node);
-        }
-        for (name, list) in
-            [(&b"fd"[..], Listing::Descriptors), (&b"fdinfo"[..], Listing::DescriptorInfo)]
-        {
-            let directory = Directory { list, ..Directory::default() };
-            let mut node = Node::new(NodeKind::Directory(directory), Layer::Overlay, mount);
-            node.stat = Some(Box::new(Stat::new(FileType::Directory, 0o500, self.now)));
-            self.graft(task, name, node);
-        }
-        task
-    }
-
-    fn plant_sys(&mut self) {
-        const FILES: [(&str, &[u8]); 9] = [
-            ("devices/system/cpu/online", CPUS),
-            ("devices/system/cpu/possible", CPUS),
-            ("devices/system/cpu/present", CPUS),
-            ("devices/system/node/online", CPUS),
-            ("kernel/mm/transparent_hugepage/enabled", b"always [madvise] never\n"),
-            (
-                "kernel/mm/transparent_hugepage/defrag",
-                b"always defer defer+madvise [madvise] never\n",
-            ),
-            (
-                "kernel/mm/transparent_hugepage/shmem_enabled",
-                b"always within_size advise [never] deny force\n",
-            ),
-            ("kernel/mm/transparent_hugepage/hpage_pmd_size", b"2097152\n"),
-            ("kernel/mm/transparent_hugepage/use_zero_page", b"1\n"),
-        ];
-        let (root, mount) = self.new_mount(b"sys", 0o555);
-        for (path, text) in FILES {
-            let mut here = root;
-            let mut names = path.split('/').peekable();
-            while let Some(name) = names.next() {
-                if names.peek().is_some() {
-                    here = self.directory_named(here, name.as_bytes(), mount);
-                } else {
-                    let node = self.text_file(text, mount);
-                    self.graft(here, name.as_bytes(), node);
-                }
-            }
-        }
-        for name in ["block", "bus", "class", "dev", "firmware", "fs", "module", "power"] {
-            self.directory_named(root, name.as_bytes(), mount);
-        }
-        for node in self.nodes.iter_mut().flatten().filter(|node| node.mount == mount) {
-            node.layer = Layer::Fixed;
-        }
-    }
-
-    /// A read-only file with this text.
-    fn text_file(&self, text: &[u8], mount: u32) -> Node {
-        let budget = Budget::new(u64::MAX);
-        let mut content = Content::empty(&budget, Holes::Readable);
-        // The budget of its own is not limited.
-        let _ = content.write_at(0, text);
-        let content = Some(std::sync::Arc::new(std::sync::Mutex::new(content)));
-        let regular = Regular { content, ..Regular::default() };
-        Node::new(NodeKind::Regular(regular), Layer::Fixed, mount)
     }
 
     /// Shows a host directory or file at a place of its own.

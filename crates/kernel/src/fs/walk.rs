@@ -10,9 +10,11 @@ use super::attributes::Grant;
 use super::descriptor::FdTable;
 use super::node::{Magic, NodeKind, Target};
 use super::open::Opened;
+use super::proc::{NAMESPACES, Scope, Subject};
 use super::stat::FileType;
 use super::{FsContext, NodeId, PATH_BYTES_MAX, Vfs, host};
 use crate::errno::Errno;
+use crate::roster::Roster;
 
 /// Symbolic links that one walk follows.
 const LINKS_MAX: u32 = 40;
@@ -24,11 +26,18 @@ const AT_FDCWD: i32 = -100;
 pub(crate) struct View<'a> {
     pub(crate) context: &'a FsContext,
     pub(crate) files: &'a FdTable,
+    /// All tasks, for `/proc`; `None` before the first one runs.
+    pub(crate) roster: Option<Roster<'a>>,
 }
 
 impl<'a> View<'a> {
     pub(crate) const fn new(context: &'a FsContext, files: &'a FdTable) -> Self {
-        Self { context, files }
+        Self { context, files, roster: None }
+    }
+
+    /// The view of the running task.
+    pub(crate) const fn of(roster: Roster<'a>) -> Self {
+        Self { context: roster.fs, files: roster.files, roster: Some(roster) }
     }
 }
 
@@ -232,15 +241,68 @@ impl Vfs {
     }
 
     /// What a magic link shows as its text.
-    pub(crate) fn magic_text(&self, view: &View<'_>, magic: Magic) -> Result<Vec<u8>, Errno> {
+    ///
+    /// # Errors
+    /// `ENOENT`: the task has ended, or has no such thing.
+    pub(crate) fn magic_text(
+        &self,
+        view: &View<'_>,
+        subject: Subject,
+        magic: Magic,
+    ) -> Result<Vec<u8>, Errno> {
+        let roster = view.roster.ok_or(Errno::ENOENT)?;
+        if let Magic::Namespace(index) = magic {
+            subject.pid(&roster).ok_or(Errno::ENOENT)?;
+            let (_, kind, number) = NAMESPACES.get(index).ok_or(Errno::ENOENT)?;
+            return Ok(format!("{kind}:[{number}]").into_bytes());
+        }
+        let task = roster.task(subject.tid).ok_or(Errno::ENOENT)?;
         match magic {
-            Magic::Exe => Ok(view.context.exe.clone()),
+            Magic::Exe => match self.exe_node(&roster, subject) {
+                Some(node) => Ok(self.shown_path(node)),
+                None => Ok(roster.fs_of(task).ok_or(Errno::ENOENT)?.exe.clone()),
+            },
             Magic::Root => Ok(b"/".to_vec()),
-            Magic::Cwd => Ok(self.shown_path(view.context.cwd)),
+            Magic::Cwd => Ok(self.shown_path(roster.fs_of(task).ok_or(Errno::ENOENT)?.cwd)),
             Magic::Descriptor(number) => {
-                let file = view.files.get(number.into()).map_err(|_| Errno::ENOENT)?;
-                Ok(self.path_of(file))
+                let files = roster.files_of(task).ok_or(Errno::ENOENT)?;
+                Ok(self.path_of(files.get(number.into()).map_err(|_| Errno::ENOENT)?))
             }
+            Magic::Namespace(_) => Err(Errno::ENOENT),
+        }
+    }
+
+    /// The node of the program that a task runs, by its mapping.
+    fn exe_node(&self, roster: &Roster<'_>, subject: Subject) -> Option<NodeId> {
+        let mm = roster.mm_of(roster.task(subject.tid)?)?;
+        let vma = mm.vma_at(mm.layout.start_code)?;
+        self.object_nodes.get(&vma.backing.file()?.object).copied()
+    }
+
+    /// The object that a magic link leads to.
+    fn magic_node(
+        &mut self,
+        view: &View<'_>,
+        subject: Subject,
+        magic: Magic,
+    ) -> Result<NodeId, Errno> {
+        let roster = view.roster.ok_or(Errno::ENOENT)?;
+        let task = roster.task(subject.tid).ok_or(Errno::ENOENT)?;
+        let context = roster.fs_of(task).ok_or(Errno::ENOENT)?;
+        match magic {
+            Magic::Root => Ok(self.root),
+            Magic::Cwd => Ok(context.cwd),
+            Magic::Exe => match self.exe_node(&roster, subject) {
+                Some(node) => Ok(node),
+                None => self.find(view, self.root, &context.exe, Follow::No),
+            },
+            Magic::Descriptor(number) => {
+                let files = roster.files_of(task).ok_or(Errno::ENOENT)?;
+                let file = files.get(number.into()).map_err(|_| Errno::ENOENT)?;
+                self.file(file).node().ok_or(Errno::ENXIO)
+            }
+            // Differs from Linux: there is one namespace of each kind, and nothing to enter.
+            Magic::Namespace(_) => Err(Errno::EACCES),
         }
     }
 
@@ -303,14 +365,14 @@ impl Walker<'_> {
                 Follow::Never => !is_last,
             };
             if is_followed {
-                if let Some(magic) = magic_of(vfs, &target) {
-                    self.jump(vfs, magic)?;
+                if let Some((subject, magic)) = magic_of(vfs, &target) {
+                    self.jump(vfs, subject, magic)?;
                     if is_last {
                         return Ok(end(self.here, Last::Jump, Target::Node(self.here)));
                     }
                     continue;
                 }
-                if let Some(text) = link_text(vfs, &target)? {
+                if let Some(text) = link_text(vfs, self.view, &target)? {
                     self.follow_link(vfs, &text)?;
                     continue;
                 }
@@ -400,7 +462,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn jump(&mut self, vfs: &mut Vfs, magic: Magic) -> Result<(), Errno> {
+    fn jump(&mut self, vfs: &mut Vfs, subject: Subject, magic: Magic) -> Result<(), Errno> {
         self.count_link()?;
         if self.rules.has(WalkRules::NO_MAGIC_LINKS) {
             return Err(Errno::ELOOP);
@@ -408,26 +470,15 @@ impl Walker<'_> {
         if self.rules.has(WalkRules::BENEATH) || self.rules.has(WalkRules::IN_ROOT) {
             return Err(Errno::EXDEV);
         }
-        self.here = match magic {
-            Magic::Root => vfs.root,
-            Magic::Cwd => self.view.context.cwd,
-            Magic::Exe => {
-                let path = self.view.context.exe.clone();
-                vfs.find(self.view, vfs.root, &path, Follow::No)?
-            }
-            Magic::Descriptor(number) => {
-                let file = self.view.files.get(number.into()).map_err(|_| Errno::ENOENT)?;
-                vfs.file(file).node().ok_or(Errno::ENXIO)?
-            }
-        };
+        self.here = vfs.magic_node(self.view, subject, magic)?;
         Ok(())
     }
 }
 
-fn magic_of(vfs: &Vfs, target: &Target) -> Option<Magic> {
+fn magic_of(vfs: &Vfs, target: &Target) -> Option<(Subject, Magic)> {
     match target {
         Target::Node(id) => match vfs.node(*id).kind {
-            NodeKind::Magic(magic) => Some(magic),
+            NodeKind::Magic(subject, magic) => Some((subject, magic)),
             _ => None,
         },
         _ => None,
@@ -435,10 +486,21 @@ fn magic_of(vfs: &Vfs, target: &Target) -> Option<Magic> {
 }
 
 /// The text of the target, if it is a symbolic link.
-pub(super) fn link_text(vfs: &Vfs, target: &Target) -> Result<Option<Vec<u8>>, Errno> {
+pub(super) fn link_text(
+    vfs: &Vfs,
+    view: &View<'_>,
+    target: &Target,
+) -> Result<Option<Vec<u8>>, Errno> {
     match target {
         Target::Node(id) => match &vfs.node(*id).kind {
             NodeKind::Symlink(text) => Ok(Some(text.clone())),
+            NodeKind::SelfLink(scope) => {
+                let task = view.roster.ok_or(Errno::ENOENT)?.task;
+                Ok(Some(match scope {
+                    Scope::Process => task.pid.to_string().into_bytes(),
+                    Scope::Thread => format!("{}/task/{}", task.pid, task.tid).into_bytes(),
+                }))
+            }
             _ => Ok(None),
         },
         Target::Host(path, stat) if stat.file_type() == FileType::Symlink => {

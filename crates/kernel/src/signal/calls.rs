@@ -4,7 +4,8 @@ use machine::VirtAddr;
 
 use super::send::Receiver;
 use super::{
-    AltStack, SI_TKILL, SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo, UNBLOCKABLE, bit, flag,
+    AltStack, REAL_TIME_FIRST, SI_TKILL, SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo,
+    UNBLOCKABLE, bit, flag,
 };
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
@@ -101,13 +102,14 @@ fn sys_rt_sigprocmask(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     let before = kernel.task.signals.mask;
     if new != 0 {
-        let set = kernel.read_user_u64(VirtAddr::new(new))? & !UNBLOCKABLE;
-        kernel.task.signals.mask = match how & 0xffff_ffff {
+        let set = kernel.read_user_u64(VirtAddr::new(new))?;
+        let mask = match how & 0xffff_ffff {
             0 => before | set,
             1 => before & !set,
             2 => set,
             _ => return Err(Errno::EINVAL),
         };
+        kernel.set_mask(mask);
     }
     if old != 0 {
         kernel.write_user_u64(VirtAddr::new(old), before)?;
@@ -160,14 +162,14 @@ fn sys_rt_sigtimedwait(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         // The signals waited for must wake the task although it blocks them.
         let signals = &mut kernel.task.signals;
         let mask = *signals.real_mask.get_or_insert(signals.mask);
-        signals.mask = mask & !set;
+        kernel.set_mask(mask & !set);
         let errno = kernel.block(&[], deadline, Interrupted::Ends);
         if errno == Errno::BLOCKED {
             return Err(errno);
         }
     }
     if let Some(mask) = kernel.task.signals.real_mask.take() {
-        kernel.task.signals.mask = mask;
+        kernel.set_mask(mask);
     }
     let Some(taken) = taken else {
         return Err(if kernel.has_passed(deadline) { Errno::EAGAIN } else { Errno::EINTR });
@@ -252,11 +254,10 @@ impl Kernel {
 
     /// Takes `mask` until the call ends or a handler runs.
     pub(crate) fn suspend_mask(&mut self, mask: u64) {
-        let signals = &mut self.task.signals;
         // A call that is done again after a wait has changed the mask already.
-        if signals.saved_mask.is_none() {
-            signals.saved_mask = Some(signals.mask);
-            signals.mask = mask;
+        if self.task.signals.saved_mask.is_none() {
+            self.task.signals.saved_mask = Some(self.task.signals.mask);
+            self.set_mask(mask);
         }
     }
 
@@ -267,8 +268,8 @@ impl Kernel {
     fn receivers(&self, pid: i32) -> Result<Vec<u32>, Errno> {
         let group = match pid {
             1.. => {
-                let pid = pid.unsigned_abs();
-                return if self.pids().contains(&pid) { Ok(vec![pid]) } else { Err(Errno::ESRCH) };
+                let pid = self.pid_of(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+                return Ok(vec![pid]);
             }
             0 => Some(self.process.group),
             -1 => None,
@@ -317,8 +318,9 @@ fn kill_thread(kernel: &mut Kernel, pid: Option<u32>, tid: u64, signal: u64) -> 
     }
     let signal = signal_or_none(signal)?;
     let tid = (tid & 0xffff_ffff) as u32;
-    let task = kernel.task_of(tid).ok_or(Errno::ESRCH)?;
-    if pid.is_some_and(|pid| pid != task.pid) {
+    // A process whose first thread has ended still answers to its number, without effect.
+    let owner = kernel.pid_of(tid).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| pid != owner) {
         return Err(Errno::ESRCH);
     }
     if let Some(signal) = signal {
@@ -329,34 +331,51 @@ fn kill_thread(kernel: &mut Kernel, pid: Option<u32>, tid: u64, signal: u64) -> 
 }
 
 /// The `siginfo` of a sender; nobody but itself may be told that the kernel sent it.
-fn queued_info(kernel: &mut Kernel, pid: u32, signal: u64, info: u64) -> Result<SigInfo, Errno> {
+fn queued_info(
+    kernel: &mut Kernel,
+    pid: u32,
+    signal: u64,
+    info: u64,
+) -> Result<Option<SigInfo>, Errno> {
     let mut bytes = [0; 128];
     kernel.read_user(VirtAddr::new(info), &mut bytes)?;
-    let signal = signal_number(signal)?;
     let code = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
     if (code >= 0 || code == SI_TKILL) && pid != kernel.task.pid {
         return Err(Errno::EPERM);
     }
+    let Some(signal) = signal_or_none(signal)? else { return Ok(None) };
     let mut raw = [0; 112];
     raw.copy_from_slice(&bytes[16..]);
-    Ok(SigInfo { signal, code, detail: SigDetail::Raw(raw) })
+    if signal >= REAL_TIME_FIRST && code != SI_USER && !kernel.has_queue_room(pid) {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(Some(SigInfo { signal, code, detail: SigDetail::Raw(raw) }))
 }
 
 fn sys_rt_sigqueueinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [pid, signal, info, ..] = args;
     let pid = (pid & 0xffff_ffff) as u32;
     let info = queued_info(kernel, pid, signal, info)?;
-    if kernel.send_to_process(pid, info) { Ok(0) } else { Err(Errno::ESRCH) }
+    let pid = kernel.pid_of(pid).ok_or(Errno::ESRCH)?;
+    if let Some(info) = info {
+        kernel.send_to_process(pid, info);
+    }
+    Ok(0)
 }
 
 fn sys_rt_tgsigqueueinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [pid, tid, signal, info, ..] = args;
     let pid = (pid & 0xffff_ffff) as u32;
     let tid = (tid & 0xffff_ffff) as u32;
+    if pid.cast_signed() <= 0 || tid.cast_signed() <= 0 {
+        return Err(Errno::EINVAL);
+    }
     let info = queued_info(kernel, pid, signal, info)?;
-    if kernel.task_of(tid).is_none_or(|task| task.pid != pid) {
+    if kernel.pid_of(tid) != Some(pid) {
         return Err(Errno::ESRCH);
     }
-    kernel.send_signal(tid, info, Receiver::Thread);
+    if let Some(info) = info {
+        kernel.send_signal(tid, info, Receiver::Thread);
+    }
     Ok(0)
 }

@@ -5,8 +5,8 @@
 
 use machine::Event;
 
-use super::number::SIGSEGV;
-use super::{DefaultAction, SigAction, SigInfo, UNBLOCKABLE, bit, default_of, flag};
+use super::number::{SIGSEGV, SIGSTOP};
+use super::{DefaultAction, SigAction, SigInfo, bit, default_of, flag};
 use crate::Kernel;
 use crate::errno::Errno;
 use crate::outcome::Outcome;
@@ -19,7 +19,8 @@ impl Kernel {
     /// Acts on every pending signal that is not blocked, and decides how a call ends that a signal
     /// interrupted.
     pub(crate) fn deliver_signals(&mut self) {
-        while self.task.exit.is_none() && self.task.state == State::Ready {
+        let is_chosen = self.task.signals.is_notified;
+        while is_chosen && self.task.exit.is_none() && self.task.state == State::Ready {
             let mask = self.task.signals.mask;
             let Some(info) = self.take_signal(!mask) else { break };
             let action = self.process.actions.get(info.signal);
@@ -38,15 +39,20 @@ impl Kernel {
         }
         // Without a handler the call goes on waiting as if nothing had been: it sets its mask anew.
         self.task.signals.interrupted = None;
-        if let Some(mask) = self.task.signals.saved_mask.take() {
-            self.task.signals.mask = mask;
+        match self.task.signals.saved_mask.take() {
+            Some(mask) => self.set_mask(mask),
+            None => self.recheck_signals(),
         }
     }
 
     fn act_by_default(&mut self, signal: u8) {
         match default_of(signal) {
             DefaultAction::Ignore => {}
-            DefaultAction::Terminate => self.exit_process(Outcome::Killed(signal)),
+            DefaultAction::Terminate | DefaultAction::Core => {
+                self.exit_process(Outcome::Killed(signal));
+            }
+            // Nobody could let the processes of an orphaned group go on.
+            DefaultAction::Stop if signal != SIGSTOP && self.is_orphaned(self.process.group) => {}
             DefaultAction::Stop => self.stop_process(signal),
         }
     }
@@ -54,20 +60,19 @@ impl Kernel {
     fn enter_handler(&mut self, info: SigInfo, action: SigAction) {
         self.end_interrupted_call(action);
         if action.flags & flag::SA_RESETHAND != 0 {
-            self.process.actions.set(info.signal, SigAction::default());
+            self.process.actions.forget_handler(info.signal);
         }
         if self.push_signal_frame(info, action).is_err() {
             // Linux: a handler of SIGSEGV that cannot be entered is not tried a second time.
             if info.signal == SIGSEGV {
-                self.process.actions.set(SIGSEGV, SigAction::default());
+                self.process.actions.forget_handler(SIGSEGV);
             }
             self.force_segv();
             return;
         }
-        let signals = &mut self.task.signals;
         let own = if action.flags & flag::SA_NODEFER == 0 { bit(info.signal) } else { 0 };
-        signals.mask = (signals.mask | action.mask | own) & !UNBLOCKABLE;
-        signals.saved_mask = None;
+        self.set_mask(self.task.signals.mask | action.mask | own);
+        self.task.signals.saved_mask = None;
     }
 
     /// A handler runs: the call that its signal interrupted returns `EINTR` behind it, or is done
@@ -75,7 +80,9 @@ impl Kernel {
     fn end_interrupted_call(&mut self, action: SigAction) {
         let Some(how) = self.task.signals.interrupted.take() else { return };
         self.task.wait = None;
-        if how == Errno::RESTART && action.flags & flag::SA_RESTART != 0 {
+        let is_restarted = how == Errno::RESTART_ALWAYS
+            || how == Errno::RESTART && action.flags & flag::SA_RESTART != 0;
+        if is_restarted {
             // rax still holds the number.
             self.task.regs.rip = self.task.regs.rip.wrapping_sub(SYSCALL_BYTES);
         } else {

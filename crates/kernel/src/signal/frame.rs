@@ -14,7 +14,7 @@
 use cpu::{Registers, XCR0, XSAVE_BYTES, XsaveArea};
 use machine::VirtAddr;
 
-use super::{AltStack, SigAction, SigInfo, UNBLOCKABLE, flag};
+use super::{AltStack, SigAction, SigInfo, flag};
 use crate::Kernel;
 use crate::errno::Errno;
 
@@ -134,7 +134,7 @@ impl Kernel {
         let frame = self.task.regs.gpr[Registers::RSP].wrapping_sub(8);
         let mut context = [0; CONTEXT_BYTES];
         self.read_user(VirtAddr::new(frame.wrapping_add(8)), &mut context)?;
-        self.task.signals.mask = get(&context, SIGCONTEXT + 256) & !UNBLOCKABLE;
+        self.set_mask(get(&context, SIGCONTEXT + 256));
         let regs = &mut self.task.regs;
         for (place, index) in CONTEXT_ORDER.into_iter().enumerate() {
             regs.gpr[index] = get(&context, SIGCONTEXT + place * 8);

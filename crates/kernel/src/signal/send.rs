@@ -1,10 +1,16 @@
 //! Making signals pending, and waking who shall act on them.
 //!
 //! # Source
-//! Linux 6.12 `kernel/signal.c`: `prepare_signal`, `complete_signal`, `sig_ignored`.
+//! Linux 6.12 `kernel/signal.c`: `prepare_signal`, `complete_signal`, `sig_ignored`,
+//! `retarget_shared_pending`, `force_sig_info_to_task`.
 
-use super::number::{SIGCONT, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
-use super::{SI_USER, SigAction, SigDetail, SigInfo, bit};
+use super::number::{
+    SIGALRM, SIGCONT, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU,
+};
+use super::{
+    DefaultAction, REAL_TIME_FIRST, SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo,
+    UNBLOCKABLE, bit, default_of,
+};
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::{Life, Told};
@@ -28,15 +34,99 @@ impl Kernel {
         self.task.signals.pending.bits() | self.process.pending.bits()
     }
 
-    /// Whether the running task has a signal to act on.
+    /// Whether the running task has a signal to act on. What is pending for the process counts only
+    /// if the task was chosen to look.
     pub(crate) fn has_deliverable(&self) -> bool {
-        self.pending_bits() & !self.task.signals.mask != 0
+        self.task.signals.is_notified && self.pending_bits() & !self.task.signals.mask != 0
+    }
+
+    /// Whether the running task has a signal to act on that ends its process: what also ends a
+    /// sleep that other signals do not.
+    pub(crate) fn has_fatal(&self) -> bool {
+        let heard = self.pending_bits() & !self.task.signals.mask;
+        let ends = |signal: u8| {
+            let is_default = self.process.actions.get(signal).handler == SigAction::DEFAULT;
+            let ends = default_of(signal) == DefaultAction::Terminate;
+            heard & bit(signal) != 0 && is_default && ends
+        };
+        self.has_deliverable() && (1..=SIGNAL_MAX).any(ends)
+    }
+
+    /// Changes the mask of the running task. What it no longer hears, another thread is told of.
+    pub(crate) fn set_mask(&mut self, mask: u64) {
+        let before = std::mem::replace(&mut self.task.signals.mask, mask & !UNBLOCKABLE);
+        let is_chosen = self.task.signals.is_notified;
+        let dropped = mask & !before & self.process.pending.bits();
+        if is_chosen && dropped != 0 {
+            self.pass_on(dropped);
+        }
+        self.recheck_signals();
+    }
+
+    /// Lets the running task look for signals if there are any that it hears.
+    pub(crate) fn recheck_signals(&mut self) {
+        let heard = self.pending_bits() & !self.task.signals.mask;
+        self.task.signals.is_notified = heard != 0;
+    }
+
+    /// Chooses another thread for each of these signals of the running process.
+    pub(crate) fn pass_on(&mut self, signals: u64) {
+        let (own, pid) = (self.task.tid, self.process.pid);
+        let others: Vec<u32> =
+            self.process.threads.iter().copied().filter(|&tid| tid != own).collect();
+        let mut left = signals & self.process.pending.bits();
+        for tid in others {
+            let Some(task) = self.task_of(tid).filter(|task| task.pid == pid) else { continue };
+            let heard = left & !task.signals.mask;
+            if heard != 0 {
+                left &= !heard;
+                self.notify(tid);
+            }
+        }
+    }
+
+    /// Chooses a thread to look for signals.
+    fn notify(&mut self, tid: u32) {
+        if let Some(task) = self.task_mut(tid) {
+            task.signals.is_notified = true;
+        }
+        self.wake_task(tid);
+    }
+
+    /// Whether one more signal may queue for process `pid` (`RLIMIT_SIGPENDING`).
+    pub(super) fn has_queue_room(&self, pid: u32) -> bool {
+        let Some(process) = self.process_of(pid) else { return true };
+        let threads = process.threads.iter().filter_map(|&tid| self.task_of(tid));
+        let queued: usize = threads.map(|task| task.signals.pending.count()).sum();
+        ((process.pending.count() + queued) as u64) < process.signals_max()
     }
 
     /// Takes the next signal in `wanted`: those for the thread alone come first.
     pub(crate) fn take_signal(&mut self, wanted: u64) -> Option<SigInfo> {
         let own = self.task.signals.pending.take(wanted);
-        own.or_else(|| self.process.pending.take(wanted))
+        let info = own.or_else(|| self.process.pending.take(wanted))?;
+        if info.signal == SIGALRM {
+            self.alarm_taken();
+        }
+        let SigDetail::Timer { id, value, .. } = info.detail else { return Some(info) };
+        let overrun = self.timer_signal_taken(id);
+        Some(SigInfo { detail: SigDetail::Timer { id, overrun, value }, ..info })
+    }
+
+    /// Sends the signal of a timer to a thread of process `pid`, or to any; false if it is ignored.
+    pub(crate) fn send_timer_signal(
+        &mut self,
+        pid: u32,
+        thread: Option<u32>,
+        info: SigInfo,
+    ) -> bool {
+        match thread {
+            Some(tid) => self.send_signal(tid, info, Receiver::Thread),
+            None => {
+                let first = self.process_of(pid).and_then(|process| process.first_thread());
+                first.is_some_and(|tid| self.send_signal(tid, info, Receiver::Process))
+            }
+        }
     }
 
     /// Sends a signal to the running thread.
@@ -56,51 +146,67 @@ impl Kernel {
     }
 
     /// Makes a signal pending for the process of `tid`, or for that thread, unless it is ignored;
-    /// wakes who shall act on it. Nothing happens if the thread or process is gone.
-    pub(crate) fn send_signal(&mut self, tid: u32, info: SigInfo, receiver: Receiver) {
-        let Some(task) = self.task_of(tid) else { return };
+    /// wakes who shall act on it. Nothing happens if the thread or process is gone. Returns whether
+    /// the signal is pending.
+    pub(crate) fn send_signal(&mut self, tid: u32, info: SigInfo, receiver: Receiver) -> bool {
+        let Some(task) = self.task_of(tid) else { return false };
         let (pid, mask) = (task.pid, task.signals.real_mask.unwrap_or(task.signals.mask));
         self.prepare(pid, info.signal);
-        let Some(process) = self.process_mut(pid) else { return };
+        let Some(process) = self.process_mut(pid) else { return false };
         let is_blocked = mask & bit(info.signal) != 0;
         if !is_blocked && process.actions.is_ignored(info.signal) {
-            return;
+            return false;
         }
+        // The kernel's own signals and those of `kill` that do not queue always find room.
+        let is_free = info.signal < REAL_TIME_FIRST && info.code >= 0;
+        let count_max = if is_free { u64::MAX } else { process.signals_max() };
         if receiver == Receiver::Process {
-            process.pending.push(info);
+            process.pending.push(info, count_max);
         } else if let Some(task) = self.task_mut(tid) {
-            task.signals.pending.push(info);
+            task.signals.pending.push(info, count_max);
         }
-        self.wake_for(pid, tid, info.signal, receiver);
+        self.choose_thread(pid, tid, info.signal, receiver);
+        true
     }
 
     /// Sends a signal to a process; false if there is none with a thread.
     pub(crate) fn send_to_process(&mut self, pid: u32, info: SigInfo) -> bool {
         let Some(process) = self.process_of(pid) else { return false };
-        let first = process.threads.first().copied();
-        if let Some(tid) = first {
+        if let Some(tid) = process.first_thread() {
             self.send_signal(tid, info, Receiver::Process);
         }
         true
     }
 
-    /// Wakes a thread that can act on `signal`: `tid` if it does not block it, else any other.
-    fn wake_for(&mut self, pid: u32, tid: u32, signal: u8, receiver: Receiver) {
+    /// Chooses a thread that acts on `signal`: `tid` if it hears it, else another. If all that hear
+    /// it have a signal to act on already, they will look for more behind it.
+    fn choose_thread(&mut self, pid: u32, tid: u32, signal: u8, receiver: Receiver) {
         let Some(process) = self.process_of(pid) else { return };
         let others = process.threads.iter().copied().filter(|&other| other != tid);
         let candidates: Vec<u32> = match receiver {
             Receiver::Thread => vec![tid],
             Receiver::Process => std::iter::once(tid).chain(others).collect(),
         };
-        let hears = |kernel: &Self, tid: u32| {
-            kernel.task_of(tid).is_some_and(|task| task.signals.mask & bit(signal) == 0)
-        };
-        let Some(&chosen) = candidates.iter().find(|&&tid| hears(self, tid)) else { return };
         if signal == SIGKILL {
             // Also a stopped process dies at once.
-            self.resume_process(pid);
+            self.unstop_process(pid);
         }
-        self.wake_task(chosen);
+        let running = self.task.tid;
+        let wants = |kernel: &Self, tid: u32| {
+            kernel.task_of(tid).is_some_and(|task| {
+                let is_free = tid == running || !task.signals.is_notified;
+                let is_able = task.exit.is_none() && task.state != State::Stopped;
+                task.signals.mask & bit(signal) == 0 && is_able && (is_free || signal == SIGKILL)
+            })
+        };
+        if let Some(&chosen) = candidates.iter().find(|&&tid| wants(self, tid)) {
+            self.notify(chosen);
+        } else if receiver == Receiver::Thread
+            && let Some(task) = self.task_mut(tid)
+            && task.signals.mask & bit(signal) == 0
+        {
+            task.signals.is_notified = true;
+        }
     }
 
     /// What a signal does when it is sent, before it is acted on: SIGCONT lets a stopped process go
@@ -125,15 +231,25 @@ impl Kernel {
 
     /// Lets a stopped process go on and tells its parent.
     fn resume_process(&mut self, pid: u32) {
-        let Some(process) = self.process_mut(pid) else { return };
-        if !matches!(process.life, Life::Stopped(..)) {
-            return;
+        if self.unstop_process(pid) {
+            if let Some(process) = self.process_mut(pid) {
+                process.life = Life::Continued;
+            }
+            self.tell_parent_of_stop(pid);
         }
-        process.life = Life::Continued;
+    }
+
+    /// Lets the threads of a stopped process run; false if it was not stopped.
+    fn unstop_process(&mut self, pid: u32) -> bool {
+        let Some(process) = self.process_mut(pid) else { return false };
+        if !matches!(process.life, Life::Stopped(..)) {
+            return false;
+        }
+        process.life = Life::Alive;
         for tid in process.threads.clone() {
             self.unstop_task(tid);
         }
-        self.tell_parent_of_stop(pid, SIGCONT);
+        true
     }
 
     /// Stops the process of the running task.
@@ -142,18 +258,19 @@ impl Kernel {
         for tid in self.process.threads.clone() {
             self.stop_task(tid);
         }
-        self.tell_parent_of_stop(self.process.pid, signal);
+        self.tell_parent_of_stop(self.process.pid);
     }
 
     /// Sends a signal that the running task cannot put off: if it is blocked or ignored, it kills.
     pub(crate) fn force_signal(&mut self, info: SigInfo) {
         let is_blocked = self.task.signals.mask & bit(info.signal) != 0;
         if is_blocked || self.process.actions.get(info.signal).handler == SigAction::IGNORE {
-            self.process.actions.set(info.signal, SigAction::default());
+            self.process.actions.forget_handler(info.signal);
             self.task.signals.mask &= !bit(info.signal);
         }
         // A synchronous signal that is already pending keeps its first information, as in Linux.
-        self.task.signals.pending.push(info);
+        self.task.signals.pending.push(info, u64::MAX);
+        self.task.signals.is_notified = true;
     }
 
     /// Sends SIGSEGV because a frame could not be built or taken down.
@@ -192,6 +309,8 @@ impl Kernel {
         let Some(task) = self.task_mut(tid) else { return };
         if task.state == State::Stopped {
             task.state = State::Ready;
+            // What came in the meantime.
+            task.signals.is_notified = true;
             self.ready_again(tid);
         }
     }

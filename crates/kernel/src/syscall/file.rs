@@ -24,6 +24,7 @@ use machine::VirtAddr;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, NodeId, Pages, Vfs, View};
+use crate::roster::Roster;
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -66,19 +67,25 @@ fn low32(argument: u64) -> u32 {
 fn in_tree<T>(kernel: &mut Kernel, act: impl FnOnce(&mut Vfs, &View<'_>) -> T) -> T {
     let now = kernel.realtime_ns();
     kernel.vfs.set_now_ns(now);
-    let view = View::new(&kernel.fs, &kernel.files);
-    act(&mut kernel.vfs, &view)
+    let (vfs, view) = kernel.tree();
+    act(vfs, &view)
 }
 
 /// The directory where a path starts and the path.
 fn path_argument(kernel: &mut Kernel, dirfd: u64, path: u64) -> Result<(NodeId, Vec<u8>), Errno> {
     let path = kernel.read_user_path(path)?;
-    let view = View::new(&kernel.fs, &kernel.files);
-    let start = kernel.vfs.start_of(&view, dirfd, &path)?;
+    let (vfs, view) = kernel.tree();
+    let start = vfs.start_of(&view, dirfd, &path)?;
     Ok((start, path))
 }
 
 impl Kernel {
+    /// The tree, and how the running task sees it.
+    pub(crate) fn tree(&mut self) -> (&mut Vfs, View<'_>) {
+        let Self { vfs, task, process, mm, files, fs, tasks: others, .. } = self;
+        (vfs, View::of(Roster { task, process, mm, files, fs, others }))
+    }
+
     /// The tree and, apart from it, the page cache side of file operations.
     pub(crate) fn files_and_pages(&mut self) -> (&mut Vfs, Pages<'_>) {
         let now = self.realtime_ns();

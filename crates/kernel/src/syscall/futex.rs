@@ -53,8 +53,14 @@ struct Call {
     fourth: u64,
     second: VirtAddr,
     third: u32,
-    is_private: bool,
-    is_realtime: bool,
+    scope: Scope,
+}
+
+/// Who can meet at a futex.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scope {
+    Private,
+    Shared,
 }
 
 /// What the time limit of a futex counts from.
@@ -67,12 +73,18 @@ enum Deadline {
 
 fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [addr, operation, value, fourth, second, third] = args;
+    // Of the operations only WAIT_BITSET, WAIT_REQUEUE_PI and LOCK_PI2 may choose the clock.
+    let is_realtime = operation & CLOCK_REALTIME != 0;
+    let command = operation & 0xffff_ffff & !(PRIVATE | CLOCK_REALTIME);
+    if is_realtime && !matches!(command, 9 | 11 | 13) {
+        return Err(Errno::ENOSYS);
+    }
     if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
-    let is_private = operation & PRIVATE != 0;
+    let scope = if operation & PRIVATE != 0 { Scope::Private } else { Scope::Shared };
     let word = VirtAddr::new(addr);
-    let key = kernel.futex_key(word, is_private);
+    let key = kernel.checked_key(word, scope)?;
     let call = Call {
         word,
         key,
@@ -80,11 +92,10 @@ fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         fourth,
         second: VirtAddr::new(second),
         third: low(third),
-        is_private,
-        is_realtime: operation & CLOCK_REALTIME != 0,
+        scope,
     };
-    let absolute = if call.is_realtime { Deadline::Realtime } else { Deadline::Monotonic };
-    match operation & 0x7f {
+    let absolute = if is_realtime { Deadline::Realtime } else { Deadline::Monotonic };
+    match command {
         // WAIT, WAIT_BITSET
         0 => wait(kernel, &call, ALL_BITS, Deadline::Relative),
         9 if call.third == 0 => Err(Errno::EINVAL),
@@ -108,10 +119,23 @@ fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 impl Kernel {
+    /// What the futex at `addr` is known by, if there is memory that can hold it.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    fn checked_key(&mut self, addr: VirtAddr, scope: Scope) -> Result<FutexKey, Errno> {
+        self.check_user_range(addr.as_u64(), 4)?;
+        if scope == Scope::Shared {
+            // Linux looks the page up to know whose it is.
+            self.read_user_u32(addr)?;
+        }
+        Ok(self.futex_key(addr, scope))
+    }
+
     /// What the futex at `addr` of the running task is known by.
-    fn futex_key(&self, addr: VirtAddr, is_private: bool) -> FutexKey {
+    fn futex_key(&self, addr: VirtAddr, scope: Scope) -> FutexKey {
         let private = FutexKey::Private(self.mm.id, addr.as_u64());
-        if is_private {
+        if scope == Scope::Private {
             return private;
         }
         match self.mm.vma_at(addr) {
@@ -129,8 +153,8 @@ impl Kernel {
 
     /// Wakes up to `count_max` tasks that sleep on the word at `addr`, as the kernel does itself.
     pub(crate) fn wake_futex(&mut self, addr: VirtAddr, count_max: u32) {
-        for is_private in [true, false] {
-            let key = self.futex_key(addr, is_private);
+        for scope in [Scope::Private, Scope::Shared] {
+            let key = self.futex_key(addr, scope);
             if self.wake_count(Channel::Futex(key), count_max, |_| true) > 0 {
                 return;
             }
@@ -166,12 +190,18 @@ fn wait(kernel: &mut Kernel, call: &Call, bits: u32, kind: Deadline) -> SysResul
     if kernel.has_passed(deadline) {
         return Err(Errno::ETIMEDOUT);
     }
-    Err(sleep(kernel, call.key, deadline, bits.into()))
+    let how = if deadline.is_some() { Interrupted::Ends } else { Interrupted::Restarts };
+    Err(sleep(kernel, call.key, deadline, bits.into(), how))
 }
 
 /// Sleeps on a futex, with a number that the waker looks at.
-fn sleep(kernel: &mut Kernel, key: FutexKey, deadline: Option<u64>, number: u64) -> Errno {
-    let how = if deadline.is_some() { Interrupted::Ends } else { Interrupted::Restarts };
+fn sleep(
+    kernel: &mut Kernel,
+    key: FutexKey,
+    deadline: Option<u64>,
+    number: u64,
+    how: Interrupted,
+) -> Errno {
     let errno = kernel.block(&[Channel::Futex(key)], deadline, how);
     if let Some(wait) = kernel.task.wait.as_mut() {
         wait.progress = number;
@@ -179,12 +209,14 @@ fn sleep(kernel: &mut Kernel, key: FutexKey, deadline: Option<u64>, number: u64)
     errno
 }
 
+/// How many an int argument asks to wake: Linux wakes one for a count of 0, or below.
+fn count_of(value: u32) -> u32 {
+    value.cast_signed().max(1).cast_unsigned()
+}
+
 fn wake(kernel: &mut Kernel, call: &Call, bits: u32) -> SysResult {
-    // The word itself is not looked at, but it must be there.
-    kernel.check_user_range(call.word.as_u64(), 4)?;
     let admits = |wait: &crate::schedule::Wait| wait.progress & u64::from(bits) != 0;
-    // Linux wakes one for a count of 0.
-    Ok(kernel.wake_count(Channel::Futex(call.key), call.value.max(1), admits).into())
+    Ok(kernel.wake_count(Channel::Futex(call.key), count_of(call.value), admits).into())
 }
 
 fn requeue(kernel: &mut Kernel, call: &Call) -> SysResult {
@@ -195,7 +227,7 @@ fn requeue(kernel: &mut Kernel, call: &Call) -> SysResult {
     if !call.second.as_u64().is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
-    let to = kernel.futex_key(call.second, call.is_private);
+    let to = kernel.checked_key(call.second, call.scope)?;
     let woken = kernel.wake_count(Channel::Futex(call.key), call.value, |_| true);
     let moved = kernel.requeue(Channel::Futex(call.key), Channel::Futex(to), moved_max);
     Ok(u64::from(woken) + u64::from(moved))
@@ -207,6 +239,7 @@ fn wake_and_change(kernel: &mut Kernel, call: &Call) -> SysResult {
     if !call.second.as_u64().is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
+    let second = kernel.checked_key(call.second, call.scope)?;
     // Bits 28-30 operation, 31 shift, 24-27 comparison, 12-23 and 0-11 signed arguments.
     let signed = |field: u32| (field << 20).cast_signed() >> 20;
     let mut argument = signed(encoded >> 12).cast_unsigned();
@@ -233,10 +266,10 @@ fn wake_and_change(kernel: &mut Kernel, call: &Call) -> SysResult {
         5 => value >= wanted,
         _ => return Err(Errno::ENOSYS),
     };
-    let mut count = kernel.wake_count(Channel::Futex(call.key), call.value.max(1), |_| true);
+    let mut count = kernel.wake_count(Channel::Futex(call.key), count_of(call.value), |_| true);
     if passes {
-        let second = kernel.futex_key(call.second, call.is_private);
-        count += kernel.wake_count(Channel::Futex(second), low(call.fourth).max(1), |_| true);
+        let count_max = count_of(low(call.fourth));
+        count += kernel.wake_count(Channel::Futex(second), count_max, |_| true);
     }
     Ok(count.into())
 }
@@ -275,7 +308,7 @@ fn lock(kernel: &mut Kernel, call: &Call, kind: Deadline) -> SysResult {
     }
     let value = kernel.read_user_u32(call.word)?;
     kernel.write_user_u32(call.word, value | FUTEX_WAITERS)?;
-    Err(sleep(kernel, call.key, deadline, ALL_BITS.into()))
+    Err(sleep(kernel, call.key, deadline, ALL_BITS.into(), Interrupted::Always))
 }
 
 fn unlock(kernel: &mut Kernel, call: &Call) -> SysResult {

@@ -1,14 +1,15 @@
 //! System calls about limits and scheduling: what the process may use and what it used.
 //!
-//! Does not: schedule. There is one task on one CPU; classes and priorities are only remembered.
+//! Does not: schedule. Tasks take turns on one CPU; classes and priorities are only remembered.
 
 use machine::VirtAddr;
+use mm::Mm;
 
-use super::process::{int, own_pid};
+use super::process::{int, process_argument};
 use super::{Handler, time};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::process::{LIMIT_COUNT, ResourceLimit, Usage, memory_limits};
+use crate::process::{LIMIT_COUNT, Process, ResourceLimit, Usage, memory_limits};
 
 /// The function for system call `number`, if it is about limits or scheduling.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -58,17 +59,26 @@ fn write_limit(kernel: &mut Kernel, addr: u64, limit: ResourceLimit) -> SysResul
     Ok(0)
 }
 
-/// Changes a limit; the hard limit can only go down.
-fn change_limit(kernel: &mut Kernel, index: usize, wanted: ResourceLimit) -> Result<(), Errno> {
+/// Changes a limit of process `pid`; the hard limit can only go down.
+fn change_limit(
+    kernel: &mut Kernel,
+    pid: u32,
+    index: usize,
+    wanted: ResourceLimit,
+) -> Result<(), Errno> {
     if wanted.soft > wanted.hard {
         return Err(Errno::EINVAL);
     }
-    if wanted.hard > kernel.process.limits[index].hard {
+    let uid = kernel.fs.credentials.uid;
+    let process = kernel.process_mut(pid).ok_or(Errno::ESRCH)?;
+    if wanted.hard > process.limits[index].hard {
         return Err(Errno::EPERM);
     }
-    kernel.process.limits[index] = wanted;
-    let uid = kernel.fs.credentials.uid;
-    kernel.mm.limits = memory_limits(&kernel.process.limits, uid);
+    process.limits[index] = wanted;
+    let limits = memory_limits(&process.limits, uid);
+    if let Some(mm) = kernel.mm_of_process(pid) {
+        mm.limits = limits;
+    }
     Ok(())
 }
 
@@ -79,7 +89,7 @@ fn sys_getrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_setrlimit(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let wanted = read_limit(kernel, args[1])?;
-    change_limit(kernel, limit_index(args[0])?, wanted)?;
+    change_limit(kernel, kernel.process.pid, limit_index(args[0])?, wanted)?;
     Ok(0)
 }
 
@@ -89,11 +99,11 @@ fn sys_prlimit64(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if new != 0 {
         wanted = Some(read_limit(kernel, new)?);
     }
-    own_pid(kernel, pid)?;
+    let process = process_argument(kernel, pid)?;
     let index = limit_index(resource)?;
-    let before = kernel.process.limits[index];
+    let (pid, before) = (process.pid, process.limits[index]);
     if let Some(wanted) = wanted {
-        change_limit(kernel, index, wanted)?;
+        change_limit(kernel, pid, index, wanted)?;
     }
     if old != 0 {
         write_limit(kernel, old, before)?;
@@ -118,6 +128,13 @@ fn sys_getrusage(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 impl Kernel {
+    /// The address space of process `pid`, if it has one.
+    fn mm_of_process(&mut self, pid: u32) -> Option<&mut Mm> {
+        let tid = *self.process_of(pid)?.threads.first()?;
+        let key = self.task_of(tid)?.parts.mm;
+        if self.task.parts.mm == key { Some(&mut self.mm) } else { self.tasks.mms.get_mut(key) }
+    }
+
     /// What the running process used so far, the faults of its present address space included.
     pub(crate) fn process_usage(&self) -> Usage {
         let mut usage = self.process.usage;
@@ -139,52 +156,86 @@ pub(super) fn usage_bytes(usage: &Usage) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn check_priority_target(kernel: &Kernel, args: [u64; 6]) -> Result<(), Errno> {
+/// The processes that the first two arguments of `getpriority` name: one, a group, a user's.
+fn priority_targets(kernel: &Kernel, args: [u64; 6]) -> Result<Vec<u32>, Errno> {
     let uid = u64::from(kernel.fs.credentials.uid);
-    match int(args[0]) {
-        0 | 1 => own_pid(kernel, args[1]),
-        2 if args[1] == 0 || args[1] == uid => Ok(()),
-        2 => Err(Errno::ESRCH),
-        _ => Err(Errno::EINVAL),
-    }
+    let who = args[1] & 0xffff_ffff;
+    let pids = match int(args[0]) {
+        0 => vec![process_argument(kernel, who)?.pid],
+        1 => {
+            let group = u32::try_from(who).unwrap_or(0);
+            kernel.group_members(if group == 0 { kernel.process.group } else { group })
+        }
+        2 if who == 0 || who == uid => kernel.pids(),
+        2 => Vec::new(),
+        _ => return Err(Errno::EINVAL),
+    };
+    if pids.is_empty() { Err(Errno::ESRCH) } else { Ok(pids) }
 }
 
 fn sys_getpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    check_priority_target(kernel, args)?;
+    let targets = priority_targets(kernel, args)?;
+    let nices = targets.iter().filter_map(|&pid| kernel.process_of(pid));
+    let nice = nices.map(|process| process.settings.nice).min().ok_or(Errno::ESRCH)?;
     // The call returns 20 - nice, so that errors can be told apart.
-    Ok((20 - i64::from(kernel.process.settings.nice)).cast_unsigned())
+    Ok((20 - i64::from(nice)).cast_unsigned())
 }
 
 fn sys_setpriority(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    check_priority_target(kernel, args)?;
     let nice = int(args[2]).clamp(-20, 19);
-    if nice < kernel.process.settings.nice {
-        return Err(Errno::EACCES);
+    let mut result = Ok(0);
+    for pid in priority_targets(kernel, args)? {
+        let Some(process) = kernel.process_mut(pid) else { continue };
+        if nice < process.settings.nice {
+            result = Err(Errno::EACCES);
+        } else {
+            process.settings.nice = nice;
+        }
     }
-    kernel.process.settings.nice = nice;
-    Ok(0)
+    result
 }
 
 fn sys_sched_getscheduler(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
-    Ok(0)
+    Ok(scheduled(kernel, args[0])?.settings.policy.into())
 }
 
-/// `sched_setparam`, `sched_setscheduler`: only the ordinary class.
+/// The process that a scheduling call names; a negative number is no process.
+fn scheduled(kernel: &Kernel, pid: u64) -> Result<&Process, Errno> {
+    if int(pid) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    process_argument(kernel, pid)
+}
+
+/// `sched_setparam`, `sched_setscheduler`: only the classes of ordinary programs.
 fn sys_sched_setparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    const RESET_ON_FORK: u32 = 0x4000_0000;
     let is_class = kernel.task.regs.gpr[0] & 0xffff_ffff == 144;
-    own_pid(kernel, args[0])?;
-    let (class, param) = if is_class { (int(args[1]), args[2]) } else { (0, args[1]) };
+    let process = scheduled(kernel, args[0])?;
+    let (pid, old) = (process.pid, process.settings.policy);
+    let (class, param) = if is_class { (args[1] as u32, args[2]) } else { (old, args[1]) };
+    if param == 0 {
+        return Err(Errno::EINVAL);
+    }
     let priority = kernel.read_user_u32(VirtAddr::new(param))?;
-    match class & !0x4000_0000 {
-        0 | 3 | 5 if priority == 0 => Ok(0),
-        1 | 2 | 6 => Err(Errno::EPERM),
+    match class & !RESET_ON_FORK {
+        policy @ (0 | 3 | 5) if priority == 0 => {
+            if let Some(process) = kernel.process_mut(pid) {
+                process.settings.policy = policy;
+            }
+            Ok(0)
+        }
+        // Differs from Linux: the classes of real time are refused, also to root.
+        1 | 2 if (1..=99).contains(&priority) => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
 
 fn sys_sched_getparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
+    scheduled(kernel, args[0])?;
+    if args[1] == 0 {
+        return Err(Errno::EINVAL);
+    }
     kernel.write_user_u32(VirtAddr::new(args[1]), 0)?;
     Ok(0)
 }
@@ -206,7 +257,7 @@ fn sys_priority_min(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_sched_rr_get_interval(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    own_pid(kernel, args[0])?;
+    scheduled(kernel, args[0])?;
     time::write_timespec(kernel, args[1], 4_000_000)?;
     Ok(0)
 }
@@ -217,14 +268,14 @@ fn sys_sched_getaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if bytes % 8 != 0 || bytes == 0 {
         return Err(Errno::EINVAL);
     }
-    own_pid(kernel, pid)?;
+    scheduled(kernel, pid)?;
     kernel.write_user_u64(VirtAddr::new(mask), 1)?;
     Ok(8)
 }
 
 fn sys_sched_setaffinity(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [pid, bytes, mask, ..] = args;
-    own_pid(kernel, pid)?;
+    scheduled(kernel, pid)?;
     let mut first = [0; 1];
     if bytes != 0 {
         kernel.read_user(VirtAddr::new(mask), &mut first)?;

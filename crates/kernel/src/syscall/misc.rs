@@ -54,11 +54,12 @@ fn sys_syslog(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let usage = kernel.memory.usage();
+    let [one, five, fifteen] = kernel.tasks.load.of_sysinfo();
     let words = [
         kernel.hw.now_ns() / 1_000_000_000,
-        0,
-        0,
-        0,
+        one,
+        five,
+        fifteen,
         usage.frames_total * machine::PAGE_BYTES,
         usage.frames_free * machine::PAGE_BYTES,
         usage.shmem * machine::PAGE_BYTES,

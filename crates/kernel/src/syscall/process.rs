@@ -93,10 +93,10 @@ pub(super) fn own_pid(kernel: &Kernel, pid: u64) -> Result<(), Errno> {
 }
 
 /// The process that an argument names, 0 for the running one.
-fn process_argument(kernel: &Kernel, pid: u64) -> Result<&Process, Errno> {
+pub(super) fn process_argument(kernel: &Kernel, pid: u64) -> Result<&Process, Errno> {
     match u32::try_from(int(pid)).map_err(|_| Errno::ESRCH)? {
         0 => Ok(&kernel.process),
-        pid => kernel.process_of(pid).ok_or(Errno::ESRCH),
+        number => kernel.pid_of(number).and_then(|pid| kernel.process_of(pid)).ok_or(Errno::ESRCH),
     }
 }
 
@@ -112,6 +112,10 @@ fn sys_setpgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let group = u32::try_from(int(args[1])).map_err(|_| Errno::EINVAL)?;
     let own = kernel.process.pid;
     let process = process_argument(kernel, args[0])?;
+    if int(args[0]) != 0 && int(args[0]).unsigned_abs() != process.pid {
+        // A thread's number.
+        return Err(Errno::EINVAL);
+    }
     let (pid, session) = (process.pid, process.session);
     let group = if group == 0 { pid } else { group };
     if process.parent == own {

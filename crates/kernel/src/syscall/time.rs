@@ -1,9 +1,12 @@
 //! Virtual time: clocks, sleeping, interval timers.
 //!
-//! A clock reads the machine's virtual nanoseconds; when all tasks sleep, they pass at once. A timer
-//! sends its signal when the loop next looks, so it is late by at most one slice of the engine.
+//! A clock reads the machine's virtual nanoseconds; when all tasks sleep, they pass at once. A
+//! timer sends its signal when the loop next looks, so it is late by at most one slice of the
+//! engine.
 //!
 //! Does not: read or wait for the host's time.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::VirtAddr;
 
@@ -13,13 +16,14 @@ use crate::schedule::Interrupted;
 use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
 use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
 use crate::syscall::Handler;
+use crate::syscall::timers::PosixTimer;
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
+pub(super) const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1_000;
 /// Nanoseconds of one tick of `times` (`AT_CLKTCK` 100).
 const NS_PER_TICK: u64 = 10_000_000;
 /// `TIMER_ABSTIME`.
-const ABSOLUTE: u64 = 1;
+pub(super) const ABSOLUTE: u64 = 1;
 
 /// The function for system call `number`, if it is about time.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -46,6 +50,8 @@ struct Timer {
     deadline_ns: Option<u64>,
     /// How long until it fires again, 0 for once.
     interval_ns: u64,
+    /// Whether its signal was sent and not yet taken: it does not run on before.
+    is_queued: bool,
 }
 
 /// The interval timers of a process.
@@ -53,6 +59,20 @@ struct Timer {
 pub struct Timers {
     /// `ITIMER_REAL`, `ITIMER_VIRTUAL`, `ITIMER_PROF`.
     timers: [Timer; 3],
+    /// Those of `timer_create`, by number.
+    pub(super) created: BTreeMap<u32, PosixTimer>,
+    /// Those of them that run and count CPU time.
+    pub(super) on_cpu: BTreeSet<u32>,
+    /// The number of the next one.
+    pub(super) next_id: u32,
+}
+
+impl Timer {
+    /// The next time behind `now`, after it fired at `deadline`.
+    fn next(&self, deadline: u64, now: u64) -> Option<u64> {
+        let missed = now.saturating_sub(deadline).checked_div(self.interval_ns)?;
+        Some(deadline.saturating_add(self.interval_ns.saturating_mul(missed.saturating_add(1))))
+    }
 }
 
 impl Timers {
@@ -91,13 +111,21 @@ impl Kernel {
 
     /// Sends the signals of timers that have run out.
     pub(crate) fn expire_timers(&mut self) {
-        while let Some(&(deadline, pid)) = self.tasks.alarms.first() {
+        while let Some(&(deadline, pid, created)) = self.tasks.alarms.first() {
             let now = self.hw.now_ns();
             if deadline > now {
                 break;
             }
-            self.tasks.alarms.remove(&(deadline, pid));
-            self.expire_timer(pid, 0, now);
+            self.tasks.alarms.remove(&(deadline, pid, created));
+            match created {
+                None => self.expire_timer(pid, 0, now),
+                Some(id) => self.expire_created_timer(pid, id),
+            }
+        }
+        if !self.process.timers.on_cpu.is_empty() {
+            for id in self.process.timers.on_cpu.clone() {
+                self.expire_created_timer(self.process.pid, id);
+            }
         }
         if self.process.timers.counts_cpu() {
             let now = self.process_cpu_ns();
@@ -111,23 +139,34 @@ impl Kernel {
     fn expire_timer(&mut self, pid: u32, index: usize, now: u64) {
         let Some(process) = self.process_mut(pid) else { return };
         let timer = &mut process.timers.timers[index];
-        if timer.deadline_ns.is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        let next = (timer.interval_ns != 0).then(|| now.saturating_add(timer.interval_ns));
-        timer.deadline_ns = next;
-        if let (0, Some(next)) = (index, next) {
-            self.tasks.alarms.insert((next, pid));
+        let Some(deadline) = timer.deadline_ns.filter(|deadline| *deadline <= now) else { return };
+        if index == 0 {
+            timer.is_queued = true;
+        } else {
+            timer.deadline_ns = timer.next(deadline, now);
         }
         let signal = TIMER_SIGNALS[index];
         self.send_to_process(pid, SigInfo { signal, code: SI_KERNEL, detail: SigDetail::None });
     }
 
+    /// SIGALRM of the running process was taken: its timer runs on.
+    pub(crate) fn alarm_taken(&mut self) {
+        let (pid, now) = (self.process.pid, self.hw.now_ns());
+        let timer = &mut self.process.timers.timers[0];
+        let Some(deadline) = timer.deadline_ns.filter(|_| timer.is_queued) else { return };
+        timer.is_queued = false;
+        timer.deadline_ns = timer.next(deadline, now);
+        if let Some(next) = timer.deadline_ns {
+            self.tasks.alarms.insert((next, pid, None));
+        }
+    }
+
     /// Forgets the timers of the running process.
     pub(crate) fn drop_alarms(&mut self) {
         if let Some(deadline) = self.process.timers.timers[0].deadline_ns {
-            self.tasks.alarms.remove(&(deadline, self.process.pid));
+            self.tasks.alarms.remove(&(deadline, self.process.pid, None));
         }
+        self.drop_created_timers();
         self.process.timers = Timers::default();
     }
 
@@ -137,11 +176,11 @@ impl Kernel {
         let now = self.clock_of_timer(index);
         let deadline_ns = (after_ns != 0).then(|| now.saturating_add(after_ns));
         let timer = &mut self.process.timers.timers[index];
-        let old = std::mem::replace(timer, Timer { deadline_ns, interval_ns });
+        let old = std::mem::replace(timer, Timer { deadline_ns, interval_ns, is_queued: false });
         if index == 0 {
             let pid = self.process.pid;
-            old.deadline_ns.map(|deadline| self.tasks.alarms.remove(&(deadline, pid)));
-            deadline_ns.map(|deadline| self.tasks.alarms.insert((deadline, pid)));
+            old.deadline_ns.map(|deadline| self.tasks.alarms.remove(&(deadline, pid, None)));
+            deadline_ns.map(|deadline| self.tasks.alarms.insert((deadline, pid, None)));
         }
         before
     }
@@ -149,7 +188,8 @@ impl Kernel {
     fn timer_left(&self, index: usize) -> (u64, u64) {
         let timer = self.process.timers.timers[index];
         let now = self.clock_of_timer(index);
-        let left = timer.deadline_ns.map_or(0, |deadline| deadline.saturating_sub(now).max(1));
+        let runs = timer.deadline_ns.filter(|_| !timer.is_queued);
+        let left = runs.map_or(0, |deadline| deadline.saturating_sub(now).max(1));
         (left, timer.interval_ns)
     }
 
@@ -287,8 +327,10 @@ fn sys_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_clock_nanosleep(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [clock, flags, request, left, ..] = args;
-    if clock & 0xffff_ffff == 3 {
-        return Err(Errno::EINVAL);
+    match clock & 0xffff_ffff {
+        3 => return Err(Errno::EINVAL),
+        4..=6 => return Err(Errno::EOPNOTSUPP),
+        _ => {}
     }
     let clock_now = kernel.clock_ns(clock)?;
     let ns = read_timespec(kernel, request)?;

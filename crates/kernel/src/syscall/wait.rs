@@ -9,7 +9,7 @@ use super::process::int;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::exit::child_info;
-use crate::process::{Life, Told, Usage};
+use crate::process::{Life, Process, Told, Usage};
 use crate::schedule::{Channel, Interrupted};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGCHLD;
@@ -29,8 +29,13 @@ const WUNTRACED: u64 = 2;
 const WEXITED: u64 = 4;
 const WCONTINUED: u64 = 8;
 const WNOWAIT: u64 = 0x0100_0000;
-/// `__WNOTHREAD`, `__WALL`, `__WCLONE`.
-const KINDS: u64 = 0xe000_0000;
+/// Only children that this thread made.
+const WNOTHREAD: u64 = 0x2000_0000;
+/// Children whatever signal they end with.
+const WALL: u64 = 0x4000_0000;
+/// Children that end with another signal than SIGCHLD.
+const WCLONE: u64 = 0x8000_0000;
+const KINDS: u64 = WNOTHREAD | WALL | WCLONE;
 
 /// Which children are waited for.
 #[derive(Clone, Copy)]
@@ -87,28 +92,44 @@ fn sys_waitid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         3 => return Err(Errno::EBADF),
         _ => return Err(Errno::EINVAL),
     };
-    let news = wait(kernel, which, options)?;
-    if info != 0 {
-        let bytes = news.as_ref().map_or([0; 128], |news| news.info.bytes());
-        kernel.write_user(VirtAddr::new(info), &bytes)?;
+    let result = wait(kernel, which, options);
+    if let Err(Errno::BLOCKED) = result {
+        return Err(Errno::BLOCKED);
     }
-    if let (Some(news), true) = (&news, usage != 0) {
+    let news = result.as_ref().ok().and_then(Option::as_ref);
+    if let (Some(news), true) = (news, usage != 0) {
         let bytes = super::limits::usage_bytes(&news.usage);
         kernel.write_user(VirtAddr::new(usage), &bytes)?;
     }
-    Ok(0)
+    if info != 0 {
+        // As in Linux, these six words alone are written, zeros also when there is an error.
+        let bytes = news.map_or([0; 128], |news| news.info.bytes());
+        kernel.write_user(VirtAddr::new(info), &bytes[..12])?;
+        kernel.write_user(VirtAddr::new(info.wrapping_add(16)), &bytes[16..28])?;
+    }
+    result.map(|_| 0)
+}
+
+/// Whether `wait` with these options looks at a child of the running process.
+fn is_eligible(kernel: &Kernel, child: &Process, options: u64) -> bool {
+    let is_clone = child.exit_signal != SIGCHLD;
+    let is_kind = options & WALL != 0 || is_clone == (options & WCLONE != 0);
+    let is_own = options & WNOTHREAD == 0 || child.parent_thread == kernel.task.tid;
+    child.parent == kernel.process.pid && is_kind && is_own
 }
 
 /// A child with news of the wanted kind; `None` if there is none and the call shall not wait.
 fn wait(kernel: &mut Kernel, which: Which, options: u64) -> Result<Option<News>, Errno> {
     let own = kernel.process.pid;
-    let is_meant = |process: &crate::process::Process| {
-        process.parent == own
-            && match which {
-                Which::Any => true,
-                Which::Process(pid) => process.pid == pid,
-                Which::Group(group) => process.group == group,
-            }
+    let is_meant = |process: &Process| {
+        let is_named = match which {
+            Which::Any => true,
+            Which::Process(pid) => process.pid == pid,
+            Which::Group(group) => process.group == group,
+        };
+        // What has ended has no more news for who does not wait for ends.
+        let is_over = process.is_zombie() && options & WEXITED == 0;
+        is_named && !is_over && is_eligible(kernel, process, options)
     };
     let children: Vec<u32> =
         kernel.tasks.processes.values().filter(|one| is_meant(one)).map(|one| one.pid).collect();

@@ -5,88 +5,121 @@
 
 use std::fmt::Write;
 
-use machine::PAGE_BYTES;
+use machine::{PAGE_BYTES, VirtAddr};
 use mm::{Mm, PageCounts, Rights, Sharing, Vma, VmaFlags};
 
-use crate::Kernel;
+use super::task::Shown;
+use super::{PART_BYTES, Part};
 use crate::exec;
 
 /// Column at which names start on a 64-bit kernel.
 const NAME_COLUMN: usize = 73;
+/// Bits behind the point of a share (RSS-2).
+const SHARE_BITS: u32 = 12;
 const VSYSCALL: &str = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0";
 
-/// The text of `maps`.
-pub(super) fn maps(kernel: &Kernel) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mm = &kernel.mm;
-    for vma in mm.vmas() {
-        line(&mut text, mm, vma);
-    }
-    named(&mut text, VSYSCALL, b"[vsyscall]");
-    text
+/// How much is told of each VMA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Detail {
+    /// A line: `maps`.
+    Lines,
+    /// Its pages too: `smaps`.
+    Counts,
 }
 
-/// The text of `smaps`.
-pub(super) fn smaps(kernel: &Kernel) -> Vec<u8> {
+/// Where the part of the page that every process has comes from.
+const AT_VSYSCALL: u64 = u64::MAX;
+
+/// The part of `maps` or `smaps` that begins with the first VMA that ends above `from`: about as
+/// many bytes as are wanted, at most a page unless one VMA takes more, and never half a VMA.
+///
+/// # Source
+/// Linux 6.12 `fs/seq_file.c:seq_read_iter`.
+pub(super) fn part(shown: &Shown<'_>, detail: Detail, from: u64, wanted: usize) -> Part {
+    let Some(mm) = shown.mm else { return Part::whole(Vec::new()) };
     let mut text = Vec::new();
-    let mm = &kernel.mm;
-    for vma in mm.vmas() {
-        line(&mut text, mm, vma);
-        let counts = mm.count_pages(&kernel.hw, &kernel.memory, vma.range);
-        let locked = if vma.flags.contains(VmaFlags::LOCKED) { pss(&counts) } else { 0 };
-        push(&mut text, "Size", vma.range.bytes() >> 10);
-        push(&mut text, "KernelPageSize", PAGE_BYTES >> 10);
-        push(&mut text, "MMUPageSize", PAGE_BYTES >> 10);
-        page_counts(&mut text, &counts, locked, Split::None);
-        let codes = flag_codes(vma);
-        text.extend_from_slice(format!("THPeligible:           0\nVmFlags: {codes}\n").as_bytes());
+    if from != AT_VSYSCALL {
+        let mut record = Vec::new();
+        for vma in mm.vmas_from(VirtAddr::new(from)) {
+            record.clear();
+            match detail {
+                Detail::Lines => line(&mut record, shown, mm, vma),
+                Detail::Counts => counts(&mut record, shown, mm, vma),
+            }
+            let is_full = text.len() >= wanted || text.len() + record.len() >= PART_BYTES;
+            if is_full && !text.is_empty() {
+                return Part { text, next: Some(vma.range.start.as_u64()) };
+            }
+            text.extend_from_slice(&record);
+        }
     }
-    named(&mut text, VSYSCALL, b"[vsyscall]");
-    let empty = PageCounts::default();
-    push(&mut text, "Size", PAGE_BYTES >> 10);
-    push(&mut text, "KernelPageSize", PAGE_BYTES >> 10);
-    push(&mut text, "MMUPageSize", PAGE_BYTES >> 10);
-    page_counts(&mut text, &empty, 0, Split::None);
-    text.extend_from_slice(b"THPeligible:           0\nVmFlags: ex \n");
-    text
+    let mut record = Vec::new();
+    vsyscall(&mut record, detail);
+    let is_full = text.len() >= wanted || text.len() + record.len() >= PART_BYTES;
+    if is_full && !text.is_empty() {
+        return Part { text, next: Some(AT_VSYSCALL) };
+    }
+    text.extend_from_slice(&record);
+    Part::whole(text)
+}
+
+/// A VMA of `smaps`.
+fn counts(text: &mut Vec<u8>, shown: &Shown<'_>, mm: &Mm, vma: &Vma) {
+    line(text, shown, mm, vma);
+    let counts = mm.count_pages(&shown.kernel.hw, &shown.kernel.memory, vma.range);
+    let locked = if vma.flags.contains(VmaFlags::LOCKED) { counts.pss_fixed } else { 0 };
+    sizes(text, vma.range.bytes() >> 10);
+    page_counts(text, &counts, locked, Split::No);
+    let codes = flag_codes(vma);
+    text.extend_from_slice(format!("THPeligible:           0\nVmFlags: {codes}\n").as_bytes());
+}
+
+fn sizes(text: &mut Vec<u8>, kib: u64) {
+    push(text, "Size", kib);
+    push(text, "KernelPageSize", PAGE_BYTES >> 10);
+    push(text, "MMUPageSize", PAGE_BYTES >> 10);
+}
+
+fn vsyscall(text: &mut Vec<u8>, detail: Detail) {
+    named(text, VSYSCALL, b"[vsyscall]");
+    if detail == Detail::Counts {
+        sizes(text, PAGE_BYTES >> 10);
+        page_counts(text, &PageCounts::default(), 0, Split::No);
+        text.extend_from_slice(b"THPeligible:           0\nVmFlags: ex \n");
+    }
 }
 
 /// The text of `smaps_rollup`.
-pub(super) fn smaps_rollup(kernel: &Kernel) -> Vec<u8> {
-    let mm = &kernel.mm;
+pub(super) fn rollup(shown: &Shown<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let Some(mm) = shown.mm else { return text };
     let mut sum = PageCounts::default();
-    let (mut locked, mut anon, mut shmem) = (0, 0, 0);
+    let mut locked = 0;
     let (mut start, mut end) = (None, 0);
     for vma in mm.vmas() {
-        let counts = mm.count_pages(&kernel.hw, &kernel.memory, vma.range);
-        add(&mut sum, &counts);
+        let counts = mm.count_pages(&shown.kernel.hw, &shown.kernel.memory, vma.range);
+        sum.add(&counts);
         if vma.flags.contains(VmaFlags::LOCKED) {
-            locked += pss(&counts);
+            locked += counts.pss_fixed;
         }
-        anon += counts.anonymous;
-        shmem += counts.shmem;
         start.get_or_insert(vma.range.start.as_u64());
         end = vma.range.end.as_u64();
     }
-    let mut text = Vec::new();
     let head = format!("{:08x}-{end:08x} ---p 00000000 00:00 0", start.unwrap_or(0));
     named(&mut text, &head, b"[rollup]");
-    let page_kib = PAGE_BYTES >> 10;
-    let (anon, shmem) = (anon * page_kib, shmem * page_kib);
-    let file = pss(&sum).saturating_sub(anon + shmem);
-    page_counts(&mut text, &sum, locked, Split::Kinds { anon, file, shmem });
+    page_counts(&mut text, &sum, locked, Split::Kinds);
     text
 }
 
 /// Whether the share of each kind of memory follows the dirty share.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Split {
-    None,
-    Kinds { anon: u64, file: u64, shmem: u64 },
+    No,
+    Kinds,
 }
 
 /// One line of `maps`, newline included.
-fn line(text: &mut Vec<u8>, mm: &Mm, vma: &Vma) {
+fn line(text: &mut Vec<u8>, shown: &Shown<'_>, mm: &Mm, vma: &Vma) {
     let mut head = String::new();
     let (start, end) = (vma.range.start.as_u64(), vma.range.end.as_u64());
     let perms = exec::perms(vma);
@@ -99,7 +132,10 @@ fn line(text: &mut Vec<u8>, mm: &Mm, vma: &Vma) {
     let (major, minor) = device;
     write!(head, "{start:08x}-{end:08x} {perms} {offset:08x} {major:02x}:{minor:02x} {inode}")
         .expect("writing to a string does not fail");
-    named(text, &head, exec::vma_name(mm, vma));
+    match shown.kernel.vfs.path_of_mapping(vma) {
+        Some(path) => named(text, &head, &path),
+        None => named(text, &head, exec::vma_name(mm, vma)),
+    }
 }
 
 /// Appends a line with its name at the name column; without one, a space ends it.
@@ -121,19 +157,20 @@ fn push(text: &mut Vec<u8>, label: &str, kib: u64) {
     text.extend_from_slice(format!("{label:<16}{kib:>8} kB\n").as_bytes());
 }
 
-fn pss(counts: &PageCounts) -> u64 {
-    counts.pss_sub_pages >> 10
+/// A share of pages in KiB.
+fn kib_of_share(fixed: u64) -> u64 {
+    fixed >> (SHARE_BITS + 10)
 }
 
-fn page_counts(text: &mut Vec<u8>, counts: &PageCounts, locked: u64, split: Split) {
+fn page_counts(text: &mut Vec<u8>, counts: &PageCounts, locked_fixed: u64, split: Split) {
     let kib = PAGE_BYTES >> 10;
     push(text, "Rss", counts.resident * kib);
-    push(text, "Pss", pss(counts));
-    push(text, "Pss_Dirty", counts.pss_dirty_sub_pages >> 10);
-    if let Split::Kinds { anon, file, shmem } = split {
-        push(text, "Pss_Anon", anon);
-        push(text, "Pss_File", file);
-        push(text, "Pss_Shmem", shmem);
+    push(text, "Pss", kib_of_share(counts.pss_fixed));
+    push(text, "Pss_Dirty", kib_of_share(counts.pss_dirty_fixed));
+    if split == Split::Kinds {
+        push(text, "Pss_Anon", kib_of_share(counts.pss_anon_fixed));
+        push(text, "Pss_File", kib_of_share(counts.pss_file_fixed));
+        push(text, "Pss_Shmem", kib_of_share(counts.pss_shmem_fixed));
     }
     push(text, "Shared_Clean", counts.shared_clean * kib);
     push(text, "Shared_Dirty", counts.shared_dirty * kib);
@@ -148,20 +185,7 @@ fn page_counts(text: &mut Vec<u8>, counts: &PageCounts, locked: u64, split: Spli
     text.extend_from_slice(b"Private_Hugetlb:       0 kB\n");
     push(text, "Swap", counts.swap * kib);
     push(text, "SwapPss", counts.swap * kib);
-    push(text, "Locked", locked);
-}
-
-fn add(sum: &mut PageCounts, counts: &PageCounts) {
-    sum.resident += counts.resident;
-    sum.pss_sub_pages += counts.pss_sub_pages;
-    sum.pss_dirty_sub_pages += counts.pss_dirty_sub_pages;
-    sum.shared_clean += counts.shared_clean;
-    sum.shared_dirty += counts.shared_dirty;
-    sum.private_clean += counts.private_clean;
-    sum.private_dirty += counts.private_dirty;
-    sum.referenced += counts.referenced;
-    sum.anonymous += counts.anonymous;
-    sum.swap += counts.swap;
+    push(text, "Locked", kib_of_share(locked_fixed));
 }
 
 /// The two-letter codes of `VmFlags`, in the order of the bits.

@@ -8,12 +8,28 @@ use std::fmt::Write;
 use machine::PAGE_BYTES;
 
 use crate::Kernel;
+use crate::errno::Errno;
 
 /// Ticks of `/proc` times per second (`USER_HZ`).
 const NS_PER_TICK: u64 = 10_000_000;
 
 /// The text of a file below `/proc` that is about the whole machine; `path` has no leading slash.
-pub(super) fn file(kernel: &Kernel, path: &str) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// `EIO`: nothing is known of the file.
+pub(super) fn text(kernel: &Kernel, path: &str) -> Result<Vec<u8>, Errno> {
+    known(kernel, path).ok_or(Errno::EIO)
+}
+
+/// Takes what a program writes to a file.
+///
+/// # Errors
+/// `EINVAL`: it does not fit.
+pub(super) fn write(_kernel: &mut Kernel, _path: &str, _bytes: &[u8]) -> Result<(), Errno> {
+    Err(Errno::EINVAL)
+}
+
+fn known(kernel: &Kernel, path: &str) -> Option<Vec<u8>> {
     let text = match path {
         "meminfo" => meminfo(kernel),
         "cpuinfo" => cpuinfo(),
@@ -21,56 +37,116 @@ pub(super) fn file(kernel: &Kernel, path: &str) -> Option<Vec<u8>> {
         "buddyinfo" => buddyinfo(kernel),
         "stat" => stat(kernel),
         "uptime" => uptime(kernel),
-        "loadavg" => "0.00 0.00 0.00 1/1 1000\n".to_string(),
+        "loadavg" => loadavg(kernel),
         "version" => "Linux version 6.12.0-faultline (faultline) #1 SMP PREEMPT_DYNAMIC\n".into(),
         "filesystems" => "nodev\tproc\nnodev\ttmpfs\n\text4\n".to_string(),
-        "mounts" => MOUNTS.to_string(),
         "swaps" => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_string(),
+        _ if path.starts_with('/') => sysfs(path)?.to_string(),
         _ => setting(kernel, path.strip_prefix("sys/")?)?,
     };
     Some(text.into_bytes())
 }
 
-/// The names that [`file`] knows.
-pub(super) const NAMES: [&str; 11] = [
-    "buddyinfo",
-    "cpuinfo",
-    "filesystems",
-    "loadavg",
-    "meminfo",
-    "mounts",
-    "stat",
-    "swaps",
-    "uptime",
-    "version",
-    "vmstat",
+/// The files below `/proc` that are not of a task, with their permissions.
+pub(crate) const PROC_FILES: &[(&str, u32)] = &[
+    ("buddyinfo", 0o444),
+    ("cpuinfo", 0o444),
+    ("filesystems", 0o444),
+    ("loadavg", 0o444),
+    ("meminfo", 0o444),
+    ("stat", 0o444),
+    ("swaps", 0o444),
+    ("uptime", 0o444),
+    ("version", 0o444),
+    ("vmstat", 0o444),
+    ("sys/vm/overcommit_memory", 0o444),
+    ("sys/vm/overcommit_ratio", 0o444),
+    ("sys/vm/max_map_count", 0o444),
+    ("sys/vm/mmap_min_addr", 0o444),
+    ("sys/vm/swappiness", 0o444),
+    ("sys/vm/page-cluster", 0o444),
+    ("sys/vm/min_free_kbytes", 0o444),
+    ("sys/vm/legacy_va_layout", 0o444),
+    ("sys/kernel/randomize_va_space", 0o444),
+    ("sys/kernel/osrelease", 0o444),
+    ("sys/kernel/ostype", 0o444),
+    ("sys/kernel/version", 0o444),
+    ("sys/kernel/hostname", 0o444),
+    ("sys/kernel/pid_max", 0o444),
+    ("sys/kernel/threads-max", 0o444),
+    ("sys/kernel/cap_last_cap", 0o444),
+    ("sys/kernel/ngroups_max", 0o444),
+    ("sys/fs/pipe-max-size", 0o444),
 ];
 
-/// The names below `/proc/sys` that [`file`] knows.
-pub(super) const SETTINGS: [&str; 18] = [
-    "vm/overcommit_memory",
-    "vm/overcommit_ratio",
-    "vm/max_map_count",
-    "vm/mmap_min_addr",
-    "vm/swappiness",
-    "vm/page-cluster",
-    "vm/min_free_kbytes",
-    "vm/legacy_va_layout",
-    "kernel/randomize_va_space",
-    "kernel/osrelease",
-    "kernel/ostype",
-    "kernel/version",
-    "kernel/hostname",
-    "kernel/pid_max",
-    "kernel/threads-max",
-    "kernel/cap_last_cap",
-    "kernel/ngroups_max",
-    "fs/pipe-max-size",
+/// The files below `/sys`, by their full path, with their permissions.
+pub(crate) const SYS_FILES: &[(&str, u32)] = &[
+    ("/sys/devices/system/cpu/online", 0o444),
+    ("/sys/devices/system/cpu/possible", 0o444),
+    ("/sys/devices/system/cpu/present", 0o444),
+    ("/sys/devices/system/node/online", 0o444),
+    ("/sys/kernel/mm/transparent_hugepage/enabled", 0o644),
+    ("/sys/kernel/mm/transparent_hugepage/defrag", 0o644),
+    ("/sys/kernel/mm/transparent_hugepage/shmem_enabled", 0o644),
+    ("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 0o444),
+    ("/sys/kernel/mm/transparent_hugepage/use_zero_page", 0o644),
 ];
 
-const MOUNTS: &str = "/dev/root / ext4 rw,relatime 0 0\n\
-    proc /proc proc rw,relatime 0 0\n\
-    tmpfs /dev tmpfs rw,relatime 0 0\n";
+/// The size that `stat` shows of a file: a page for those of `/sys`.
+pub(crate) fn size_of(path: &str) -> u64 {
+    if path.starts_with("/sys/") { PAGE_BYTES } else { 0 }
+}
+
+fn sysfs(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/sys/devices/system/cpu/online"
+        | "/sys/devices/system/cpu/possible"
+        | "/sys/devices/system/cpu/present"
+        | "/sys/devices/system/node/online" => "0\n",
+        "/sys/kernel/mm/transparent_hugepage/enabled" => "always [madvise] never\n",
+        "/sys/kernel/mm/transparent_hugepage/defrag" => {
+            "always defer defer+madvise [madvise] never\n"
+        }
+        "/sys/kernel/mm/transparent_hugepage/shmem_enabled" => {
+            "always within_size advise [never] deny force\n"
+        }
+        "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size" => "2097152\n",
+        "/sys/kernel/mm/transparent_hugepage/use_zero_page" => "1\n",
+        _ => return None,
+    })
+}
+
+/// What is mounted where: source, place, type.
+const MOUNTS: [(&str, &str, &str); 5] = [
+    ("/dev/root", "/", "ext4"),
+    ("devtmpfs", "/dev", "devtmpfs"),
+    ("tmpfs", "/dev/shm", "tmpfs"),
+    ("proc", "/proc", "proc"),
+    ("sysfs", "/sys", "sysfs"),
+];
+
+/// The text of `mounts`.
+pub(super) fn mounts(_kernel: &Kernel) -> String {
+    MOUNTS
+        .iter()
+        .map(|(source, place, kind)| format!("{source} {place} {kind} rw,relatime 0 0\n"))
+        .collect()
+}
+
+/// The text of `mountinfo`.
+pub(super) fn mountinfo(_kernel: &Kernel) -> String {
+    let mut text = String::new();
+    for (index, (source, place, kind)) in MOUNTS.iter().enumerate() {
+        let (id, parent) = (index + 1, usize::from(index > 0));
+        writeln!(
+            text,
+            "{id} {parent} 0:{} / {place} rw,relatime - {kind} {source} rw",
+            0x1000 + index
+        )
+        .expect("a string takes it");
+    }
+    text
+}
 
 fn setting(kernel: &Kernel, name: &str) -> Option<String> {
     let limits = &kernel.mm.limits;
@@ -308,16 +384,42 @@ fn buddyinfo(kernel: &Kernel) -> String {
     text
 }
 
+/// Virtual time with a task on the CPU and without one, in ticks.
+fn busy_and_idle(kernel: &Kernel) -> (u64, u64) {
+    let idle_ns = kernel.tasks.idle_ns;
+    ((kernel.hw.now_ns().saturating_sub(idle_ns)) / NS_PER_TICK, idle_ns / NS_PER_TICK)
+}
+
 fn stat(kernel: &Kernel) -> String {
-    let ticks = kernel.hw.now_ns() / NS_PER_TICK;
-    let boot = kernel.hw.boot_seconds();
+    let (busy, idle) = busy_and_idle(kernel);
+    let tasks = &kernel.tasks;
+    let running = tasks.runnable_count(&kernel.task);
     format!(
-        "cpu  {ticks} 0 0 0 0 0 0 0 0 0\ncpu0 {ticks} 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\n\
-         btime {boot}\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n"
+        "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 {busy} 0 0 {idle} 0 0 0 0 0 0\nintr 0\n\
+         ctxt {}\nbtime {}\nprocesses {}\nprocs_running {running}\nprocs_blocked 0\n\
+         softirq 0 0 0 0 0 0 0 0 0 0 0\n",
+        tasks.switch_count,
+        kernel.hw.boot_seconds(),
+        tasks.fork_count + 1,
     )
 }
 
+fn loadavg(kernel: &Kernel) -> String {
+    let tasks = &kernel.tasks;
+    let mut text = String::new();
+    for hundredths in tasks.load.hundredths() {
+        write!(text, "{}.{:02} ", hundredths / 100, hundredths % 100).expect("a string takes it");
+    }
+    let running = tasks.runnable_count(&kernel.task);
+    let all = tasks.tasks.len() + 1;
+    writeln!(text, "{running}/{all} {}", tasks.last_pid()).expect("a string takes it");
+    text
+}
+
 fn uptime(kernel: &Kernel) -> String {
-    let centiseconds = kernel.hw.now_ns() / NS_PER_TICK;
-    format!("{}.{:02} 0.00\n", centiseconds / 100, centiseconds % 100)
+    let hundredths = |ns: u64| {
+        let count = ns / NS_PER_TICK;
+        format!("{}.{:02}", count / 100, count % 100)
+    };
+    format!("{} {}\n", hundredths(kernel.hw.now_ns()), hundredths(kernel.tasks.idle_ns))
 }

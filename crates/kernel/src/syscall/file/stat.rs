@@ -248,11 +248,11 @@ fn readlink(kernel: &mut Kernel, dirfd: u64, path: u64, buffer: u64, bytes: u64)
 
 fn text_of(vfs: &Vfs, view: &View<'_>, target: &Target) -> Result<Option<Vec<u8>>, Errno> {
     if let Target::Node(id) = target
-        && let NodeKind::Magic(magic) = vfs.node(*id).kind
+        && let NodeKind::Magic(subject, magic) = vfs.node(*id).kind
     {
-        return vfs.magic_text(view, magic).map(Some);
+        return vfs.magic_text(view, subject, magic).map(Some);
     }
-    vfs.link_text(target)
+    vfs.link_text(view, target)
 }
 
 fn sys_getcwd(kernel: &mut Kernel, [buffer, bytes, ..]: [u64; 6]) -> SysResult {

@@ -46,6 +46,64 @@ pub(super) struct Step {
     pub writes: u8,
 }
 
+impl Step {
+    /// Whether the instruction works on general registers alone and never faults.
+    pub(super) fn is_quiet(&self) -> bool {
+        let one = &self.instruction;
+        let is_general =
+            |operand| one.op_kind(operand) != OpKind::Register || one.op_register(operand).is_gpr();
+        match self.class {
+            Class::Nop => true,
+            Class::Plain => (0..one.op_count()).all(is_general) && never_faults(one.mnemonic()),
+            _ => false,
+        }
+    }
+}
+
+/// Whether instructions on general registers of this name never fault.
+fn never_faults(name: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        name,
+        M::Mov
+            | M::Movzx
+            | M::Movsx
+            | M::Movsxd
+            | M::Add
+            | M::Adc
+            | M::Sub
+            | M::Sbb
+            | M::And
+            | M::Or
+            | M::Xor
+            | M::Not
+            | M::Neg
+            | M::Inc
+            | M::Dec
+            | M::Cmp
+            | M::Test
+            | M::Shl
+            | M::Shr
+            | M::Sar
+            | M::Rol
+            | M::Ror
+            | M::Imul
+            | M::Bswap
+            | M::Cmove
+            | M::Cmovne
+            | M::Cmova
+            | M::Cmovae
+            | M::Cmovb
+            | M::Cmovbe
+            | M::Cmovg
+            | M::Cmovge
+            | M::Cmovl
+            | M::Cmovle
+            | M::Cmovs
+            | M::Cmovns
+    )
+}
+
 /// How many instructions to take.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(super) enum Extent {

@@ -68,6 +68,8 @@ pub(super) struct Assembler {
     base: u64,
     /// Which stolen register S1 and S0 are known to be equal to.
     held: [Option<Reg>; 2],
+    /// Whether the home of that register does not have the value yet.
+    is_ahead: [bool; 2],
     /// The scratch register that was given a value last.
     newest: Reg,
 }
@@ -77,7 +79,7 @@ impl Assembler {
     pub(super) fn restart(&mut self, base: u64) {
         self.buffer.clear();
         self.base = base;
-        self.held = [None; 2];
+        self.forget();
     }
 
     /// Says that scratch register `scratch` is equal to the home of `register` from here on.
@@ -97,16 +99,47 @@ impl Assembler {
         self.held.iter().position(|held| *held == Some(register)).map(|index| S1 + index as Reg)
     }
 
+    /// Says that scratch register `scratch` has a new value of `register`, whose home is behind.
+    pub(super) fn hold_ahead(&mut self, scratch: Reg, register: Reg) {
+        self.hold(scratch, register);
+        self.is_ahead[usize::from(scratch - S1)] = true;
+    }
+
+    /// Brings the home of the register that `scratch` holds up to date.
+    pub(super) fn settle(&mut self, scratch: Reg) {
+        let index = usize::from(scratch - S1);
+        if let Some(register) = self.held[index].filter(|_| self.is_ahead[index]) {
+            self.store(Mem::word(super::words::home(register)), scratch);
+            self.is_ahead[index] = false;
+        }
+    }
+
+    /// Brings all homes up to date.
+    pub(super) fn settle_all(&mut self) {
+        self.settle(S1);
+        self.settle(S0);
+    }
+
     /// Nothing is known of the scratch registers: control comes here from elsewhere, too.
     pub(super) fn forget(&mut self) {
+        debug_assert!(self.is_ahead == [false; 2], "a home is behind");
         self.held = [None; 2];
     }
 
     /// A register changes.
     pub(super) fn touch(&mut self, register: Reg) {
-        if let Some(held) = self.held.get_mut(usize::from(register.wrapping_sub(S1))) {
-            *held = None;
+        if register >= S1 && register < CLK {
+            let index = usize::from(register - S1);
+            debug_assert!(!self.is_ahead[index], "a home is behind");
+            self.held[index] = None;
         }
+    }
+
+    /// Another value takes the place of the one that `scratch` holds: its home will not get it.
+    pub(super) fn supersede(&mut self, scratch: Reg) {
+        let index = usize::from(scratch - S1);
+        self.is_ahead[index] = false;
+        self.held[index] = None;
     }
 
     /// The host address of the next byte.

@@ -36,10 +36,12 @@ impl Emitter {
                 None => self.other(step),
             }
             if step.parks_behind {
+                self.asm.settle_all();
                 self.park();
             }
         }
         self.now.is_grouped = false;
+        self.asm.settle_all();
         self.asm.forget();
         let here = self.asm.here();
         if let Cold::Group { resume, .. } = &mut self.cold[cold] {
@@ -55,6 +57,7 @@ impl Emitter {
         for step in steps {
             self.step(step);
         }
+        self.asm.settle_all();
         if steps.last().is_some_and(|step| !step.class.ends_block()) {
             self.asm.jump_to(resume);
         }

@@ -159,10 +159,10 @@ impl Emitter {
         self.note_spills(leases);
         self.encode(copy);
         for lease in leases.leases.iter().flatten() {
-            self.asm.touch(lease.temporary);
             if lease.is_written {
-                self.store_home(lease.stolen, lease.temporary);
-            } else if lease.is_read && lease.temporary >= S1 {
+                self.set_home(lease.stolen, lease.temporary);
+            } else if lease.temporary >= S1 && self.asm.holder(lease.stolen).is_none() {
+                self.asm.touch(lease.temporary);
                 self.asm.hold(lease.temporary, lease.stolen);
             }
         }
@@ -182,6 +182,20 @@ impl Emitter {
         }
     }
 
+    /// Gives a stolen register the value of `from`, now or when the next instruction can fault.
+    fn set_home(&mut self, register: Reg, from: Reg) {
+        if !self.now.is_quiet || from < S1 {
+            self.asm.touch(from);
+            self.store_home(register, from);
+            return;
+        }
+        if let Some(holder) = self.asm.holder(register) {
+            self.asm.supersede(holder);
+        }
+        self.asm.touch(from);
+        self.asm.hold_ahead(from, register);
+    }
+
     /// Stores the low two bytes of `from` to the home of a stolen register.
     pub(super) fn store_home16(&mut self, register: Reg, from: Reg) {
         self.asm.store16(Mem::word(words::home(register)), from);
@@ -191,7 +205,7 @@ impl Emitter {
     /// The home of a register changes: no scratch register is equal to it any more.
     fn leave_home(&mut self, register: Reg) {
         if let Some(holder) = self.asm.holder(register) {
-            self.asm.touch(holder);
+            self.asm.supersede(holder);
         }
     }
 
@@ -211,6 +225,11 @@ impl Emitter {
             let holder = self.asm.holder(lease.stolen).filter(|holder| free.contains(holder));
             lease.temporary = holder.unwrap_or(0);
             taken |= holder.map_or(0, |holder| 1 << holder);
+        }
+        for scratch in free.iter().filter(|scratch| taken & 1 << **scratch == 0) {
+            if leases.leases.iter().flatten().any(|lease| lease.temporary == 0) {
+                self.asm.settle(*scratch);
+            }
         }
         let mut used = None;
         let mut spills = 0;

@@ -130,6 +130,8 @@ pub(super) struct Current {
     pub ordinal: u8,
     /// Whether r14 holds the address of a group.
     pub is_grouped: bool,
+    /// Whether the instruction cannot fault: homes may be behind until one that can.
+    pub is_quiet: bool,
     /// The first instruction of the block.
     pub first: u64,
 }
@@ -217,6 +219,7 @@ impl Emitter {
             self.park();
         }
         self.steps(scan);
+        self.asm.settle_all();
         let last = scan.steps.last().expect("a block has an instruction");
         if !last.class.ends_block() {
             self.go(scan.next_rip, scan.is_flags_live_next);
@@ -256,6 +259,10 @@ impl Emitter {
         self.now.next_rip = instruction.next_ip();
         self.now.live = step.live;
         self.now.ordinal = 0;
+        self.now.is_quiet = step.is_quiet();
+        if !self.now.is_quiet {
+            self.asm.settle_all();
+        }
         self.points.push(Point {
             host: self.asm.len() as u32,
             guest: instruction.ip().wrapping_sub(self.now.first) as u16,
@@ -271,6 +278,7 @@ impl Emitter {
         self.begin(step);
         self.instruction(step);
         if step.parks_behind {
+            self.asm.settle_all();
             self.park();
         }
     }

@@ -34,6 +34,9 @@ fn commands() -> Vec<Guest> {
             guests.push(Guest::new(command));
         }
     }
+    let script =
+        "/bin/ls /usr/bin | /usr/bin/sort -r | /usr/bin/tail -n 3; (exit 3) & wait $!; echo $?";
+    guests.push(Guest::new(["/bin/sh", "-c", script]));
     for (kernel, size) in [("quicksort", "40000"), ("ssecopy", "12"), ("sha256", "1")] {
         if let Some(program) = build(&format!("kernels/{kernel}.c"), Build::MuslStatic) {
             guests.push(Guest::new([program.as_os_str(), size.as_ref()]));

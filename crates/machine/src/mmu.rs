@@ -229,6 +229,11 @@ impl Mmu {
         reads.wrapping_add(writes)
     }
 
+    /// Whether there are TLBs.
+    pub(crate) const fn is_modelled(&self) -> bool {
+        self.is_modelled
+    }
+
     /// Everything counted so far.
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.counts;

@@ -77,3 +77,13 @@ asyncio.run(main())
 ";
     same_python("asyncio.py", script, "");
 }
+
+#[test]
+fn fifos_and_splice() {
+    same("fifos");
+}
+
+#[test]
+fn file_locks() {
+    same("locks");
+}

@@ -52,7 +52,10 @@ impl Kernel {
             self.outcome = Some(outcome);
             return;
         }
-        self.task.wait = None;
+        let opening = self.task.wait.take().and_then(|wait| wait.file);
+        if let Some(file) = opening {
+            self.vfs.release(file);
+        }
         self.leave_memory_to_others();
         self.task.state = State::Dead;
         self.release_parts();

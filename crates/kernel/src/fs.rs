@@ -22,6 +22,7 @@ mod descriptor;
 mod device;
 mod host;
 mod listing;
+mod lock;
 mod namespace;
 mod node;
 mod open;
@@ -46,6 +47,7 @@ use mm::{MappedFile, Memory, ObjectId};
 use crate::errno::Errno;
 use crate::random::Generator;
 use content::Budget;
+use lock::Locks;
 use node::{HostKey, Node};
 use open::OpenFile;
 use socket::Sockets;
@@ -58,6 +60,7 @@ pub use device::Stream;
 pub(crate) use device::wait_for_streams;
 pub(crate) use device::{Device, write_device};
 pub(crate) use listing::Entry;
+pub(crate) use lock::{Lock, LockKind, LockOwner};
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
 pub(crate) use open::{Interest, Opened, check_flags, flag};
@@ -185,6 +188,7 @@ pub struct Vfs {
     files: Vec<Option<OpenFile>>,
     free_files: Vec<FileId>,
     sockets: Sockets,
+    pub(crate) locks: Locks,
     object_nodes: BTreeMap<ObjectId, NodeId>,
     /// Objects whose nodes are gone and that the page cache must forget.
     dead_objects: Vec<ObjectId>,

@@ -61,6 +61,8 @@ pub struct Wait {
     pub(crate) is_woken: bool,
     /// What is done already: the call's own number.
     pub(crate) progress: u64,
+    /// A file that the call has opened already.
+    pub(crate) file: Option<FileId>,
 }
 
 impl Wait {

@@ -127,15 +127,17 @@ impl FdTable {
         Self { slots: self.slots.clone(), first_free: self.first_free }
     }
 
-    /// Closes what `execve` closes.
-    pub fn close_on_exec(&mut self, vfs: &mut Vfs) {
+    /// Takes the files out that `execve` closes, for the caller to release.
+    pub(crate) fn take_closing(&mut self) -> Vec<FileId> {
+        let mut files = Vec::new();
         self.first_free = 0;
         for slot in &mut self.slots {
             if let Some(Descriptor { file, inherit: Inherit::Close }) = *slot {
-                vfs.release(file);
+                files.push(file);
                 *slot = None;
             }
         }
+        files
     }
 
     /// Closes everything.

@@ -266,6 +266,7 @@ impl Vfs {
             self.lingering.push(id);
             return;
         }
+        self.locks.forget_node(id);
         let node = self.nodes[id.0 as usize].take();
         self.free_nodes.push(id);
         let Some(node) = node else { return };

@@ -94,6 +94,7 @@ pub(crate) struct OpenFile {
     pub(crate) opened: Opened,
     /// Access mode and status flags, as `F_GETFL` tells.
     pub(crate) status: u32,
+    /// Its place; of a FIFO, how often its other end had been opened when this one was.
     pub(crate) offset: u64,
     ref_count: u32,
     pub(crate) mapped: Option<Arc<MappedFile>>,
@@ -161,8 +162,7 @@ impl Vfs {
             self.hold(node);
             let (reads, writes) = (file.can_read(), file.can_write());
             if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
-                pipe.reader_count += u32::from(reads);
-                pipe.writer_count += u32::from(writes);
+                pipe.open(reads, writes);
                 self.news.push(News::Node(node));
             }
         }
@@ -229,6 +229,7 @@ impl Vfs {
             _ => {}
         }
         let Some(node) = file.node() else { return Vec::new() };
+        self.drop_file_locks(node, id);
         let (reads, writes) = (file.can_read(), file.can_write());
         if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
             pipe.reader_count = pipe.reader_count.saturating_sub(u32::from(reads));
@@ -376,8 +377,8 @@ impl Vfs {
                 Opened::Proc { node: id, file: *file, reading: Reading::default() }
             }
             NodeKind::Pipe(pipe) => {
-                // Differs from Linux: nobody else could open the other end, so this never waits.
-                if writes && grant.0 & Grant::READ.0 == 0 && pipe.reader_count == 0 {
+                let is_alone = writes && grant.0 & Grant::READ.0 == 0 && pipe.reader_count == 0;
+                if is_alone && flags & flag::NONBLOCK != 0 {
                     return Err(Errno::ENXIO);
                 }
                 Opened::Pipe(id)

@@ -21,11 +21,19 @@ pub(crate) struct Pipe {
     pub(crate) capacity: usize,
     pub(crate) reader_count: u32,
     pub(crate) writer_count: u32,
+    /// How often it was opened for reading, and for writing.
+    pub(crate) open_counts: [u32; 2],
 }
 
 impl Default for Pipe {
     fn default() -> Self {
-        Self { bytes: VecDeque::new(), capacity: PIPE_BYTES, reader_count: 0, writer_count: 0 }
+        Self {
+            bytes: VecDeque::new(),
+            capacity: PIPE_BYTES,
+            reader_count: 0,
+            writer_count: 0,
+            open_counts: [0; 2],
+        }
     }
 }
 
@@ -52,6 +60,30 @@ impl Pipe {
             *place = byte;
         }
         Ok(count)
+    }
+
+    /// The first bytes, at most `count_max`, which stay.
+    pub(crate) fn peek(&self, count_max: usize) -> Vec<u8> {
+        self.bytes.iter().take(count_max).copied().collect()
+    }
+
+    /// Throws the first bytes away.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.bytes.drain(..count.min(self.bytes.len()));
+    }
+
+    /// Room for bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    /// One end more is open.
+    pub(crate) fn open(&mut self, reads: bool, writes: bool) {
+        self.reader_count += u32::from(reads);
+        self.writer_count += u32::from(writes);
+        for (count, is_opened) in self.open_counts.iter_mut().zip([reads, writes]) {
+            *count = count.wrapping_add(u32::from(is_opened));
+        }
     }
 
     /// Writes what fits; all or nothing up to [`PIPE_BUF`].

@@ -123,6 +123,44 @@ impl Vfs {
         }
     }
 
+    /// Whether a pipe has, or had, a name.
+    pub(crate) fn is_fifo(&self, id: NodeId) -> bool {
+        self.node(id).mount != MEMORY_MOUNT
+    }
+
+    /// Notes how often the other end of a FIFO was opened before this one.
+    pub(crate) fn note_other_end(&mut self, id: FileId, node: NodeId) {
+        let file = self.file(id);
+        let reads = file.can_read();
+        let is_waiting = file.can_write() != reads;
+        let Some(pipe) = self.pipe(node) else { return };
+        let others = if reads { pipe.writer_count } else { pipe.reader_count };
+        let count = pipe.open_counts[usize::from(reads)];
+        if is_waiting && others == 0 {
+            self.file_mut(id).offset = count.into();
+        }
+    }
+
+    /// Whether a FIFO that was opened needs not wait for its other end.
+    pub(crate) fn has_other_end(&self, id: FileId, node: NodeId) -> bool {
+        let file = self.file(id);
+        let Some(pipe) = self.pipe(node) else { return true };
+        let reads = file.can_read();
+        if file.is_nonblocking() || reads == file.can_write() {
+            return true;
+        }
+        let others = if reads { pipe.writer_count } else { pipe.reader_count };
+        others > 0 || u64::from(pipe.open_counts[usize::from(reads)]) != file.offset
+    }
+
+    /// Throws the first bytes of a pipe away.
+    pub(crate) fn skip_pipe(&mut self, id: NodeId, count: usize) {
+        if let Some(pipe) = self.pipe_mut(id) {
+            pipe.skip(count);
+        }
+        self.news.push(News::Node(id));
+    }
+
     pub(crate) fn read_pipe(&mut self, id: NodeId, bytes: &mut [u8]) -> Result<usize, Errno> {
         let count = self.pipe_mut(id).ok_or(Errno::EINVAL)?.read(bytes)?;
         self.news.push(News::Node(id));

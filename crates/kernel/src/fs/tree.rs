@@ -37,6 +37,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         files: Vec::new(),
         free_files: Vec::new(),
         sockets: Sockets::default(),
+        locks: super::lock::Locks::default(),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
         news: Vec::new(),

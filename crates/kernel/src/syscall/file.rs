@@ -9,6 +9,7 @@ mod attributes;
 mod descriptor;
 mod epoll;
 mod ioctl;
+mod lock;
 mod message;
 mod names;
 mod open;
@@ -38,6 +39,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| ioctl::handler(number))
         .or_else(|| poll::handler(number))
         .or_else(|| epoll::handler(number))
+        .or_else(|| lock::handler(number))
         .or_else(|| socket::handler(number))
         .or_else(|| message::handler(number))
         .or_else(|| socket_options::handler(number))
@@ -101,19 +103,29 @@ impl Kernel {
 
     /// Closes what `execve` closes.
     pub(crate) fn close_on_exec(&mut self) {
-        self.files.close_on_exec(&mut self.vfs);
+        for file in self.files.take_closing() {
+            self.vfs.drop_process_locks(file, self.task.pid);
+            self.vfs.release(file);
+        }
         self.reap_files();
     }
 
     /// Closes everything, when the task ends.
     pub(crate) fn close_all_files(&mut self) {
         self.files.close_all(&mut self.vfs);
+        self.vfs.drop_all_locks(self.task.pid);
         self.reap_files();
     }
 
     /// Lets the page cache forget files that are gone.
     pub(crate) fn reap_files(&mut self) {
         self.vfs.reap(&mut self.memory, &mut self.hw);
+    }
+
+    /// Releases an open file that the program has closed a descriptor of.
+    fn close_file(&mut self, file: FileId) {
+        self.vfs.drop_process_locks(file, self.task.pid);
+        self.release_file(file);
     }
 
     /// Releases an open file that no descriptor names any more.

@@ -2,6 +2,7 @@
 
 use machine::VirtAddr;
 
+use super::lock::lock_command;
 use super::open::install;
 use super::{in_tree, low32};
 use crate::Kernel;
@@ -17,7 +18,6 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
         32 => sys_dup,
         33 => sys_dup2,
         72 => sys_fcntl,
-        73 => sys_flock,
         74 | 75 => sys_fsync,
         95 => sys_umask,
         162 => sys_sync,
@@ -66,7 +66,7 @@ fn replace(kernel: &mut Kernel, old: u64, new: u64, inherit: Inherit) -> SysResu
     let file = kernel.files.get(old)?;
     kernel.vfs.retain(file);
     if let Some(replaced) = kernel.files.put(new, file, inherit) {
-        kernel.release_file(replaced);
+        kernel.close_file(replaced);
     }
     Ok(new)
 }
@@ -105,8 +105,7 @@ fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysR
             open.status = open.status & !flag::SETTABLE | low32(argument) & flag::SETTABLE;
             Ok(0)
         }
-        5 | 36 => get_lock(kernel, argument),
-        6 | 7 | 37 | 38 => check_lock(kernel, file, argument),
+        5..=7 | 36..=38 => lock_command(kernel, file, command, argument),
         8 => {
             kernel.vfs.file_mut(file).owner = low32(argument).cast_signed();
             Ok(0)
@@ -121,33 +120,6 @@ fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysR
             Ok(0)
         }
         1037 | 1039 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// `F_GETLK`: nobody else has locks, so every lock could be set.
-fn get_lock(kernel: &mut Kernel, lock: u64) -> SysResult {
-    const F_UNLCK: u16 = 2;
-    let mut kind = [0; 2];
-    kernel.read_user(VirtAddr::new(lock), &mut kind)?;
-    if u16::from_le_bytes(kind) >= F_UNLCK {
-        return Err(Errno::EINVAL);
-    }
-    kernel.write_user(VirtAddr::new(lock), &F_UNLCK.to_le_bytes())?;
-    Ok(0)
-}
-
-/// `F_SETLK`: granted, because a task does not conflict with itself.
-fn check_lock(kernel: &mut Kernel, file: FileId, lock: u64) -> SysResult {
-    let mut bytes = [0; 32];
-    kernel.read_user(VirtAddr::new(lock), &mut bytes)?;
-    let kind = u16::from_le_bytes([bytes[0], bytes[1]]);
-    let whence = u16::from_le_bytes([bytes[2], bytes[3]]);
-    let open = kernel.vfs.file(file);
-    match kind {
-        0 if !open.can_read() => Err(Errno::EBADF),
-        1 if !open.can_write() => Err(Errno::EBADF),
-        0..=2 if whence <= 2 => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -178,18 +150,6 @@ fn seals(kernel: &mut Kernel, file: FileId, command: u32, added: u64) -> SysResu
     }
     *held |= added;
     Ok(0)
-}
-
-fn sys_flock(kernel: &mut Kernel, [fd, operation, ..]: [u64; 6]) -> SysResult {
-    const LOCK_NB: u32 = 4;
-    let file = kernel.files.get(fd)?;
-    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
-        return Err(Errno::EBADF);
-    }
-    match low32(operation) & !LOCK_NB {
-        1 | 2 | 8 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {

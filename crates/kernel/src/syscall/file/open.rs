@@ -6,6 +6,7 @@ use super::{AT_FDCWD, in_tree, low32, path_argument};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, Opened, WalkRules, check_flags, flag};
+use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -48,6 +49,9 @@ fn open_with(
     (flags, mode): (u32, u32),
     rules: WalkRules,
 ) -> SysResult {
+    if let Some(file) = kernel.task.wait.as_mut().and_then(|wait| wait.file.take()) {
+        return wait_for_other_end(kernel, file, flags);
+    }
     check_flags(flags)?;
     let (start, path) = path_argument(kernel, dirfd, path)?;
     let limit = kernel.files_max();
@@ -59,8 +63,30 @@ fn open_with(
         kernel.release_file(file);
         return Err(errno);
     }
+    if let Opened::Pipe(node) = kernel.vfs.file(file).opened
+        && kernel.vfs.is_fifo(node)
+    {
+        kernel.vfs.note_other_end(file, node);
+        return wait_for_other_end(kernel, file, flags);
+    }
     let inherit = if flags & flag::CLOEXEC != 0 { Inherit::Close } else { Inherit::Keep };
     install(kernel, file, inherit, limit)
+}
+
+/// Gives the end of a FIFO a number, once somebody has opened the other one.
+fn wait_for_other_end(kernel: &mut Kernel, file: FileId, flags: u32) -> SysResult {
+    let Opened::Pipe(node) = kernel.vfs.file(file).opened else { return Err(Errno::EIO) };
+    if kernel.vfs.has_other_end(file, node) {
+        let limit = kernel.files_max();
+        let inherit = if flags & flag::CLOEXEC != 0 { Inherit::Close } else { Inherit::Keep };
+        return install(kernel, file, inherit, limit);
+    }
+    let errno = kernel.block(&[Channel::Node(node)], None, Interrupted::Restarts);
+    match kernel.task.wait.as_mut() {
+        Some(wait) if errno == Errno::BLOCKED => wait.file = Some(file),
+        _ => kernel.release_file(file),
+    }
+    Err(errno)
 }
 
 /// Gives a newly opened file the lowest number; it is closed again if there is none.
@@ -130,7 +156,7 @@ fn sys_openat2(kernel: &mut Kernel, [dirfd, path, how, bytes, ..]: [u64; 6]) -> 
 
 fn sys_close(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
     let file = kernel.files.take(fd)?;
-    kernel.release_file(file);
+    kernel.close_file(file);
     Ok(0)
 }
 
@@ -148,7 +174,7 @@ fn sys_close_range(kernel: &mut Kernel, [first, last, flags, ..]: [u64; 6]) -> S
             kernel.files.set_inherit(number.into(), Inherit::Close)?;
         } else {
             let file = kernel.files.take(number.into())?;
-            kernel.release_file(file);
+            kernel.close_file(file);
         }
     }
     Ok(0)

@@ -64,7 +64,9 @@ impl Kernel {
                 let mut events = 0;
                 if open.can_read() {
                     events |= if pipe.held_bytes() > 0 { READABLE } else { 0 };
-                    events |= if pipe.writer_count == 0 { HUP } else { 0 };
+                    // A FIFO is not hung up before its first writer has come.
+                    let had_writer = u64::from(pipe.open_counts[1]) != open.offset;
+                    events |= if pipe.writer_count == 0 && had_writer { HUP } else { 0 };
                 }
                 if open.can_write() {
                     events |= if pipe.held_bytes() < pipe.capacity { WRITABLE } else { 0 };

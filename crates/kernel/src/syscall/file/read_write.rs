@@ -184,7 +184,7 @@ fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) ->
     write(kernel, file, &buffers, at)
 }
 
-fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
+pub(super) fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
     if buffers.bytes() == 0 {
@@ -193,7 +193,7 @@ fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResul
     read(kernel, file, &buffers, At::Place)
 }
 
-fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
+pub(super) fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
     if buffers.bytes() == 0 {
@@ -465,8 +465,9 @@ impl Kernel {
     }
 
     /// Sleeps until something changes there.
-    fn wait_on(&mut self, channel: Channel) -> Errno {
-        self.block(&[channel], None, Interrupted::Restarts)
+    pub(super) fn wait_on(&mut self, channel: impl Into<Option<Channel>>) -> Errno {
+        let channels: Vec<Channel> = channel.into().into_iter().collect();
+        self.block(&channels, None, Interrupted::Restarts)
     }
 
     /// Sleeps while a stream of the host has nothing to read and other tasks could run.

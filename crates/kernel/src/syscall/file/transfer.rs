@@ -6,10 +6,11 @@
 use machine::VirtAddr;
 
 use super::low32;
-use super::read_write::{readable, writable};
+use super::read_write::{readable, sys_readv, sys_writev, writable};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Opened, flag};
+use crate::fs::{FileId, NodeId, Opened, flag};
+use crate::schedule::Channel;
 use crate::syscall::Handler;
 
 /// Bytes moved at once.
@@ -23,7 +24,9 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
         40 => sys_sendfile,
         187 => sys_readahead,
         221 => sys_fadvise64,
-        275 | 276 | 278 => sys_splice,
+        275 => sys_splice,
+        276 => sys_tee,
+        278 => sys_vmsplice,
         277 => sys_sync_file_range,
         326 => sys_copy_file_range,
         _ => return None,
@@ -149,15 +152,137 @@ fn move_bytes(kernel: &mut Kernel, from: End, out: End, bytes: u64) -> SysResult
     if done == 0 {
         result?;
     }
+    if result == Err(Errno::BLOCKED) {
+        // It has moved something: it does not sleep after all.
+        kernel.wake_task(kernel.task.tid);
+    }
     from.finish(kernel, done)?;
     out.finish(kernel, done)?;
     Ok(done)
 }
 
-/// `splice`, `tee` and `vmsplice`: programs fall back to `read` and `write`.
-fn sys_splice(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    kernel.files.get(fd)?;
-    Err(Errno::EINVAL)
+/// `SPLICE_F_NONBLOCK`.
+const SPLICE_NONBLOCK: u64 = 2;
+/// All flags of `splice`.
+const SPLICE_FLAGS: u64 = 0xf;
+
+/// The pipe behind an open file.
+fn pipe_of(kernel: &Kernel, file: FileId) -> Option<NodeId> {
+    match kernel.vfs.file(file).opened {
+        Opened::Pipe(node) => Some(node),
+        _ => None,
+    }
+}
+
+fn sys_splice(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let [from_fd, from_offset, out_fd, out_offset, bytes, flags] = args;
+    if bytes == 0 {
+        return Ok(0);
+    }
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let from = readable(kernel, from_fd)?;
+    let out = writable(kernel, out_fd)?;
+    let (source, sink) = (pipe_of(kernel, from), pipe_of(kernel, out));
+    if source.is_some() && from_offset != 0 || sink.is_some() && out_offset != 0 {
+        return Err(Errno::ESPIPE);
+    }
+    if source.is_none() && sink.is_none() || source.is_some() && source == sink {
+        return Err(Errno::EINVAL);
+    }
+    if kernel.vfs.file(out).status & flag::APPEND != 0 && sink.is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let from = End::new(kernel, from, from_offset)?;
+    let out = End::new(kernel, out, out_offset)?;
+    let room = room_of(kernel, out.file, sink, bytes, flags)?;
+    let Some(source) = source else {
+        return move_bytes(kernel, from, out, room);
+    };
+    let piece = waiting_in(kernel, from.file, source, room, flags)?;
+    let written = kernel.write_file(out.file, out.place(0), &piece)?;
+    kernel.vfs.skip_pipe(source, written);
+    out.finish(kernel, written as u64)?;
+    Ok(written as u64)
+}
+
+/// How much of `bytes` a call may move now: what a pipe that is written to has room for.
+fn room_of(
+    kernel: &mut Kernel,
+    out: FileId,
+    sink: Option<NodeId>,
+    bytes: u64,
+    flags: u64,
+) -> SysResult {
+    let bytes = bytes.min(PIECE_BYTES);
+    let Some(pipe) = sink.and_then(|sink| kernel.vfs.pipe(sink)) else { return Ok(bytes) };
+    if pipe.reader_count == 0 {
+        kernel.send_sigpipe();
+        return Err(Errno::EPIPE);
+    }
+    match pipe.room() as u64 {
+        0 if flags & SPLICE_NONBLOCK != 0 || kernel.vfs.file(out).is_nonblocking() => {
+            Err(Errno::EAGAIN)
+        }
+        0 => Err(kernel.wait_on(sink.map(Channel::Node))),
+        room => Ok(bytes.min(room)),
+    }
+}
+
+/// Bytes that wait in a pipe, at most `room`; none at its end.
+fn waiting_in(
+    kernel: &mut Kernel,
+    from: FileId,
+    source: NodeId,
+    room: u64,
+    flags: u64,
+) -> Result<Vec<u8>, Errno> {
+    let Some(pipe) = kernel.vfs.pipe(source) else { return Err(Errno::EINVAL) };
+    if pipe.held_bytes() == 0 && pipe.writer_count > 0 {
+        if flags & SPLICE_NONBLOCK != 0 || kernel.vfs.file(from).is_nonblocking() {
+            return Err(Errno::EAGAIN);
+        }
+        return Err(kernel.wait_on(Some(Channel::Node(source))));
+    }
+    Ok(pipe.peek(usize::try_from(room).unwrap_or(usize::MAX)))
+}
+
+/// `tee`: the bytes also stay where they were.
+fn sys_tee(kernel: &mut Kernel, [from, out, bytes, flags, ..]: [u64; 6]) -> SysResult {
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let from = readable(kernel, from)?;
+    let out = writable(kernel, out)?;
+    let (Some(source), Some(sink)) = (pipe_of(kernel, from), pipe_of(kernel, out)) else {
+        return Err(Errno::EINVAL);
+    };
+    if source == sink {
+        return Err(Errno::EINVAL);
+    }
+    let room = room_of(kernel, out, Some(sink), bytes, flags)?;
+    let piece = waiting_in(kernel, from, source, room, flags)?;
+    kernel.write_file(out, None, &piece).map(|count| count as u64)
+}
+
+/// `vmsplice`: the bytes are copied, which a program can not tell from the pages being given.
+fn sys_vmsplice(kernel: &mut Kernel, [fd, vector, count, flags, ..]: [u64; 6]) -> SysResult {
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = kernel.files.get(fd)?;
+    if pipe_of(kernel, file).is_none() {
+        return Err(Errno::EBADF);
+    }
+    if kernel.vfs.file(file).can_write() {
+        sys_writev(kernel, [fd, vector, count, 0, 0, 0])
+    } else {
+        sys_readv(kernel, [fd, vector, count, 0, 0, 0])
+    }
 }
 
 fn sys_fadvise64(kernel: &mut Kernel, [fd, _, bytes, advice, ..]: [u64; 6]) -> SysResult {

@@ -32,7 +32,7 @@ static void orphan(void)
 		}
 		_exit(3);
 	}
-	reap("middle", child);
+	waitpid(child, 0, 0);
 	await();
 	int status;
 	CALL("grandchild is not ours", waitpid(-1, &status, WNOHANG));
@@ -58,8 +58,8 @@ static void subreaper(void)
 		}
 		_exit(4);
 	}
-	reap("middle", child);
 	int status;
+	waitpid(child, 0, 0);
 	pid_t grandchild = wait(&status);
 	SAY("is reaper: %d, another child: %d\n", is_reaper, grandchild != child);
 	status_line("grandchild", status);
@@ -70,7 +70,7 @@ static void subreaper(void)
 		pause_ms(20);
 		_exit(0);
 	}
-	reap("middle", child);
+	waitpid(child, 0, 0);
 	wait(&status);
 	status_line("zombie taken over", status);
 	prctl(PR_SET_CHILD_SUBREAPER, 0);
@@ -106,7 +106,7 @@ static void death_signal(void)
 		await();
 		_exit(0);
 	}
-	reap("parent", child);
+	waitpid(child, 0, 0);
 	await();
 }
 
@@ -188,7 +188,7 @@ static void orphaned_group(void)
 			pause_ms(50);
 			_exit(0);
 		}
-		reap("shell", shell);
+		waitpid(shell, 0, 0);
 		await();
 		_exit(0);
 	}

@@ -65,7 +65,7 @@ impl Kernel {
         }
         self.expire_timers();
         let signals = &self.task.signals;
-        if self.has_deliverable() || signals.saved_mask.is_some() || signals.interrupted.is_some() {
+        if signals.is_notified || signals.saved_mask.is_some() || signals.interrupted.is_some() {
             self.deliver_signals();
         }
     }

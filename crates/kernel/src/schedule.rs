@@ -2,8 +2,8 @@
 //!
 //! A system call that cannot go on calls [`Kernel::block`] and returns the error it got. The task
 //! then sleeps with its registers untouched, and when it is woken the call is simply done again: it
-//! finds what it left in [`Wait`]. A task may be woken in vain; only who is woken by a futex is told
-//! so.
+//! finds what it left in [`Wait`]. A task may be woken in vain; only who is woken by a futex is
+//! told so.
 //!
 //! Does not: use the host's threads or clock. Turns go round by virtual time.
 //!
@@ -224,6 +224,10 @@ impl Kernel {
             };
         }
         let tid = self.task.tid;
+        if !self.has_deliverable() {
+            // Another thread took the signal that this one was chosen for.
+            self.task.signals.is_notified = false;
+        }
         let wait = self.task.wait.get_or_insert_default();
         wait.channels = channels.to_vec();
         wait.deadline_ns = deadline_ns;

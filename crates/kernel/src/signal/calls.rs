@@ -330,23 +330,24 @@ fn kill_thread(kernel: &mut Kernel, pid: Option<u32>, tid: u64, signal: u64) -> 
     Ok(0)
 }
 
-/// The `siginfo` of a sender; nobody but itself may be told that the kernel sent it.
+/// The `siginfo` of a sender to the process or thread `number`; nobody but itself may be told that
+/// the kernel sent it.
 fn queued_info(
     kernel: &mut Kernel,
-    pid: u32,
+    number: u32,
     signal: u64,
     info: u64,
 ) -> Result<Option<SigInfo>, Errno> {
     let mut bytes = [0; 128];
     kernel.read_user(VirtAddr::new(info), &mut bytes)?;
     let code = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if (code >= 0 || code == SI_TKILL) && pid != kernel.task.pid {
+    if (code >= 0 || code == SI_TKILL) && number != kernel.task.tid {
         return Err(Errno::EPERM);
     }
     let Some(signal) = signal_or_none(signal)? else { return Ok(None) };
     let mut raw = [0; 112];
     raw.copy_from_slice(&bytes[16..]);
-    if signal >= REAL_TIME_FIRST && code != SI_USER && !kernel.has_queue_room(pid) {
+    if signal >= REAL_TIME_FIRST && code != SI_USER && !kernel.has_queue_room(number) {
         return Err(Errno::EAGAIN);
     }
     Ok(Some(SigInfo { signal, code, detail: SigDetail::Raw(raw) }))
@@ -370,7 +371,7 @@ fn sys_rt_tgsigqueueinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if pid.cast_signed() <= 0 || tid.cast_signed() <= 0 {
         return Err(Errno::EINVAL);
     }
-    let info = queued_info(kernel, pid, signal, info)?;
+    let info = queued_info(kernel, tid, signal, info)?;
     if kernel.pid_of(tid) != Some(pid) {
         return Err(Errno::ESRCH);
     }

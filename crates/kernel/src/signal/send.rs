@@ -93,9 +93,10 @@ impl Kernel {
         self.wake_task(tid);
     }
 
-    /// Whether one more signal may queue for process `pid` (`RLIMIT_SIGPENDING`).
-    pub(super) fn has_queue_room(&self, pid: u32) -> bool {
-        let Some(process) = self.process_of(pid) else { return true };
+    /// Whether one more signal may queue for the process that `number` names (`RLIMIT_SIGPENDING`).
+    pub(super) fn has_queue_room(&self, number: u32) -> bool {
+        let process = self.pid_of(number).and_then(|pid| self.process_of(pid));
+        let Some(process) = process else { return true };
         let threads = process.threads.iter().filter_map(|&tid| self.task_of(tid));
         let queued: usize = threads.map(|task| task.signals.pending.count()).sum();
         ((process.pending.count() + queued) as u64) < process.signals_max()
@@ -306,11 +307,14 @@ impl Kernel {
     }
 
     fn unstop_task(&mut self, tid: u32) {
+        let Some(task) = self.task_of(tid) else { return };
+        // What came in the meantime.
+        let shared = self.process_of(task.pid).map_or(0, |process| process.pending.bits());
+        let heard = (shared | task.signals.pending.bits()) & !task.signals.mask;
         let Some(task) = self.task_mut(tid) else { return };
         if task.state == State::Stopped {
             task.state = State::Ready;
-            // What came in the meantime.
-            task.signals.is_notified = true;
+            task.signals.is_notified = heard != 0;
             self.ready_again(tid);
         }
     }

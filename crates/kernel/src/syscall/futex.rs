@@ -29,8 +29,10 @@ const ALL_BITS: u32 = u32::MAX;
 /// What a futex is known by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FutexKey {
-    /// An address of one address space.
+    /// An address of one address space, used by operations that say it is private.
     Private(MmId, u64),
+    /// An address of one address space, used by others: the two do not meet.
+    Unshared(MmId, u64),
     /// A byte of an object that several may map.
     Shared(ObjectId, u64),
 }
@@ -134,10 +136,10 @@ impl Kernel {
 
     /// What the futex at `addr` of the running task is known by.
     fn futex_key(&self, addr: VirtAddr, scope: Scope) -> FutexKey {
-        let private = FutexKey::Private(self.mm.id, addr.as_u64());
         if scope == Scope::Private {
-            return private;
+            return FutexKey::Private(self.mm.id, addr.as_u64());
         }
+        let unshared = FutexKey::Unshared(self.mm.id, addr.as_u64());
         match self.mm.vma_at(addr) {
             Some(vma) if vma.sharing == Sharing::Shared => match &vma.backing {
                 Backing::File(file) => {
@@ -145,20 +147,16 @@ impl Kernel {
                     let inside = addr.offset_from(vma.range.start);
                     FutexKey::Shared(file.object, start.wrapping_add(inside))
                 }
-                _ => private,
+                _ => unshared,
             },
-            _ => private,
+            _ => unshared,
         }
     }
 
     /// Wakes up to `count_max` tasks that sleep on the word at `addr`, as the kernel does itself.
     pub(crate) fn wake_futex(&mut self, addr: VirtAddr, count_max: u32) {
-        for scope in [Scope::Private, Scope::Shared] {
-            let key = self.futex_key(addr, scope);
-            if self.wake_count(Channel::Futex(key), count_max, |_| true) > 0 {
-                return;
-            }
-        }
+        let key = self.futex_key(addr, Scope::Shared);
+        self.wake_count(Channel::Futex(key), count_max, |_| true);
     }
 }
 

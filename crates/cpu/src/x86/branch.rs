@@ -220,12 +220,11 @@ impl Emitter {
             kind: SiteKind::Branch,
         });
         self.asm.zero_extend16(S1, S0);
-        self.asm.lea(S1, Mem::sum(S1, S1));
-        self.asm.add_flags(S0, Mem::table(words::JUMP_CACHE, S1));
+        self.asm.add_flags(S0, Mem::table(words::JUMP_TAG, S1));
         let miss = self.asm.branch(NOT_EQUAL);
         self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
         let drain = self.asm.branch(NOT_EQUAL);
-        self.asm.jump_through(Mem::table(words::JUMP_CACHE + 1, S1));
+        self.asm.jump_through(Mem::table(words::JUMP_HOST, S1));
         self.cold.push(Cold::Indirect { branches: [miss, drain], site });
     }
 }

@@ -128,7 +128,7 @@ impl Assembler {
 
     /// A register changes.
     pub(super) fn touch(&mut self, register: Reg) {
-        if register >= S1 && register < CLK {
+        if (S1..CLK).contains(&register) {
             let index = usize::from(register - S1);
             debug_assert!(!self.is_ahead[index], "a home is behind");
             self.held[index] = None;

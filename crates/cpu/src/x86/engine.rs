@@ -341,7 +341,7 @@ impl Core {
         let index = jump_slot(rip);
         let fast = hw.fast();
         fast[index] = rip.wrapping_neg();
-        fast[index + 1] = entry;
+        fast[index + words::JUMP_DISTANCE] = entry;
     }
 
     /// Kills all blocks that depend on a page.
@@ -378,7 +378,9 @@ impl Core {
         }
         let index = jump_slot(rip);
         let fast = hw.fast();
-        if fast[index] == rip.wrapping_neg() && entry.is_some_and(|way| way.0 == fast[index + 1]) {
+        if fast[index] == rip.wrapping_neg()
+            && entry.is_some_and(|way| way.0 == fast[index + words::JUMP_DISTANCE])
+        {
             fast[index] = empty_tag(index);
         }
     }
@@ -409,14 +411,12 @@ impl Core {
 
 /// The word of the jump cache that holds the tag of `rip`.
 pub(super) const fn jump_slot(rip: u64) -> usize {
-    words::JUMP_CACHE + 2 * (rip as usize % words::JUMP_SLOTS)
+    words::JUMP_TAG + rip as usize % words::JUMP_SLOTS
 }
 
-/// A tag that no target of this slot matches, drained or not.
+/// A tag that no target of this slot matches.
 const fn empty_tag(index: usize) -> u64 {
-    let first = words::JUMP_CACHE;
-    let last = words::JUMP_CACHE + 2 * (words::JUMP_SLOTS - 1);
-    if index == first || index == last { 0x8000 } else { 0 }
+    if index == words::JUMP_TAG { 0x8000 } else { 0 }
 }
 
 /// Numbers of code pages are about to be given out again. The machine notices when a number comes
@@ -428,13 +428,10 @@ fn forget_fetch_slots(fast: &mut [u64]) {
 
 fn clear_jump_cache(fast: &mut [u64]) {
     // Untouched parts stay untouched: reading them maps the host's zero page only.
-    let cache = &mut fast[words::JUMP_CACHE..words::JUMP_CACHE + 2 * words::JUMP_SLOTS];
-    for pair in cache.chunks_exact_mut(2) {
-        if pair[0] != 0 {
-            pair[0] = 0;
+    for tag in &mut fast[words::JUMP_TAG..words::JUMP_TAG + words::JUMP_SLOTS] {
+        if *tag != 0 {
+            *tag = 0;
         }
     }
-    let last = cache.len() - 2;
-    cache[0] = empty_tag(words::JUMP_CACHE);
-    cache[last] = empty_tag(words::JUMP_CACHE + last);
+    fast[words::JUMP_TAG] = empty_tag(words::JUMP_TAG);
 }

@@ -1,7 +1,7 @@
 //! Emitting a same-page group: one probe, then every member without one.
 
 use super::block::{Scan, Step};
-use super::classify::{Class, number};
+use super::classify::{Class, is_high_byte, number};
 use super::emit::{Mem, RBP, RCX, RSP, S0, S1};
 use super::group::{Group, pop_bytes, push_bytes};
 use super::translate::{Cold, Emitter};
@@ -17,6 +17,10 @@ impl Emitter {
         self.points.pop();
         self.group_address(group);
         self.probe_group(group);
+        self.now.is_indexed = !needs_scratch(steps);
+        if !self.now.is_indexed {
+            self.asm.lea(S0, Mem::sum(S0, S1));
+        }
         let cold = self.cold.len() - 1;
         let (mut reads, mut writes) = (group.reads, group.writes);
         self.now.is_grouped = true;
@@ -40,7 +44,9 @@ impl Emitter {
                 self.park();
             }
         }
+        self.move_stack();
         self.now.is_grouped = false;
+        self.now.is_indexed = false;
         self.asm.settle_all();
         self.asm.forget();
         let here = self.asm.here();
@@ -73,10 +79,24 @@ impl Emitter {
         }
     }
 
-    /// A member with its operand at `[r14 + offset]`.
+    /// Makes the moves of rsp that members have put off.
+    pub(super) fn move_stack(&mut self) {
+        let bytes = core::mem::take(&mut self.now.stack_bytes);
+        if bytes != 0 {
+            self.asm.lea(RSP, Mem::at(RSP, bytes));
+        }
+    }
+
+    /// Where the operand at `offset` of the group is.
+    pub(super) fn group_place(&self, offset: i32) -> Mem {
+        let index = self.now.is_indexed.then_some((S1, 0));
+        Mem { base: Some(S0), index, displacement: offset, is_gs: false }
+    }
+
+    /// A member with its operand at `offset`.
     fn member(&mut self, step: &Step, offset: i32) {
         let instruction = &step.instruction;
-        let place = Mem::at(S0, offset);
+        let place = self.group_place(offset);
         match step.class {
             Class::Memory(_) => self.on_pointer(step, Some(offset)),
             Class::Push => self.member_push(instruction, place),
@@ -93,7 +113,8 @@ impl Emitter {
                     self.asm.constant(S1, self.now.next_rip);
                     self.asm.store(place, S1);
                 }
-                self.asm.lea(RSP, Mem::at(RSP, -8));
+                self.now.stack_bytes -= 8;
+                self.move_stack();
                 self.go(instruction.near_branch_target(), self.now.is_flags_live_taken);
             }
             Class::Return => {
@@ -102,7 +123,8 @@ impl Emitter {
                     _ => 0,
                 };
                 self.asm.load(S0, place);
-                self.asm.lea(RSP, Mem::at(RSP, 8 + drop));
+                self.now.stack_bytes += 8 + drop;
+                self.move_stack();
                 self.indirect();
             }
             _ => {
@@ -127,7 +149,7 @@ impl Emitter {
         } else {
             self.asm.store_imm(place, instruction.immediate(0) as i32);
         }
-        self.asm.lea(RSP, Mem::at(RSP, -bytes));
+        self.now.stack_bytes -= bytes;
     }
 
     fn member_pop(&mut self, instruction: &Instruction, place: Mem) {
@@ -158,8 +180,34 @@ impl Emitter {
                 self.store_home(register, S1);
             }
         }
-        self.asm.lea(RSP, Mem::at(RSP, bytes));
+        self.now.stack_bytes += bytes;
     }
+}
+
+/// Whether a step of a group needs the scratch register that may hold the address of the frame.
+fn needs_scratch(steps: &[Step]) -> bool {
+    steps.iter().any(|step| {
+        let one = &step.instruction;
+        let is_named = (0..one.op_count()).any(|operand| {
+            one.op_kind(operand) == OpKind::Register && {
+                let register = one.op_register(operand);
+                number(register).is_some_and(|number| number >= S1) || is_high_byte(register)
+            }
+        });
+        let is_short_pop = step.class == Class::Pop && pop_bytes(one) == 2;
+        let is_far_call = step.class == Class::Call && i32::try_from(one.next_ip()).is_err();
+        is_named || is_short_pop || is_far_call || step.class == Class::Leave || step.parks_behind
+    })
+}
+
+/// Whether a step neither needs rsp nor can fault.
+pub(super) fn puts_stack_off(step: &Step) -> bool {
+    let one = &step.instruction;
+    let names_stack = (0..one.op_count()).any(|operand| {
+        one.op_kind(operand) == OpKind::Register && number(one.op_register(operand)) == Some(RSP)
+    });
+    let is_known = matches!(step.class, Class::Push | Class::Pop | Class::Return | Class::Call);
+    !names_stack && (is_known || step.is_quiet())
 }
 
 /// What the access of a member does.

@@ -127,11 +127,11 @@ impl Emitter {
             }
             self.assign(&copy, &mut leases, &[S1]);
         }
-        let is_folded = offset.is_some() || leases.leases[0].is_some();
+        let is_folded = offset.is_some() && !self.now.is_indexed || leases.leases[0].is_some();
         let displacement = offset.unwrap_or(0);
         set_operand(&mut copy, &leases, is_folded, displacement);
         if let Some(pointer) = leases.pointer {
-            let place = if offset.is_some() { Mem::at(S0, displacement) } else { Mem::sum(S0, S1) };
+            let place = offset.map_or(Mem::sum(S0, S1), |offset| self.group_place(offset));
             self.asm.store(Mem::word(words::SPILL), pointer);
             self.asm.lea(pointer, place);
         }
@@ -478,7 +478,7 @@ fn set_operand(copy: &mut Instruction, leases: &Leases, is_folded: bool, displac
     let (base, index, displacement) = match leases.pointer {
         Some(pointer) => (register_of(pointer, 8), Register::None, 0),
         None if is_folded => (Register::R14, Register::None, displacement),
-        None => (Register::R14, Register::R13, 0),
+        None => (Register::R14, Register::R13, displacement),
     };
     copy.set_memory_base(base);
     copy.set_memory_index(index);

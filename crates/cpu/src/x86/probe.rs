@@ -80,7 +80,7 @@ impl Emitter {
         number
     }
 
-    /// Probes for a group whose address is in r14; its operands are then at `[r14 + offset]`.
+    /// Probes for a group whose address is in r14; its operands are then at `[r14 + r13 + offset]`.
     pub(super) fn probe_group(&mut self, group: &Group) {
         let is_flags_live = self.is_live();
         let access = if group.writes > 0 { Access::Write } else { Access::Read };
@@ -90,7 +90,6 @@ impl Emitter {
         let clock = ticks(group.reads.into(), group.writes.into());
         self.asm.lea(CLK, Mem::at(CLK, clock));
         self.asm.load(S1, Mem::table(layout::HOST, S1));
-        self.asm.lea(S0, Mem::sum(S0, S1));
         let (first, last) = (group.first, group.last);
         self.cold.push(Cold::Group { branch, first, last, resume: 0, is_flags_live });
         self.now.has_access = true;

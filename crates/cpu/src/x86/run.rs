@@ -141,8 +141,9 @@ impl Core {
         }
         let index = jump_slot(rip);
         let fast = hw.fast();
-        if fast[index] == rip.wrapping_neg() && fast[index + 1] != 0 {
-            return Next::Host(fast[index + 1]);
+        let host = fast[index + words::JUMP_DISTANCE];
+        if fast[index] == rip.wrapping_neg() && host != 0 {
+            return Next::Host(host);
         }
         self.find_block(hw, rip)
     }

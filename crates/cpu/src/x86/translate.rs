@@ -16,6 +16,7 @@ use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, S0, S1};
 use super::emulate::strings::Job;
+use super::members::puts_stack_off;
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
 use crate::Exception;
@@ -130,6 +131,10 @@ pub(super) struct Current {
     pub ordinal: u8,
     /// Whether r14 holds the address of a group.
     pub is_grouped: bool,
+    /// Whether r13 holds the frame of the group, and r14 the offset in it.
+    pub is_indexed: bool,
+    /// By how much rsp has to move yet.
+    pub stack_bytes: i32,
     /// Whether the instruction cannot fault: homes may be behind until one that can.
     pub is_quiet: bool,
     /// The first instruction of the block.
@@ -263,6 +268,9 @@ impl Emitter {
         if !self.now.is_quiet {
             self.asm.settle_all();
         }
+        if self.now.stack_bytes != 0 && !puts_stack_off(step) {
+            self.move_stack();
+        }
         self.points.push(Point {
             host: self.asm.len() as u32,
             guest: instruction.ip().wrapping_sub(self.now.first) as u16,
@@ -362,7 +370,7 @@ impl Emitter {
                     for branch in branches {
                         self.asm.resolve(branch);
                     }
-                    self.asm.sub_flags(S0, Mem::table(words::JUMP_CACHE, S1));
+                    self.asm.sub_flags(S0, Mem::table(words::JUMP_TAG, S1));
                     let reason = Reason::Indirect.with(site) | u32::from(PARKED_BIT);
                     self.asm.constant(S1, u64::from(reason));
                     self.asm.jump_to(self.stubs.leave);

@@ -65,9 +65,13 @@ pub(super) const QUICK_ACCESS: usize = word(43);
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.
 pub(super) const BOUNCE: usize = word(128);
-/// The cache of indirect jumps: [`JUMP_SLOTS`] pairs of negated target and host address.
-pub(super) const JUMP_CACHE: usize = word(1024);
-/// Pairs in the cache of indirect jumps, indexed by the low bits of the target.
+/// The cache of indirect jumps: [`JUMP_SLOTS`] negated targets, and as many host addresses.
+pub(super) const JUMP_TAG: usize = word(1024);
+/// The host addresses, not at the same offset in a page of the host as the targets.
+pub(super) const JUMP_HOST: usize = JUMP_TAG + JUMP_DISTANCE;
+/// From a negated target to its host address.
+pub(super) const JUMP_DISTANCE: usize = JUMP_SLOTS + 256;
+/// Slots of the cache of indirect jumps, indexed by the low bits of the target.
 pub(super) const JUMP_SLOTS: usize = 65536;
 
 /// The displacement of a word from the base of GS.

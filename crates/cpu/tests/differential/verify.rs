@@ -137,7 +137,7 @@ fn is_memory_known(one: &Instruction, recent: &[Instruction]) -> bool {
     match one.segment_prefix() {
         Register::GS => base == Register::None && matches!(index, Register::None | S1),
         Register::None => match (base, index) {
-            (S0, S1) => one.memory_displacement64() == 0 && one.memory_index_scale() == 1,
+            (S0, S1) => one.memory_displacement64() < SPAN_BYTES && one.memory_index_scale() == 1,
             // The counter of a block.
             (S1, Register::None) if is_counter(recent) => true,
             (S0, Register::None) => one.memory_displacement64() < SPAN_BYTES,

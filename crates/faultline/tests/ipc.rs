@@ -87,3 +87,25 @@ fn fifos_and_splice() {
 fn file_locks() {
     same("locks");
 }
+
+#[test]
+fn shared_memory_and_seals() {
+    same("shared");
+}
+
+#[test]
+fn sqlite_by_two_processes() {
+    let script = "
+cd $(mktemp -d) && sqlite3 t 'create table t(who, n)'
+for who in a b; do
+    for n in 1 2 3 4 5; do
+        sqlite3 -cmd '.timeout 20000' t \"insert into t values('$who', $n)\" || echo failed $?
+    done &
+done
+wait
+sqlite3 t 'select who, n from t order by who, n; pragma integrity_check'
+rm t; cd /; rmdir $OLDPWD";
+    if installed("/usr/bin/sqlite3").is_some() {
+        Guest::new(["/bin/bash", "-c", script]).same();
+    }
+}

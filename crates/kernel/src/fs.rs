@@ -69,7 +69,9 @@ pub use socket::SocketId;
 pub(crate) use socket::{
     Link, Received, SHUT_READ, SHUT_WRITE, Sender, SocketKind, SocketState, Take,
 };
-pub(crate) use special::{SEAL_SEAL, SEALS_KNOWN};
+pub(crate) use special::{
+    SEAL_EXEC, SEAL_SEAL, SEAL_WRITE, SEALS_KNOWN, SEALS_OF_EXEC, SEALS_WRITE,
+};
 pub(crate) use stat::encode_device;
 pub use stat::{FileType, Stat, Timestamp};
 pub(crate) use walk::{Follow, View, Walk, WalkRules};

@@ -94,6 +94,16 @@ impl<T> Shelf<T> {
         self.places.get_mut(&key)?.part.as_mut()
     }
 
+    /// All parts but the one that the running task has.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &T> {
+        self.places.values().filter_map(|place| place.part.as_ref())
+    }
+
+    /// The same, to change them.
+    pub(crate) fn parts_mut(&mut self) -> Vec<&mut T> {
+        self.places.values_mut().filter_map(|place| place.part.as_mut()).collect()
+    }
+
     /// Takes all parts off the shelf, lowest key first.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         std::mem::take(&mut self.places).into_values().filter_map(|place| place.part).collect()

@@ -13,10 +13,12 @@ use super::content::{self, ContentPager, to_usize};
 use super::device::Device;
 use super::node::{NodeKind, Regular, Target};
 use super::open::Opened;
+use super::special::SEALS_WRITE;
 use super::stat::FileType;
 use super::walk::{Follow, View, WalkRules};
 use super::{FdTable, FileId, MapSource, NodeId, Vfs};
 use crate::errno::Errno;
+use crate::shelf::Shelf;
 
 /// `AT_FDCWD` as a register holds it.
 const AT_FDCWD: u64 = 0xffff_ff9c;
@@ -27,6 +29,8 @@ pub(crate) struct Pages<'a> {
     pub(crate) memory: &'a mut Memory,
     pub(crate) hw: &'a mut Machine,
     pub(crate) mm: &'a mut Mm,
+    /// The address spaces of tasks that do not run.
+    pub(crate) others: &'a mut Shelf<Mm>,
 }
 
 impl Vfs {
@@ -103,11 +107,12 @@ impl Vfs {
             Opened::Device { device: Device::Zero, .. } => return Ok(MapSource::Anonymous),
             _ => return Err(Errno::ENODEV),
         };
-        if let Some(mapped) = &file.mapped {
+        let is_sealed = self.seals(node) & SEALS_WRITE != 0;
+        if let (Some(mapped), false) = (&file.mapped, is_sealed) {
             return Ok(MapSource::File(Arc::clone(mapped)));
         }
         let mut may = Rights::READ | Rights::EXECUTE;
-        may.set(Rights::WRITE, may_write);
+        may.set(Rights::WRITE, may_write && !is_sealed);
         let mapped = self.mapping_of(memory, node, may)?;
         self.file_mut(id).mapped = Some(Arc::clone(&mapped));
         Ok(MapSource::File(mapped))
@@ -220,10 +225,13 @@ impl Vfs {
         id: NodeId,
         size_bytes: u64,
     ) -> Result<(), Errno> {
+        self.check_size_seals(id, size_bytes)?;
         self.open_content(id, Grant::WRITE)?;
         self.resize(id, size_bytes)?;
         if let Some(object) = self.object_of(id) {
-            pages.memory.truncate_object(&mut [pages.mm], pages.hw, object, size_bytes);
+            let mut spaces = pages.others.parts_mut();
+            spaces.push(pages.mm);
+            pages.memory.truncate_object(&mut spaces, pages.hw, object, size_bytes);
         }
         Ok(())
     }
@@ -251,7 +259,9 @@ impl Vfs {
             self.zero_edges(pages, object, (offset, end));
             if !whole.is_empty() {
                 let range = whole.start..=whole.end - 1;
-                pages.memory.punch_object(&mut [pages.mm], pages.hw, object, range);
+                let mut spaces = pages.others.parts_mut();
+                spaces.push(pages.mm);
+                pages.memory.punch_object(&mut spaces, pages.hw, object, range);
             }
         }
         self.touch(id);

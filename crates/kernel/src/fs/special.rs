@@ -22,6 +22,20 @@ const EVENT_MAX: u64 = u64::MAX - 1;
 
 /// `F_SEAL_SEAL`: no further seals.
 pub(crate) const SEAL_SEAL: u32 = 1;
+/// `F_SEAL_SHRINK`: never shorter.
+const SEAL_SHRINK: u32 = 2;
+/// `F_SEAL_GROW`: never longer.
+const SEAL_GROW: u32 = 4;
+/// `F_SEAL_WRITE`: no change of its bytes.
+pub(crate) const SEAL_WRITE: u32 = 8;
+/// `F_SEAL_FUTURE_WRITE`: no change but by mappings that exist.
+const SEAL_FUTURE_WRITE: u32 = 16;
+/// `F_SEAL_EXEC`: the right to execute stays as it is.
+pub(crate) const SEAL_EXEC: u32 = 32;
+/// Seals that refuse `write` and new writable mappings.
+pub(crate) const SEALS_WRITE: u32 = SEAL_WRITE | SEAL_FUTURE_WRITE;
+/// What [`SEAL_EXEC`] brings along for a file that can be executed.
+pub(crate) const SEALS_OF_EXEC: u32 = SEAL_SHRINK | SEAL_GROW | SEALS_WRITE;
 /// All seals that are known.
 pub(crate) const SEALS_KNOWN: u32 = 0x3f;
 
@@ -106,6 +120,46 @@ impl Vfs {
         match &self.node(id).kind {
             NodeKind::Regular(regular) => regular.seals.unwrap_or(0),
             _ => 0,
+        }
+    }
+
+    /// Whether seals let a file have another length.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub(crate) fn check_size_seals(&self, id: NodeId, size_bytes: u64) -> Result<(), Errno> {
+        let seals = self.seals(id);
+        if seals & (SEAL_SHRINK | SEAL_GROW) == 0 {
+            return Ok(());
+        }
+        let size = self.size_of(id)?;
+        let is_refused = size_bytes < size && seals & SEAL_SHRINK != 0
+            || size_bytes > size && seals & SEAL_GROW != 0;
+        if is_refused { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// How many of `bytes` bytes seals let a program write at `offset`: whole pages, as Linux
+    /// writes them.
+    ///
+    /// # Errors
+    /// `EPERM`: none.
+    pub(crate) fn writable_bytes(
+        &self,
+        id: NodeId,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<usize, Errno> {
+        let seals = self.seals(id);
+        if seals & SEALS_WRITE != 0 {
+            return Err(Errno::EPERM);
+        }
+        let size = if seals & SEAL_GROW != 0 { self.size_of(id)? } else { u64::MAX };
+        if offset.saturating_add(bytes as u64) <= size {
+            return Ok(bytes);
+        }
+        match (size - size % machine::PAGE_BYTES).saturating_sub(offset) {
+            0 => Err(Errno::EPERM),
+            granted => Ok(content::to_usize(granted)),
         }
     }
 

@@ -120,7 +120,9 @@ impl World {
     fn write(&mut self, path: &str, flags: u32, bytes: &[u8]) -> Result<(), Errno> {
         let file = self.open(path, flags | flag::RDWR)?;
         let Opened::Regular(node) = self.vfs.file(file).opened else { return Err(Errno::EISDIR) };
-        let mut pages = Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.mm };
+        let mut others = crate::shelf::Shelf::default();
+        let (memory, hw, mm) = (&mut self.memory, &mut self.hw, &mut self.mm);
+        let mut pages = Pages { memory, hw, mm, others: &mut others };
         let result = self.vfs.write_regular(&mut pages, node, 0, bytes);
         self.vfs.release(file);
         result

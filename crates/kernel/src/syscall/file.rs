@@ -92,7 +92,12 @@ impl Kernel {
     pub(crate) fn files_and_pages(&mut self) -> (&mut Vfs, Pages<'_>) {
         let now = self.realtime_ns();
         self.vfs.set_now_ns(now);
-        let pages = Pages { memory: &mut self.memory, hw: &mut self.hw, mm: &mut self.mm };
+        let pages = Pages {
+            memory: &mut self.memory,
+            hw: &mut self.hw,
+            mm: &mut self.mm,
+            others: &mut self.tasks.mms,
+        };
         (&mut self.vfs, pages)
     }
 

@@ -37,6 +37,7 @@ pub fn handler(number: u64) -> Option<Handler> {
 
 // Linux include/uapi/asm-generic/mman.h, mman-common.h and arch/x86/include/uapi/asm/mman.h.
 const PROT_BITS: u64 = 7;
+const PROT_WRITE: u64 = 2;
 const PROT_GROWSDOWN: u64 = 0x0100_0000;
 const PROT_GROWSUP: u64 = 0x0200_0000;
 /// `PROT_SEM` is known and means nothing.
@@ -84,6 +85,9 @@ fn sys_mmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let (sharing, mut map_flags) = sharing(flags, file.is_some())?;
+    if file.is_some() && sharing == Sharing::Shared && prot & PROT_WRITE != 0 {
+        kernel.check_write_seals(fd)?;
+    }
     for (bit, flag) in FLAGS {
         map_flags.set(flag, map_flags.contains(flag) || flags & bit != 0);
     }
@@ -99,6 +103,14 @@ fn sys_mmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 impl Kernel {
+    /// Refuses a shared writable mapping of a file that is sealed against it.
+    fn check_write_seals(&self, fd: u64) -> Result<(), Errno> {
+        let file = self.vfs.file(self.files.get(fd)?);
+        let sealed = |node| self.vfs.seals(node) & fs::SEALS_WRITE != 0;
+        let is_refused = file.can_write() && file.node().is_some_and(sealed);
+        if is_refused { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// What `mmap` finds behind a descriptor.
     fn map_source_of(&mut self, fd: u64) -> Result<fs::MapSource, Errno> {
         let file = self.files.get(fd)?;

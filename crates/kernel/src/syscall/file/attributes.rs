@@ -11,7 +11,8 @@ use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, in_tree, low32, path_a
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{
-    Change, FILE_BYTES_MAX, Follow, Grant, NodeId, Opened, Target, Timestamp, WalkRules, permits,
+    Change, FILE_BYTES_MAX, Follow, Grant, NodeId, Opened, SEALS_WRITE, Target, Timestamp,
+    WalkRules, permits,
 };
 use crate::syscall::Handler;
 
@@ -266,20 +267,7 @@ fn sys_ftruncate(kernel: &mut Kernel, [fd, bytes, ..]: [u64; 6]) -> SysResult {
     if !file.can_write() {
         return Err(Errno::EINVAL);
     }
-    check_seals(kernel, node, bytes)?;
     resize(kernel, node, bytes)
-}
-
-fn check_seals(kernel: &Kernel, node: NodeId, bytes: u64) -> Result<(), Errno> {
-    const SHRINK: u32 = 2;
-    const GROW: u32 = 4;
-    let seals = kernel.vfs.seals(node);
-    if seals == 0 {
-        return Ok(());
-    }
-    let size = kernel.vfs.size_of(node)?;
-    let is_refused = bytes < size && seals & SHRINK != 0 || bytes > size && seals & GROW != 0;
-    if is_refused { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 fn resize(kernel: &mut Kernel, node: NodeId, bytes: u64) -> SysResult {
@@ -311,6 +299,10 @@ fn sys_fallocate(kernel: &mut Kernel, [fd, mode, offset, bytes, ..]: [u64; 6]) -
     };
     let end = offset.checked_add(bytes).filter(|&end| end <= FILE_BYTES_MAX).ok_or(Errno::EFBIG)?;
     let size = kernel.vfs.size_of(node)?;
+    if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 && kernel.vfs.seals(node) & SEALS_WRITE != 0 {
+        return Err(Errno::EPERM);
+    }
+    kernel.vfs.check_size_seals(node, size.max(end))?;
     let (vfs, mut pages) = kernel.files_and_pages();
     if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
         vfs.punch_regular(&mut pages, node, offset, bytes)?;

@@ -1,13 +1,17 @@
 //! Descriptors and the state of open files: `dup`, `fcntl`, `lseek`, locks, `fsync`, pipes, events.
 
 use machine::VirtAddr;
+use mm::{Mm, Rights, Sharing};
 
 use super::lock::lock_command;
 use super::open::install;
 use super::{in_tree, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{Device, FileId, Inherit, NodeId, Opened, SEAL_SEAL, SEALS_KNOWN, Seek, flag};
+use crate::fs::{
+    Device, FileId, Inherit, NodeId, Opened, SEAL_EXEC, SEAL_SEAL, SEAL_WRITE, SEALS_KNOWN,
+    SEALS_OF_EXEC, Seek, flag,
+};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -148,7 +152,14 @@ fn seals(kernel: &mut Kernel, file: FileId, command: u32, added: u64) -> SysResu
     if !can_write || *held & SEAL_SEAL != 0 {
         return Err(Errno::EPERM);
     }
-    *held |= added;
+    if added & SEAL_WRITE & !*held != 0 && kernel.is_mapped_for_writing(node) {
+        return Err(Errno::EBUSY);
+    }
+    let is_executable = kernel.vfs.stat_node(node)?.mode & 0o111 != 0;
+    let implied = if added & SEAL_EXEC != 0 && is_executable { SEALS_OF_EXEC } else { 0 };
+    if let Some(held) = kernel.vfs.seals_mut(node) {
+        *held |= added | implied;
+    }
     Ok(0)
 }
 
@@ -176,12 +187,26 @@ fn sys_sync(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
 }
 
 impl Kernel {
+    /// Whether a shared mapping of the file is writable, or can be made so.
+    fn is_mapped_for_writing(&self, node: NodeId) -> bool {
+        let Some(object) = self.vfs.object_of(node) else { return false };
+        let writes = |mm: &Mm| {
+            mm.vmas().any(|vma| {
+                vma.sharing == Sharing::Shared
+                    && vma.may.contains(Rights::WRITE)
+                    && vma.backing.file().is_some_and(|file| file.object == object)
+            })
+        };
+        writes(&self.mm) || self.tasks.mms.parts().any(writes)
+    }
+
     /// Stores the pages of a mapped file that its mappings have changed.
     fn store_mapped(&mut self, node: NodeId) -> Result<(), Errno> {
         let Some(object) = self.vfs.object_of(node) else { return Ok(()) };
         let pages = 0..=u64::MAX >> machine::PAGE_SHIFT;
-        let spaces = &mut [&mut self.mm];
-        Ok(self.memory.write_back(spaces, &mut self.hw, object, pages)?)
+        let mut spaces = self.tasks.mms.parts_mut();
+        spaces.push(&mut self.mm);
+        Ok(self.memory.write_back(&mut spaces, &mut self.hw, object, pages)?)
     }
 }
 

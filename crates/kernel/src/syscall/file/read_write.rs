@@ -450,6 +450,7 @@ impl Kernel {
             return Err(Errno::EFBIG);
         }
         let count = bytes.len().min(to_usize(limit - at.min(limit)));
+        let count = self.vfs.writable_bytes(node, at, count)?;
         let (vfs, mut pages) = self.files_and_pages();
         vfs.write_regular(&mut pages, node, at, &bytes[..count])?;
         if offset.is_none() {

@@ -52,7 +52,7 @@ impl LoadAverage {
     pub(crate) fn hundredths(&self) -> [u64; 3] {
         self.averages.map(|average| {
             let rounded = average + ONE / 200;
-            (rounded >> FRACTION_BITS) * 100 + ((rounded & (ONE - 1)) * 100 >> FRACTION_BITS)
+            (rounded >> FRACTION_BITS) * 100 + (((rounded & (ONE - 1)) * 100) >> FRACTION_BITS)
         })
     }
 

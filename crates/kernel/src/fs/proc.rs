@@ -12,6 +12,7 @@
 
 mod memory_map;
 mod names;
+mod page_map;
 mod system;
 mod task;
 
@@ -73,6 +74,12 @@ impl Kernel {
         at: u64,
         bytes: &mut [u8],
     ) -> Result<usize, Errno> {
+        let Opened::Proc { file, .. } = self.vfs.file(id).opened else {
+            return Err(Errno::EINVAL);
+        };
+        if let Some(result) = self.read_binary(file, at, bytes) {
+            return result;
+        }
         let Opened::Proc { file, reading, .. } = &mut self.vfs.file_mut(id).opened else {
             return Err(Errno::EINVAL);
         };
@@ -117,19 +124,34 @@ impl Kernel {
         }
     }
 
-    /// Writes to a file of `/proc` or `/sys`.
+    /// Writes to a file of `/proc` or `/sys` at `offset`, or at its place, which moves on.
     ///
     /// # Errors
     /// `EINVAL` for a value that does not fit, and for files that take none.
-    pub(crate) fn write_proc(&mut self, id: FileId, bytes: &[u8]) -> Result<usize, Errno> {
-        let Opened::Proc { file, .. } = self.vfs.file(id).opened else {
-            return Err(Errno::EINVAL);
-        };
-        match file {
-            ProcFile::Task(subject, name) => task::write(self, subject, name, bytes)?,
-            ProcFile::System(path) => system::write(self, path, bytes)?,
+    pub(crate) fn write_proc(
+        &mut self,
+        id: FileId,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<usize, Errno> {
+        let open = self.vfs.file(id);
+        let at = offset.unwrap_or(open.offset);
+        let Opened::Proc { file, .. } = open.opened else { return Err(Errno::EINVAL) };
+        let count = match file {
+            ProcFile::Task(subject, "mem") => self.write_memory_of(subject, at, bytes)?,
+            ProcFile::Task(subject, name) => {
+                task::write(self, subject, name, bytes)?;
+                bytes.len()
+            }
+            ProcFile::System(path) => {
+                system::write(self, path, bytes)?;
+                bytes.len()
+            }
             ProcFile::DescriptorInfo(..) => return Err(Errno::EINVAL),
+        };
+        if offset.is_none() {
+            self.vfs.advance(id, count as u64);
         }
-        Ok(bytes.len())
+        Ok(count)
     }
 }

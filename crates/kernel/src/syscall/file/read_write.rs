@@ -264,6 +264,26 @@ pub(super) fn writable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
 }
 
 fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    let result = read_pieces(kernel, file, buffers, at);
+    if result != Err(Errno::BLOCKED) {
+        let io = &mut kernel.process.io;
+        io.reads += 1;
+        io.read_bytes = io.read_bytes.saturating_add(result.unwrap_or(0));
+    }
+    result
+}
+
+fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    let result = write_pieces(kernel, file, buffers, at);
+    if result != Err(Errno::BLOCKED) {
+        let io = &mut kernel.process.io;
+        io.writes += 1;
+        io.written_bytes = io.written_bytes.saturating_add(result.unwrap_or(0));
+    }
+    result
+}
+
+fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
     kernel.wait_for_input(file)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
@@ -294,7 +314,7 @@ fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResu
     }
 }
 
-fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+fn write_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
     if kernel.vfs.is_sink(file) {
         // Like Linux, `/dev/null` does not look at the bytes: a page never read never faults.
@@ -405,7 +425,7 @@ impl Kernel {
                 }
                 result
             }
-            Opened::Proc { .. } => self.write_proc(file, bytes),
+            Opened::Proc { .. } => self.write_proc(file, offset, bytes),
             Opened::Pipe(node) => {
                 let node = *node;
                 match self.vfs.write_pipe(node, bytes) {

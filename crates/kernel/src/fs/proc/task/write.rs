@@ -41,6 +41,7 @@ pub(in super::super) fn write(
             let scaled = |value| if value == 15 { 1000 } else { value * 1000 / 17 };
             set_oom(kernel, pid, number(bytes)?, -17..=15, scaled)
         }
+        "clear_refs" => kernel.clear_references(subject, number(bytes)?),
         "loginuid" | "coredump_filter" | "timerslack_ns" | "sched" => number(bytes).map(|_| ()),
         _ => Err(Errno::EINVAL),
     }

@@ -139,7 +139,7 @@ fn start() -> Vec<Guest> {
 
 /// Programs of our own that start others, and a build.
 fn processes() -> Result<Vec<Guest>, String> {
-    let mut all = compiled(Group::Processes, "processes")?;
+    let mut all = compiled(Group::Processes, "tasks")?;
     let make = "/usr/bin/make";
     if Path::new(make).exists() {
         let project = super::text(&project()?);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use cpu::x86::{Translator, TranslatorConfig};
+use kernel::stuck::Deadlock;
 use kernel::{BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, VfsConfig};
 use observe::{Observer, TraceWriter};
 use rustix::process::{Resource, Rlimit};
@@ -39,9 +40,10 @@ pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
         None => kernel.run(),
     };
     outputs.write(&plan, &kernel)?;
+    let deadlock = kernel.report().map(|report| report.deadlock.clone()).unwrap_or_default();
     // The memory of the machine goes with the process: taking it apart first would only cost time.
     std::mem::forget(kernel);
-    end(outcome)
+    end(outcome, &deadlock)
 }
 
 /// Runs the program to its end and writes the events as they come: a long run keeps few of them.
@@ -213,15 +215,15 @@ fn create(path: &Path) -> Result<File, Failure> {
 }
 
 /// Ends as the program ended.
-fn end(outcome: Outcome) -> Result<ExitCode, Failure> {
+fn end(outcome: Outcome, deadlock: &Deadlock) -> Result<ExitCode, Failure> {
     match outcome {
         Outcome::Exited(code) => Ok(ExitCode::from(code)),
         Outcome::Killed(signal) => raise(signal),
         Outcome::OutOfMemory => raise(9),
         Outcome::TimedOut => Ok(ExitCode::from(TIMED_OUT)),
-        Outcome::Stuck { number } => Err(Failure::own(format!(
-            "the program waits in system call {number} for what can never happen; it was stopped"
-        ))),
+        Outcome::Stuck { .. } => {
+            Err(Failure::own(format!("deadlock: nothing can wake any task: {deadlock}")))
+        }
     }
 }
 

@@ -212,6 +212,34 @@ fn a_fork_bomb_meets_its_limit() {
     assert_eq!(ran.text(), "refused\nall gone\n", "{ran:?}");
 }
 
+/// Nothing can wake anybody: the run ends by itself, and one line says who waits for what.
+#[test]
+fn a_deadlock_ends_with_a_statement() {
+    let Some(program) = program("deadlock") else { return };
+    for (how, told) in [
+        ("mutexes", &["1000 ", " in futex waits for the futex at 0x", "; 1001 "][..]),
+        ("owners", &[" that 1001 holds; 1001 ", " that 1000 holds"]),
+        ("pipes", &["in wait4 waits for a child; 1001 ", "in read of descriptor 3 waits for"]),
+        ("itself", &["in futex waits for the futex at 0x"]),
+        ("parents", &["in wait4 waits for a child; 1001 ", "in pause waits for a signal"]),
+        ("vfork", &["in vfork waits for its child 1001; 1001 "]),
+        ("masked", &["in rt_sigsuspend waits for a signal"]),
+        ("stopped", &["stopped by signal 19 waits for SIGCONT"]),
+    ] {
+        let guest = Guest::new([program.as_os_str(), how.as_ref()]);
+        let (ran, report, _) = guest.inside_with_json();
+        assert_eq!(ran.code(), Some(125), "{how}: {ran:?}");
+        let line = ran.errors();
+        assert!(
+            line.starts_with("faultline: deadlock: nothing can wake any task: 1000 "),
+            "{line}"
+        );
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(told.iter().all(|told| line.contains(told)), "{how}: {line}");
+        assert_eq!(report["memory"]["frames_leaked"], 0, "{report:#}");
+    }
+}
+
 /// Out of RAM is the end of the program, by SIGKILL as Linux does it, not of us.
 #[test]
 fn memory_ends_with_a_report() {

@@ -35,6 +35,7 @@ use crate::schedule::Tasks;
 use crate::signal::number::SIGSEGV;
 use crate::signal::{AltStack, SIGNAL_FRAME_BYTES};
 use crate::stack_init::{self, Auxiliary, Strings};
+use crate::stuck::Deadlock;
 use crate::syscall::SyscallTally;
 use crate::task::{self, Parts, Task, task_name};
 use crate::uaccess::{self, TASK_END};
@@ -336,6 +337,7 @@ impl Kernel {
             ledger: ProcessReports::default(),
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,
+            deadlock: Deadlock::default(),
             report: None,
         })
     }

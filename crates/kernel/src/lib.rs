@@ -33,6 +33,7 @@ pub mod schedule;
 mod shelf;
 pub mod signal;
 pub mod stack_init;
+pub mod stuck;
 pub mod syscall;
 pub mod task;
 pub mod uaccess;
@@ -135,6 +136,8 @@ pub struct Kernel {
     end_ns: u64,
     /// How the run ended.
     outcome: Option<Outcome>,
+    /// Who waits for what, if it is stuck.
+    deadlock: stuck::Deadlock,
     report: Option<RunReport>,
 }
 

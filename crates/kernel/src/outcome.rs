@@ -5,6 +5,7 @@ use machine::Counters;
 use mm::{FaultCounters, MemoryUsage, Rss};
 
 use crate::ledger::ProcessReports;
+use crate::stuck::Deadlock;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +77,8 @@ pub struct RunReport {
     pub faults: FaultCounters,
     /// The processes.
     pub processes: ProcessReports,
+    /// Who waits for what, if the run was stuck.
+    pub deadlock: Deadlock,
     /// Resident pages of the first process at the end.
     pub rss: Rss,
     /// Resident pages at the moment when there were most.

@@ -95,6 +95,7 @@ impl Kernel {
             ram_bytes: self.hw.ram.bytes(),
             faults: processes.faults,
             processes,
+            deadlock: self.deadlock.clone(),
             rss: mm.rss(&self.memory),
             rss_at_peak: mm.rss_at_peak(&self.memory),
             page_table_bytes: mm.page_table_frames(&self.memory) * page,

@@ -20,7 +20,6 @@ use crate::Kernel;
 use crate::errno::Errno;
 use crate::fs::{FdTable, FileId, FsContext, News, NodeId, SocketId, Stream};
 use crate::load::LoadAverage;
-use crate::outcome::Outcome;
 use crate::process::Process;
 use crate::shelf::{PartKey, Shelf};
 use crate::syscall::futex::FutexKey;
@@ -66,6 +65,11 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// What it waits for.
+    pub(crate) fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
     /// Whether it waits for the child of a `vfork`.
     pub(crate) fn is_for_vfork(&self) -> bool {
         self.channels.iter().any(|channel| matches!(channel, Channel::Vfork(_)))
@@ -115,6 +119,8 @@ pub struct Tasks {
     /// Since when the running task has the CPU.
     pub(crate) on_cpu_since_ns: u64,
     turn_since_ns: u64,
+    /// Whether the running task gave its turn up.
+    is_turn_over: bool,
     next_pid: u32,
     last_mm: u32,
     /// Changes from one task to another.
@@ -376,7 +382,7 @@ impl Kernel {
 
     /// Stops the turn of the running task: `sched_yield`.
     pub(crate) fn yield_turn(&mut self) {
-        self.tasks.turn_since_ns = 0;
+        self.tasks.is_turn_over = true;
     }
 
     /// Gives the CPU to the task whose turn it is; false if none can run.
@@ -385,7 +391,8 @@ impl Kernel {
         if is_ready && self.tasks.ready.is_empty() {
             return true;
         }
-        if is_ready && self.hw.now_ns().saturating_sub(self.tasks.turn_since_ns) < SLICE_NS {
+        let turn_ns = self.hw.now_ns().saturating_sub(self.tasks.turn_since_ns);
+        if is_ready && turn_ns < SLICE_NS && !self.tasks.is_turn_over {
             return true;
         }
         let Some(next) = self.tasks.ready.pop_front() else { return is_ready };
@@ -436,6 +443,7 @@ impl Kernel {
         self.tasks.switch_count += 1;
         self.activate();
         self.tasks.turn_since_ns = self.hw.now_ns();
+        self.tasks.is_turn_over = false;
         let set_tid = std::mem::take(&mut self.task.set_tid);
         if set_tid != VirtAddr::default() {
             // As in Linux, a pointer that cannot be written changes nothing.
@@ -496,10 +504,7 @@ impl Kernel {
                 self.tasks.idle_ns = self.tasks.idle_ns.saturating_add(pause);
                 self.tasks.load.advance(self.hw.now_ns(), 0);
             }
-            None => {
-                let number = (self.task.regs.gpr[0] & 0xffff_ffff) as u32;
-                self.outcome.get_or_insert(Outcome::Stuck { number });
-            }
+            None => self.end_stuck(),
         }
         self.tasks.on_cpu_since_ns = self.hw.now_ns();
         self.expire();

@@ -1,4 +1,4 @@
-//! The report of a run: every figure once, as plain data; [`mod@text`] and [`json`] only lay it out.
+//! The report of a run: every figure once, as plain data. [`mod@text`], [`json`] only lay it out.
 //!
 //! Invariants
 //! 1. No figure depends on the host's time, paths, terminal or load.

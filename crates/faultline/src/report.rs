@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) args: Vec<String>,
     pub(crate) machine: MachineFigures,
     pub(crate) exit: ExitFigures,
+    /// Who waits for what, if the run ended because nothing could wake any task.
+    pub(crate) deadlock: Option<String>,
     /// Executed, if they were counted.
     pub(crate) instructions: Option<u64>,
     pub(crate) accesses: AccessFigures,
@@ -204,6 +206,8 @@ impl Report {
             args: plan.args.iter().map(|arg| text(arg)).collect(),
             machine: MachineFigures::new(plan),
             exit: ExitFigures::new(run.outcome),
+            deadlock: matches!(run.outcome, Outcome::Stuck { .. })
+                .then(|| run.deadlock.to_string()),
             instructions: run.engine.instruction_count,
             accesses: AccessFigures {
                 read: counters.reads,

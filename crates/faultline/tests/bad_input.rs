@@ -299,6 +299,19 @@ fn limits_end_what_would_not_end() {
 }
 
 #[test]
+fn what_can_never_go_on_is_ended_and_said() {
+    let script = "/bin/sleep infinity & wait";
+    let (ran, report, _) = Guest::new(["/bin/sh", "-c", script]).inside_with_json();
+    assert_eq!(ran.code(), Some(125), "{ran:?}");
+    assert_eq!(ran.errors().lines().count(), 1, "{ran:?}");
+    let told = report["deadlock"].as_str().expect("it is told");
+    assert!(told.contains("sleep") && told.contains("sh"), "{told}");
+    assert!(ran.errors().contains(told), "{ran:?}");
+    assert!(report["exit"]["reason"]["stuck"]["syscall"].is_u64(), "{report:#}");
+    assert_eq!(report["memory"]["frames_leaked"], 0);
+}
+
+#[test]
 fn json_to_stdout_follows_the_program_s_output() {
     let options = ["--report", "none", "--json", "-"];
     let ran = faultline(&[&["run"][..], &options, &["--", "/bin/echo", "hi"]].concat());

@@ -26,6 +26,7 @@ fn largest() -> Report {
         args: vec![],
         machine: MachineFigures { geometry: "x86-64", tlb: "off", seed: 0, boot_seconds: None },
         exit: ExitFigures { code: None, signal: Some(64), reason: ExitReason::Signal },
+        deadlock: None,
         instructions: Some(most),
         accesses: AccessFigures { read: most, write: most, fetch: most },
         faults: FaultFigures {

@@ -98,6 +98,7 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         stack_bytes: STACK_BYTES,
         seed: plan.seed,
         task_limits: plan.task_limits,
+        context_switch: plan.context_switch,
     })
 }
 

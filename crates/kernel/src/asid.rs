@@ -12,17 +12,38 @@ use mm::MmId;
 /// Identifiers in use: 1 to this.
 const ASID_COUNT: u16 = 6;
 
+/// What a context switch does to the TLBs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ContextSwitch {
+    /// Entries are tagged with the space that they belong to (PCID) and stay.
+    #[default]
+    Tagged,
+    /// All entries go, as without PCID.
+    Flushed,
+}
+
 /// Who has which identifier.
 #[derive(Default, Debug)]
 pub(crate) struct Asids {
+    mode: ContextSwitch,
     owners: [Option<MmId>; ASID_COUNT as usize],
     next: u16,
 }
 
 impl Asids {
+    /// Identifiers that nobody has.
+    pub(crate) fn new(mode: ContextSwitch) -> Self {
+        Self { mode, ..Self::default() }
+    }
+
     /// The identifier of the space `id`. If it takes one over, the machine forgets what it knows
     /// under it when the new root is activated.
     pub(crate) fn of(&mut self, id: MmId) -> u16 {
+        if self.mode == ContextSwitch::Flushed {
+            // All have the same one: whoever comes takes it over.
+            self.owners[0] = Some(id);
+            return 1;
+        }
         let known = (1..).zip(&self.owners).find(|(_, owner)| **owner == Some(id));
         if let Some((asid, _)) = known {
             return asid;

@@ -316,7 +316,7 @@ impl Kernel {
         let parts =
             Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
         let task = Task::first(regs, parts, task_name(&path));
-        let mut asids = Asids::default();
+        let mut asids = Asids::new(config.context_switch);
         asids.of(tasks.take_mm());
         Ok(Self {
             hw,

@@ -52,6 +52,7 @@ pub use process::Process;
 pub use task::Task;
 
 use asid::Asids;
+pub use asid::ContextSwitch;
 use mm::Mm;
 use schedule::Tasks;
 use syscall::SyscallTally;
@@ -80,6 +81,8 @@ pub struct KernelConfig {
     pub seed: u64,
     /// How many processes and threads may be.
     pub task_limits: TaskLimits,
+    /// What a context switch does to the TLBs.
+    pub context_switch: ContextSwitch,
 }
 
 /// Bounds on what a run may start.

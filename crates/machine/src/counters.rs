@@ -41,6 +41,9 @@ pub struct Counters {
     pub full_flushes: u64,
     /// Changes of the active address space.
     pub switches: u64,
+    /// TLB entries, of all levels, that such a change dropped: what must be refilled when the space
+    /// that they belonged to comes back.
+    pub switch_entries_lost: u64,
 }
 
 /// How the fast path fared: differs between [`crate::FastPath`] modes, unlike [`Counters`].

@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use cpu::x86::InstructionCount;
-use kernel::TaskLimits;
 use kernel::fs::{Bind, BindAccess};
+use kernel::{ContextSwitch, TaskLimits};
 use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
 
 use super::low;
@@ -39,6 +39,7 @@ pub(crate) struct RunPlan {
     pub(crate) json: Option<JsonTarget>,
     pub(crate) trace: Option<PathBuf>,
     pub(crate) task_limits: TaskLimits,
+    pub(crate) context_switch: ContextSwitch,
 }
 
 /// Where the report for people goes.
@@ -99,6 +100,10 @@ impl RunPlan {
                 false => JsonTarget::File(file),
             }),
             trace: typed.trace,
+            context_switch: match typed.pcid {
+                low::Pcid::On => ContextSwitch::Tagged,
+                low::Pcid::Off => ContextSwitch::Flushed,
+            },
             task_limits: TaskLimits {
                 processes_max: typed.max_procs,
                 threads_max: typed.max_threads,

@@ -65,6 +65,11 @@ pub(crate) struct Run {
     #[arg(long, help_heading = "Machine")]
     pub(crate) reference: bool,
 
+    /// Whether TLB entries are tagged with their address space and outlive context switches
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Pcid::On,
+          help_heading = "Machine")]
+    pub(crate) pcid: Pcid,
+
     /// Count what is not counted otherwise (costs time)
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Machine")]
     pub(crate) count: Option<Count>,
@@ -138,6 +143,15 @@ pub(crate) struct Run {
 pub(crate) enum Count {
     /// Instructions executed
     Instructions,
+}
+
+/// What `--pcid` takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Pcid {
+    /// They are tagged and stay
+    On,
+    /// Each switch to another address space drops them
+    Off,
 }
 
 /// What `--report` takes.

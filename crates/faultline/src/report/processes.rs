@@ -56,6 +56,8 @@ pub(crate) struct SwitchFigures {
     pub(crate) forced: u64,
     /// Those that loaded other page tables.
     pub(crate) spaces: u64,
+    /// TLB entries that they dropped, which must be refilled.
+    pub(crate) entries_lost: u64,
     /// Flushes of all pages of an address space.
     pub(crate) space_flushes: u64,
     /// Flushes of single pages.
@@ -103,6 +105,7 @@ impl ProcessesFigures {
                 voluntary: all.switches_voluntary,
                 forced: all.switches_forced,
                 spaces: run.counters.switches,
+                entries_lost: run.counters.switch_entries_lost,
                 space_flushes: run.counters.full_flushes,
                 page_flushes: run.counters.page_flushes,
             },

@@ -199,8 +199,8 @@ fn processes(out: &mut String, report: &Report) {
     let (forks, copies) = (&all.forks, &all.copies);
     pair(out, ("forks", forks.count), Some(("KiB that they cost", all.fork_cost_bytes / 1024)));
     pair(out, ("copies by parents", copies.as_parent), Some(("by children", copies.as_child)));
-    let spaces = ("of address spaces", all.switches.spaces);
-    pair(out, ("context switches", all.switches.tasks), Some(spaces));
+    let lost = ("TLB entries lost by them", all.switches.entries_lost);
+    pair(out, ("context switches", all.switches.tasks), Some(lost));
 }
 
 /// Nine columns at most: a number that is longer loses its last digits to k, M, G or T.

@@ -71,6 +71,7 @@ pub(crate) fn boot_on(
         stack_bytes: 8 << 20,
         seed: 1,
         task_limits: kernel::TaskLimits::default(),
+        context_switch: kernel::ContextSwitch::default(),
     })
 }
 

@@ -125,7 +125,16 @@ impl Mmu {
         self.asid = asid;
         self.root = Some(root);
         if self.roots.insert(asid, root).is_some_and(|old| old != root) {
+            self.counts.switch_entries_lost += self.entry_count(asid);
             self.drop_asid(asid);
         }
+    }
+
+    /// How many entries of all TLBs belong to `asid`.
+    fn entry_count(&self, asid: u16) -> u64 {
+        let second = self.l2.entry_count(asid);
+        let second_fetch = self.l2i.as_ref().map_or(0, |l2i| l2i.entry_count(asid));
+        let first = self.l1d.banks.entry_count(asid) + self.l1i.banks.entry_count(asid);
+        (first + second + second_fetch) as u64
     }
 }

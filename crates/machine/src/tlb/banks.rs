@@ -458,6 +458,11 @@ impl Banks {
         tag != INVALID && (tag >> ASID_SHIFT) as u16 == asid
     }
 
+    /// How many entries hold a page of `asid`.
+    pub(crate) fn entry_count(&self, asid: u16) -> usize {
+        (0..self.tags.len()).filter(|&entry| self.belongs_to(entry, asid)).count()
+    }
+
     /// An entry that translates `addr` in `asid` by way of a page or a piece of a page, the next
     /// one after those already invalidated.
     pub(crate) fn look_with_pieces(&self, addr: VirtAddr, asid: u16) -> Option<usize> {

@@ -164,6 +164,11 @@ impl SecondLevel {
         }
     }
 
+    /// How many entries hold a page of `asid`.
+    pub(crate) fn entry_count(&self, asid: u16) -> usize {
+        self.banks.entry_count(asid)
+    }
+
     /// Forgets everything.
     fn clear(&mut self) {
         if !self.banks.is_empty() {

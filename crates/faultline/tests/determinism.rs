@@ -28,6 +28,7 @@ fn commands() -> Vec<Guest> {
         &["/usr/bin/sort", text],
         &["/bin/gzip", "-n", "-c", text],
         &["/usr/bin/python3", "-S", "-c", python],
+        &["/bin/sh", "-c", "for i in 1 2 3; do echo $i; done | (sleep 1 & sort -r; wait) | wc -c"],
         &["/usr/bin/lua5.4", "-e", "local t = {} for i = 1, 4999 do t[i] = {i} end print(#t)"],
     ] {
         if installed(command[0]).is_some() {
@@ -40,6 +41,11 @@ fn commands() -> Vec<Guest> {
     for (kernel, size) in [("quicksort", "40000"), ("ssecopy", "12"), ("sha256", "1")] {
         if let Some(program) = build(&format!("kernels/{kernel}.c"), Build::MuslStatic) {
             guests.push(Guest::new([program.as_os_str(), size.as_ref()]));
+        }
+    }
+    for program in ["copies", "groups_of_threads", "pthreads", "stops"] {
+        if let Some(program) = build(&format!("processes/{program}.c"), Build::GlibcStatic) {
+            guests.push(Guest::new([program]));
         }
     }
     for pattern in ["anonread", "mprot", "dontneed", "mremap"] {

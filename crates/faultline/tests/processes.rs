@@ -9,7 +9,12 @@ use common::{Build, Guest, build};
 use serde_json::Value;
 
 fn program(name: &str, how: Build) -> Option<PathBuf> {
-    build(&format!("processes/{name}.c"), how)
+    let suffix = match how {
+        Build::Cxx => "cc",
+        Build::Rust => "rs",
+        _ => "c",
+    };
+    build(&format!("processes/{name}.{suffix}"), how)
 }
 
 /// Requires the host's output and end, no leaked frame, and the same log again.
@@ -37,6 +42,7 @@ macro_rules! same {
 same! {
     calls_that_signals_interrupt: "restart" MuslStatic;
     children_and_news_of_them: "wait" MuslStatic;
+    copies_on_write_fault_as_natively: "copies" MuslStatic;
     exec_and_exit_of_threads: "groups_of_threads" MuslStatic;
     futexes: "futexes" MuslStatic;
     futexes_by_glibc: "futexes" Dynamic;
@@ -45,6 +51,11 @@ same! {
     queued_signals_by_glibc: "queue" Dynamic;
     signals_to_threads: "directed" MuslStatic;
     signals_to_threads_by_glibc: "directed" Dynamic;
+    eight_threads_by_glibc: "pthreads" Dynamic;
+    eight_threads_by_musl: "pthreads" MuslStatic;
+    eight_threads_without_loader: "pthreads" GlibcStatic;
+    threads_of_cpp: "threads" Cxx;
+    threads_of_rust: "threads" Rust;
     stopping_and_going_on: "stops" MuslStatic;
     timers: "timers" MuslStatic;
 }

@@ -3,6 +3,7 @@
 //! Page tables in RAM are the truth; VMAs, the frame table, the free lists and all counts must
 //! agree with them. Runs after every step in tests and fuzzing. It changes nothing.
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,9 +14,10 @@ use crate::backing::{MmId, ObjectId};
 use crate::counters::Rss;
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
-use crate::page_table::{PteState, SPECIAL};
+use crate::page_table::{LOCKED, PteState, SPECIAL};
 use crate::rights::{Rights, VmaFlags};
 use crate::space::{Mm, Totals};
+use crate::swap::{SwapSlot, decode};
 use crate::vma::Vma;
 
 /// One invariant that does not hold.
@@ -106,6 +108,18 @@ pub enum Violation {
         /// The state.
         state: FrameState,
     },
+    /// I9: a swap slot has not as many users as entries, or its cached frame is wrong.
+    Swap {
+        /// The slot.
+        slot: SwapSlot,
+    },
+    /// I9: the slots of the swap area are wrong.
+    SwapArea(&'static str),
+    /// I10: a page is not on the list where reclaim would find it, or a list has what is no page.
+    List {
+        /// The frame.
+        frame: Frame,
+    },
     /// I3: the mapped or the dirty pages of the page cache are not as many as noted.
     CacheCounts,
     /// I11: resident pages or page-table frames are not as many as noted.
@@ -145,6 +159,7 @@ pub fn check(spaces: &[&Mm], memory: &Memory, hw: &Machine) -> Result<(), Violat
         return Err(Violation::Committed);
     }
     check_cache(memory, &mut found)?;
+    check_swap(memory, &mut found)?;
     check_free(memory, &mut found)?;
     check_frames(memory, &found)
 }
@@ -155,6 +170,8 @@ struct Found {
     hold_counts: Vec<u32>,
     /// Frames that are page tables or free.
     is_plain: Vec<bool>,
+    /// How many entries name each swap slot.
+    swap_users: BTreeMap<SwapSlot, u64>,
 }
 
 impl Found {
@@ -164,6 +181,7 @@ impl Found {
             map_counts: vec![0; length],
             hold_counts: vec![0; length],
             is_plain: vec![false; length],
+            swap_users: BTreeMap::new(),
         }
     }
 
@@ -214,6 +232,7 @@ struct Tables<'a> {
     geometry: Geometry,
     rss: Rss,
     table_count: u64,
+    swap_count: u64,
 }
 
 /// I1, I5, I6, I8, I12 and the resident counts of I11, from the root down.
@@ -224,11 +243,13 @@ fn check_tables(
     found: &mut Found,
 ) -> Result<(), Violation> {
     let geometry = hw.geometry();
-    let mut tables = Tables { mm, memory, hw, geometry, rss: Rss::default(), table_count: 0 };
+    let (rss, table_count, swap_count) = (Rss::default(), 0, 0);
+    let mut tables = Tables { mm, memory, hw, geometry, rss, table_count, swap_count };
     found.note_plain(mm.root())?;
     tables.check_level(geometry.levels(), mm.root(), VirtAddr::new(0), found)?;
     let noted = mm.rss(memory);
     let is_right = noted == tables.rss
+        && mm.swap_pages(memory) == tables.swap_count
         && mm.page_table_frames(memory) == tables.table_count
         && mm.rss_peak_pages(memory) >= noted.total_pages();
     if is_right { Ok(()) } else { Err(Violation::Resident { mm: mm.id }) }
@@ -286,8 +307,13 @@ impl Tables<'_> {
     ) -> Result<(), Violation> {
         let mm = self.mm.id;
         let vma = self.mm.vmas.find(addr).ok_or(Violation::LeafRights { mm, addr })?;
-        if PteState::of(pte) != PteState::Present {
+        if PteState::of(pte) == PteState::Swapped {
+            *found.swap_users.entry(decode(self.geometry, pte).0).or_insert(0) += 1;
+            self.swap_count += 1;
             return Ok(());
+        }
+        if pte.contains(LOCKED) != vma.flags.contains(VmaFlags::LOCKED) {
+            return Err(Violation::LeafRights { mm, addr });
         }
         if !self.is_promised(vma, pte) {
             return Err(Violation::LeafRights { mm, addr });
@@ -346,6 +372,44 @@ fn check_cache(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
     Ok(())
 }
 
+/// I9: slots, their users, and the swap cache agree.
+fn check_swap(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
+    let Some(swap) = &memory.swap else {
+        let slot = found.swap_users.keys().next().copied();
+        return slot.map_or(Ok(()), |slot| Err(Violation::Swap { slot }));
+    };
+    swap.area.check().map_err(Violation::SwapArea)?;
+    for (&slot, &count) in &found.swap_users {
+        if swap.area.use_count(slot) != count {
+            return Err(Violation::Swap { slot });
+        }
+    }
+    if swap.area.used_count() as usize != found.swap_users.len() {
+        return Err(Violation::SwapArea("a used slot has no entry"));
+    }
+    for (slot, frame) in swap.iter_cached() {
+        let is_private = memory.frames.state(frame) == FrameState::Anon;
+        let is_once = swap.slot_of(frame) == Some(slot) && found.swap_users.contains_key(&slot);
+        if !is_private || !is_once || memory.frames.is_exclusive(frame) {
+            return Err(Violation::Swap { slot });
+        }
+        found.hold_counts[index(frame)] += 1;
+    }
+    Ok(())
+}
+
+/// I10: pages are on a list of reclaim, other frames on none. The kernel's own pages may be off.
+fn check_list(memory: &Memory, frame: Frame) -> Result<(), Violation> {
+    let Some(reclaim) = &memory.reclaim else { return Ok(()) };
+    let is_listed = reclaim.lru.contains(index(frame) as u32);
+    let is_right = match memory.frames.state(frame) {
+        FrameState::Anon => is_listed,
+        FrameState::File => true,
+        _ => !is_listed,
+    };
+    if is_right { Ok(()) } else { Err(Violation::List { frame }) }
+}
+
 /// I3: the buddy allocator holds the free frames and nothing else.
 fn check_free(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
     memory.buddy.check().map_err(Violation::Buddy)?;
@@ -381,6 +445,7 @@ fn check_frames(memory: &Memory, found: &Found) -> Result<(), Violation> {
         if is_used == is_plain {
             return Err(Violation::Lost { frame });
         }
+        check_list(memory, frame)?;
         let is_page = matches!(state, FrameState::File | FrameState::Shmem);
         mapped_pages += u64::from(is_page && noted > 0);
         dirty_pages += u64::from(memory.is_file_page(frame) && frames.is_dirty(frame));

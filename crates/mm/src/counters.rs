@@ -150,6 +150,20 @@ pub struct VmEvents {
     pub pages_read: u64,
     /// Pages of files taken by pagers (`pgpgout` counts them in KiB).
     pub pages_written: u64,
+    /// Pages looked at by reclaim (`pgscan_*`).
+    pub scanned: u64,
+    /// Pages that reclaim took out of RAM (`pgsteal_*`).
+    pub stolen: u64,
+    /// Pages that reclaim found in use (`pgactivate`).
+    pub activated: u64,
+    /// Pages that reclaim moved to an inactive list (`pgdeactivate`).
+    pub deactivated: u64,
+    /// Pages written to swap (`pswpout`).
+    pub swap_outs: u64,
+    /// Pages read from swap, those ahead of a fault included (`pswpin`).
+    pub swap_ins: u64,
+    /// Pages of files that came back after reclaim took them (`workingset_refault_file`).
+    pub refaults: u64,
     /// Calls of [`crate::Memory::drop_clean_cache`] (`drop_pagecache`).
     pub cache_drops: u64,
 }

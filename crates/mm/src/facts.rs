@@ -6,12 +6,13 @@
 //! Linux 6.12 `fs/proc/page.c`, `fs/proc/task_mmu.c:pte_to_pagemap_entry`,
 //! `include/uapi/linux/kernel-page-flags.h`; semantics PROC-7.
 
-use machine::{Frame, Machine, PAGE_BYTES, Pte, VirtAddr, VirtRange};
+use machine::{Frame, Geometry, Machine, PAGE_BYTES, Pte, VirtAddr, VirtRange};
 
 use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::page_table::{PteState, SPECIAL, for_each_entry};
 use crate::space::Mm;
+use crate::swap::decode;
 
 /// What is known of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,10 +92,13 @@ impl Memory {
     }
 
     /// The word of a leaf entry in `/proc/PID/pagemap`.
-    fn pagemap_word(&self, pte: Pte) -> u64 {
+    fn pagemap_word(&self, geometry: Geometry, pte: Pte) -> u64 {
         match PteState::of(pte) {
             PteState::Empty => 0,
-            PteState::Swapped => PAGEMAP_SWAP,
+            PteState::Swapped => {
+                // Swap type 0 in the low five bits.
+                PAGEMAP_SWAP | u64::from(decode(geometry, pte).0.0) << 5
+            }
             PteState::Present => {
                 let frame = pte.frame();
                 let word = PAGEMAP_PRESENT | frame.number() & PAGEMAP_FRAME;
@@ -124,7 +128,7 @@ impl Mm {
         for_each_entry(self, hw, VirtRange::new(first, end), |addr, pte| {
             let index = addr.page().offset_from(first.page());
             if let Some(word) = words.get_mut(index as usize) {
-                *word = memory.pagemap_word(pte);
+                *word = memory.pagemap_word(hw.geometry(), pte);
             }
         });
     }

@@ -26,16 +26,18 @@ use crate::backing::{AnonId, Backing, FileKind, ObjectId};
 use crate::error::FaultError;
 use crate::folio::FrameState;
 use crate::memory::Memory;
-use crate::page_table::{PageTables, PteState, Slot};
+use crate::page_table::{LOCKED, PageTables, PteState, Slot};
 use crate::remote::Force;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
+use crate::swap::SwapInError;
 use crate::vma::Vma;
 
 mod anon;
 mod cow;
 mod file;
 pub(crate) mod stack;
+mod swap;
 
 /// How a fault was resolved.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -78,8 +80,16 @@ impl FaultKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cost {
     Minor,
-    #[expect(dead_code, reason = "nothing waits for I/O before there is swap or a cold cache")]
     Major,
+}
+
+impl From<SwapInError> for Failure {
+    fn from(error: SwapInError) -> Self {
+        match error {
+            SwapInError::NoFrame => Self::NoFrame,
+            SwapInError::Device => Self::BusError,
+        }
+    }
 }
 
 /// What a case decided.
@@ -116,6 +126,7 @@ struct Promise {
     page_offset: u64,
     anon: Option<AnonId>,
     is_pfn_map: bool,
+    is_locked: bool,
 }
 
 impl Promise {
@@ -132,6 +143,7 @@ impl Promise {
             page_offset: vma.page_offset,
             anon: vma.anon,
             is_pfn_map: vma.flags.contains(VmaFlags::PFN_MAP),
+            is_locked: vma.flags.contains(VmaFlags::LOCKED),
         }
     }
 
@@ -159,8 +171,10 @@ struct Fault<'a> {
     access: Access,
     slot: Slot,
     old: Pte,
-    /// Leaf bits of the rights, accessed bit included.
+    /// Leaf bits of the rights, accessed bit and mark of locking included.
     bits: Pte,
+    /// Whether a page of a file had to be brought.
+    cost: Cost,
 }
 
 /// Resolves one page fault of `mm`.
@@ -261,12 +275,17 @@ fn resolve(
     let slot = mm.tables.slot_for(memory, hw, page).ok_or(FaultError::OutOfMemory { addr })?;
     let old = mm.tables.read(hw, slot);
     let bits = mm.tables.leaf_bits(promise.rights).with(Pte::ACCESSED);
+    let bits = if promise.is_locked { bits.with(LOCKED) } else { bits };
     let access = fault.access;
-    let mut on_way = Fault { memory, hw, promise, addr: page, access, slot, old, bits };
-    let resolved = on_way.case(&mut mm.tables).map_err(|failure| match failure {
+    let cost = Cost::Minor;
+    let mut on_way = Fault { memory, hw, promise, addr: page, access, slot, old, bits, cost };
+    let mut resolved = on_way.case(&mut mm.tables).map_err(|failure| match failure {
         Failure::BusError => FaultError::BusError { addr },
         Failure::NoFrame => FaultError::OutOfMemory { addr },
     })?;
+    if on_way.cost == Cost::Major {
+        resolved.cost = Cost::Major;
+    }
     if resolved.pte != old {
         let stale = mm.tables.replace(memory, hw, slot, page, (old, resolved.pte));
         stale.flush(&mut mm.tables, hw);
@@ -303,8 +322,7 @@ impl Fault<'_> {
             }
             (PteState::Empty, Some(file), _) if self.is_write() => file::shared_write(self, file),
             (PteState::Empty, Some(file), _) => file::read(self, tables, file),
-            // Differs from Linux: there is no swap yet, so nothing can be in it.
-            (PteState::Swapped, ..) => Err(Failure::BusError),
+            (PteState::Swapped, ..) => swap::bring(self, tables),
             (PteState::Present, ..) if self.is_allowed() => {
                 Ok(Resolved::minor(self.old, FaultKind::Spurious))
             }

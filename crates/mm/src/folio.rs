@@ -5,8 +5,8 @@
 //! that (see `rmap.rs`). It allocates nothing and knows no content.
 //!
 //! ```text
-//!  word:  |63 .. 56|  55  | 54  |    53   |  52   | 51 .. 48 | 47 .. 32 | 31 .. 0 |
-//!         |  zero  |      |used |exclusive| dirty |  state   |   holds  | mapcount|
+//!  word:  |63 .. 56|    55    | 54 |    53   |  52 | 51 .. 48 | 47 .. 32 | 31 .. 0 |
+//!         |  zero  |referenced|used|exclusive|dirty|  state   |   holds  | mapcount|
 //! ```
 //!
 //! Invariants
@@ -77,6 +77,7 @@ const STATE_MASK: u64 = 0xf << STATE_SHIFT;
 const DIRTY: u64 = 1 << 52;
 const EXCLUSIVE: u64 = 1 << 53;
 const USED: u64 = 1 << 54;
+const REFERENCED: u64 = 1 << 55;
 
 /// Whether a frame ever held bytes since the machine started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,6 +209,14 @@ impl FrameTable {
     #[inline]
     pub(crate) fn set_exclusive(&mut self, frame: Frame) {
         *self.word_mut(frame) |= EXCLUSIVE;
+    }
+
+    /// Notes that the page was found used by reclaim, and whether it was so before.
+    pub(crate) fn set_referenced(&mut self, frame: Frame) -> bool {
+        let word = self.word_mut(frame);
+        let was_set = *word & REFERENCED != 0;
+        *word |= REFERENCED;
+        was_set
     }
 
     /// Whether a cached page differs from what its pager has.

@@ -32,10 +32,12 @@ pub mod ops;
 mod page_cache;
 mod page_table;
 mod pager;
+mod reclaim;
 mod remote;
 mod rights;
 mod rmap;
 mod space;
+mod swap;
 #[cfg(test)]
 mod testing;
 mod vma;
@@ -50,8 +52,12 @@ pub use folio::FrameState;
 pub use memory::{Memory, Overcommit};
 pub use page_table::PteState;
 pub use pager::{Pager, ZeroPager};
+pub use reclaim::Watermarks;
 pub use remote::{Force, Partial};
 pub use rights::{Rights, Sharing, VmaFlags};
 pub use rmap::mappings_of;
 pub use space::{Layout, Limits, Mm, Totals};
+pub use swap::{
+    LATENCIES, Latency, PackedStore, SwapError, SwapSlot, SwapStore, SwapUsage, latency,
+};
 pub use vma::Vma;

@@ -9,6 +9,7 @@
 //!    zero because RAM starts so.
 //! 3. Resident counts of a space change only with its leaf entries.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
@@ -24,6 +25,9 @@ use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::page_cache::PageCache;
 use crate::page_table::SPECIAL;
+use crate::reclaim::Reclaim;
+use crate::reclaim::lru::ListId;
+use crate::swap::{History, Swap, SwapSlot};
 
 /// How much memory may be promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,6 +65,10 @@ pub(crate) struct Space {
     pub(crate) table_frames_peak: u64,
     /// The root table.
     pub(crate) root: Frame,
+    /// Entries that say that their page is in swap (`VmSwap`).
+    pub(crate) swap_pages: u64,
+    /// What its faults on pages in swap taught.
+    pub(crate) swap_history: History,
     /// Whether entries changed while the space was not active; also in its page tables.
     pub(crate) is_stale: Arc<AtomicBool>,
 }
@@ -75,6 +83,8 @@ impl Space {
             table_frames: 0,
             table_frames_peak: 0,
             root: Frame::new(0),
+            swap_pages: 0,
+            swap_history: History::default(),
             is_stale: Arc::default(),
         }
     }
@@ -105,6 +115,12 @@ pub struct Memory {
     pub(crate) zero: Frame,
     /// Frames taken out of page tables, to be freed after the flush; kept for its capacity.
     pub(crate) gathered: Vec<Frame>,
+    /// Slots named by entries that were taken out of page tables, with the space of the entry.
+    pub(crate) gathered_slots: Vec<(usize, SwapSlot)>,
+    /// How frames are taken back, if they are.
+    pub(crate) reclaim: Option<Box<Reclaim>>,
+    /// Where private pages go.
+    pub(crate) swap: Option<Swap>,
     by_state: [u64; FrameState::ALL.len()],
     committed_pages: u64,
     free_min: u64,
@@ -138,6 +154,9 @@ impl Memory {
             spaces: Vec::new(),
             zero: Frame::new(0),
             gathered: Vec::new(),
+            gathered_slots: Vec::new(),
+            reclaim: None,
+            swap: None,
             by_state: [0; FrameState::ALL.len()],
             committed_pages: 0,
             free_min: frame_count,
@@ -162,7 +181,15 @@ impl Memory {
         state: FrameState,
         content: Content,
     ) -> Option<Frame> {
+        self.balance_if_due(hw);
         let frame = Frame::new(self.buddy.alloc_frame()?.into());
+        if let Some(reclaim) = &mut self.reclaim {
+            match state {
+                FrameState::Anon => reclaim.lru.push(frame.number() as u32, ListId::InactiveAnon),
+                FrameState::File => reclaim.lru.push(frame.number() as u32, ListId::InactiveFile),
+                _ => {}
+            }
+        }
         let past = self.frames.claim(frame, state);
         if content == Content::Zeroed && past == Past::Recycled {
             hw.ram.zero_frame(frame);
@@ -192,6 +219,9 @@ impl Memory {
     #[inline]
     pub(crate) fn free(&mut self, hw: &mut Machine, frame: Frame) {
         debug_assert!(self.frames.is_unused(frame), "frame {:#x} is used", frame.number());
+        if let Some(reclaim) = &mut self.reclaim {
+            reclaim.lru.remove(frame.number() as u32);
+        }
         hw.frame_changed(frame);
         if cfg!(debug_assertions) {
             hw.ram.slice_mut(frame.start(), PAGE_BYTES).fill(0xa5);
@@ -203,13 +233,27 @@ impl Memory {
         self.buddy.free_frame(frame.number() as u32);
     }
 
-    /// Frees the gathered frames, the last one first, so that taking them again ascends.
+    /// Takes a page off the lists of reclaim: it stays in RAM.
+    pub(crate) fn keep_page(&mut self, frame: Frame) {
+        if let Some(reclaim) = &mut self.reclaim {
+            reclaim.lru.remove(frame.number() as u32);
+        }
+    }
+
+    /// Frees the gathered frames and lets go of the gathered slots; the last frame goes first, so
+    /// that taking them again ascends.
     pub(crate) fn free_gathered(&mut self, hw: &mut Machine) {
         let mut gathered = core::mem::take(&mut self.gathered);
         while let Some(frame) = gathered.pop() {
             self.free(hw, frame);
         }
         self.gathered = gathered;
+        if self.gathered_slots.is_empty() {
+            return;
+        }
+        for (space, slot) in core::mem::take(&mut self.gathered_slots) {
+            self.release_swap(hw, space, slot);
+        }
     }
 
     /// Counts the leaf `pte` at `at` as an entry of the space in `slot`.

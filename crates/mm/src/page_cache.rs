@@ -16,7 +16,7 @@
 //! Linux 6.12 `mm/filemap.c`, `mm/truncate.c`; semantics FILE-1 to FILE-3.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -28,6 +28,7 @@ use crate::error::{MmError, PagerError};
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::pager::Pager;
+use crate::swap::LATENCIES;
 
 mod dirty;
 mod resize;
@@ -56,6 +57,15 @@ pub(crate) enum PageInError {
     Pager,
     /// There is no free frame.
     NoFrame,
+}
+
+/// From where a page came into the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// It was there, or as good as there: the cache starts warm.
+    Cache,
+    /// Its pager, because reclaim had taken it away.
+    Device,
 }
 
 /// log2 of the pages in one chunk of a [`PageMap`].
@@ -121,6 +131,8 @@ impl PageMap {
 struct Object {
     pager: Box<dyn Pager>,
     pages: PageMap,
+    /// Pages that reclaim took away and that did not come back.
+    evicted: BTreeSet<u64>,
     /// The size when the cache last heard of it: bytes beyond are zero in cached pages.
     seen_bytes: u64,
     life: Life,
@@ -146,6 +158,7 @@ impl PageCache {
         self.objects.push(Some(Box::new(Object {
             pager,
             pages: PageMap::default(),
+            evicted: BTreeSet::new(),
             seen_bytes,
             life,
         })));
@@ -182,8 +195,10 @@ impl PageCache {
 
     /// Whether a fault near page `index` may map it: it is in RAM, or its pager has it.
     pub(crate) fn is_uptodate(&self, id: ObjectId, index: u64) -> bool {
-        self.object(id)
-            .is_some_and(|object| object.pages.get(index).is_some() || object.pager.has(index))
+        self.object(id).is_some_and(|object| {
+            let is_at_hand = object.pager.has(index) && !object.evicted.contains(&index);
+            object.pages.get(index).is_some() || is_at_hand
+        })
     }
 
     /// Numbers of all objects that exist.
@@ -282,14 +297,14 @@ impl Memory {
         id: ObjectId,
         index: u64,
         state: FrameState,
-    ) -> Result<Frame, PageInError> {
+    ) -> Result<(Frame, Source), PageInError> {
         let object = self.cache.object(id).ok_or(PageInError::BeyondEnd)?;
         let size_bytes = object.pager.size_bytes();
         if index >= size_bytes.div_ceil(PAGE_BYTES) {
             return Err(PageInError::BeyondEnd);
         }
         if let Some(frame) = object.pages.get(index) {
-            return Ok(frame);
+            return Ok((frame, Source::Cache));
         }
         let frame = self.alloc(hw, state, Content::Zeroed).ok_or(PageInError::NoFrame)?;
         let object = self.cache.object_mut(id).ok_or(PageInError::BeyondEnd)?;
@@ -304,9 +319,14 @@ impl Memory {
         }
         object.pages.insert(index, frame);
         self.events.pages_read += u64::from(state == FrameState::File);
+        let source = if object.evicted.remove(&index) { Source::Device } else { Source::Cache };
         self.frames.set_owner(frame, Owner::Cached { object: id, index });
         self.frames.hold(frame);
-        Ok(frame)
+        if source == Source::Device {
+            self.events.refaults += 1;
+            hw.advance_ns(LATENCIES[0].read_time_ns(1));
+        }
+        Ok((frame, source))
     }
 
     /// Reads from the object as `read` does: pages in RAM first, else the pager, which leaves no

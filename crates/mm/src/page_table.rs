@@ -24,16 +24,20 @@ use machine::{Frame, Geometry, Machine, PAGE_BYTES, PhysAddr, Pte, VirtAddr, Vir
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::rights::Rights;
+use crate::swap::decode;
 
 mod range;
 
 pub(crate) use range::{
-    Zap, clear_bits, copy_entries, count_pages, for_each_entry, move_entries, protect,
+    Zap, clear_bits, copy_entries, count_pages, for_each_entry, mark_locked, move_entries, protect,
     protect_object, zap, zap_object,
 };
 
 /// The mark of an entry whose frame is not counted: the zero frame, frames of the kernel.
 pub(crate) const SPECIAL: Pte = Pte::SOFT_9;
+
+/// The mark of an entry whose VMA is locked: reclaim leaves its page alone (LOCK-7).
+pub(crate) const LOCKED: Pte = Pte::SOFT_10;
 
 /// What a leaf entry says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +151,11 @@ impl PageTables {
     /// Whether entries changed while these were not the active tables, since this was last asked.
     pub(crate) fn take_stale(&mut self) -> bool {
         self.is_stale.swap(false, Ordering::Relaxed)
+    }
+
+    /// The slot of the address space in [`Memory`].
+    pub(crate) const fn space(&self) -> usize {
+        self.space
     }
 
     /// How many entries a table of level 1 has.
@@ -266,7 +275,7 @@ impl PageTables {
     ) -> Stale {
         debug_assert!(self.read(hw, slot) == old, "the entry changed while a case was computed");
         let mut stale = Stale::NONE;
-        let is_same = !old.is_empty() && old.with_frame(new.frame()) == old;
+        let is_same = PteState::of(old) == PteState::Present && old.with_frame(new.frame()) == old;
         if !(is_same && old.contains(SPECIAL) == new.contains(SPECIAL)) {
             if PteState::of(old) == PteState::Present {
                 let unused = memory.unmap_leaf(self.space, self.at(slot), old);
@@ -274,6 +283,9 @@ impl PageTables {
             }
             if PteState::of(new) == PteState::Present {
                 memory.map_leaf(self.space, self.at(slot), new);
+            }
+            if PteState::of(old) == PteState::Swapped {
+                memory.gathered_slots.push((self.space, decode(self.geometry, old).0));
             }
         }
         self.write(hw, slot, new);

@@ -120,7 +120,8 @@ fn frame_for(
     for _ in 0..FAULTS_MAX {
         let pte = mm.tables.lookup(hw, addr.align_down(PageSize::K4));
         let is_there = PteState::of(pte) == PteState::Present;
-        let is_own = !pte.contains(SPECIAL)
+        let is_own = is_there
+            && !pte.contains(SPECIAL)
             && memory.frames.state(pte.frame()) == FrameState::Anon
             && memory.frames.is_exclusive(pte.frame());
         if is_there && (access != Access::Write || pte.is_writable() || is_forced && is_own) {

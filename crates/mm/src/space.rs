@@ -259,6 +259,11 @@ impl Mm {
         memory.spaces[self.slot].rss
     }
 
+    /// Entries that say that their page is in swap (`VmSwap`).
+    pub fn swap_pages(&self, memory: &Memory) -> u64 {
+        memory.spaces[self.slot].swap_pages
+    }
+
     /// The most resident pages at one time (`VmHWM`).
     pub fn rss_peak_pages(&self, memory: &Memory) -> u64 {
         memory.spaces[self.slot].rss_peak_pages

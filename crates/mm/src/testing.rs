@@ -21,6 +21,7 @@ use crate::page_table::{Zap, protect, zap};
 use crate::pager::Pager;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::{Layout, Limits, Mm};
+use crate::swap::{LATENCIES, SwapStore};
 use crate::vma::Vma;
 
 /// Reading and writing.
@@ -88,7 +89,16 @@ impl World {
         Self::with_geometry(frame_count, Geometry::X86_64)
     }
 
+    /// A machine whose private pages go to `store` when frames run short.
+    pub(crate) fn with_swap(frame_count: u64, slots: u32, store: Box<dyn SwapStore>) -> Self {
+        Self::make(frame_count, Geometry::X86_64, Some((slots, store)))
+    }
+
     pub(crate) fn with_geometry(frame_count: u64, geometry: Geometry) -> Self {
+        Self::make(frame_count, geometry, None)
+    }
+
+    fn make(frame_count: u64, geometry: Geometry, swap: Option<(u32, Box<dyn SwapStore>)>) -> Self {
         let config = MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
             geometry,
@@ -98,7 +108,10 @@ impl World {
             boot_seconds: 0,
         };
         let mut hw = Machine::new(config).expect("the test machine is small");
-        let memory = Memory::new(&mut hw).expect("there are frames");
+        let mut memory = Memory::new(&mut hw).expect("there are frames");
+        if let Some((slots, store)) = swap {
+            memory.swap_on(slots, store, LATENCIES[0]);
+        }
         let mut world = Self { hw, memory, spaces: Vec::new(), files: BTreeMap::new() };
         world.add_space();
         world.activate(0);

@@ -17,8 +17,8 @@ use mm::ops::{
     mprotect, mremap, munmap,
 };
 use mm::{
-    Backing, FaultError, FileKind, Force, Layout, Limits, MappedFile, Memory, Mm, MmId, ObjectId,
-    Pager, PagerError, Partial, Rights, Sharing, handle_fault,
+    Backing, FaultError, FileKind, Force, LATENCIES, Layout, Limits, MappedFile, Memory, Mm, MmId,
+    ObjectId, PackedStore, Pager, PagerError, Partial, Rights, Sharing, handle_fault,
 };
 
 /// The pages that are played with: across the border of two tables in every geometry.
@@ -103,6 +103,16 @@ struct World {
     refused: u64,
     /// Frames taken away from the program.
     hogged: Vec<Frame>,
+    /// Whether pages leave RAM when it is short.
+    has_swap: bool,
+}
+
+/// Whether pages leave RAM when it is short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Swap {
+    Off,
+    /// An area of so many slots.
+    Slots(u32),
 }
 
 fn at(page: u64) -> VirtAddr {
@@ -110,7 +120,7 @@ fn at(page: u64) -> VirtAddr {
 }
 
 impl World {
-    fn new(geometry: Geometry, frame_count: u64, seed: u64) -> Self {
+    fn new(geometry: Geometry, frame_count: u64, seed: u64, swap: Swap) -> Self {
         let mut hw = Machine::new(MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
             geometry,
@@ -121,6 +131,9 @@ impl World {
         })
         .unwrap();
         let mut memory = Memory::new(&mut hw).unwrap();
+        if let Swap::Slots(count) = swap {
+            memory.swap_on(count, Box::new(PackedStore::new()), LATENCIES[0]);
+        }
         let layout = Layout {
             mmap_base: VirtAddr::new(0x4000_0000),
             mmap_legacy_base: VirtAddr::new(0x2000_0000),
@@ -143,6 +156,7 @@ impl World {
             random,
             refused: 0,
             hogged: Vec::new(),
+            has_swap: swap != Swap::Off,
         };
         world.add_file(FileKind::Regular);
         world.add_file(FileKind::Shmem);
@@ -150,7 +164,7 @@ impl World {
     }
 
     fn add_file(&mut self, kind: FileKind) {
-        let size = 20 * PAGE + 123;
+        let size = self.size(20 * PAGE + 123);
         let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / PAGE) as u8).collect();
         let pager = Bytes(Rc::new(RefCell::new(bytes.clone())));
         let object = self.memory.add_object(Box::new(pager.clone()));
@@ -165,6 +179,12 @@ impl World {
         let mut file = ModelFile { bytes, size, real: Some((pager, Arc::new(file))) };
         file.bytes.resize(size.next_multiple_of(PAGE), 0);
         self.files.push(file);
+    }
+
+    /// A size that a file may have. With swap, files end with a page: nobody can tell when reclaim
+    /// writes the last one, and what was stored behind the end is gone then.
+    fn size(&self, bytes: usize) -> usize {
+        if self.has_swap { bytes.next_multiple_of(PAGE) } else { bytes }
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -330,6 +350,7 @@ impl World {
     fn step_truncate(&mut self) {
         let file = self.random.below(2) as usize;
         let size = self.random.below(30 * PAGE_BYTES) as usize;
+        let size = self.size(size);
         let is_lower = size < self.files[file].size;
         let (pager, object) = self.object(file);
         pager.0.borrow_mut().resize(size, 0);
@@ -355,13 +376,14 @@ impl World {
         let byte = self.random.below(256) as u8;
         let (pager, object) = self.object(file);
         let end = start + length;
+        let size_end = self.size(end);
         if end > self.files[file].size {
-            self.resize_model(file, end);
+            self.resize_model(file, size_end);
         }
         self.files[file].bytes[start..end].fill(byte);
         {
             let mut bytes = pager.0.borrow_mut();
-            let size = bytes.len().max(end);
+            let size = if end > bytes.len() { size_end } else { bytes.len() };
             bytes.resize(size, 0);
             bytes[start..end].fill(byte);
         }
@@ -559,21 +581,35 @@ impl World {
     }
 }
 
-/// Plays 800 steps for each seed, with `free_count` frames. Returns how many accesses found none.
+/// Plays 800 steps for each seed (3,000 with swap), with `free_count` frames. Returns how many
+/// accesses found none.
 fn run(geometry: Geometry, free_count: u64, seeds: std::ops::Range<u64>) -> u64 {
-    let mut refused = 0;
+    play(geometry, free_count, seeds, Swap::Off).0
+}
+
+/// The same with or without swap. Returns also how many pages left and came back.
+fn play(
+    geometry: Geometry,
+    free_count: u64,
+    seeds: std::ops::Range<u64>,
+    swap: Swap,
+) -> (u64, u64, u64) {
+    let (mut refused, mut outs, mut ins) = (0, 0, 0);
     for seed in seeds {
-        let mut world = World::new(geometry, 1024, seed * 0x9e37_79b9 + 1);
+        let mut world = World::new(geometry, 1024, seed * 0x9e37_79b9 + 1, swap);
         while world.memory.usage().frames_free > free_count {
             world.hogged.extend(world.memory.take_kernel_frame(&mut world.hw));
         }
-        for _ in 0..800 {
+        let step_count = if swap == Swap::Off { 800 } else { 3000 };
+        for _ in 0..step_count {
             world.step();
         }
         refused += world.refused;
+        outs += world.memory.events().swap_outs;
+        ins += world.memory.events().swap_ins;
         world.finish();
     }
-    refused
+    (refused, outs, ins)
 }
 
 #[test]
@@ -589,8 +625,22 @@ fn memory_calls_agree_with_the_model_when_frames_run_out() {
 }
 
 #[test]
+fn pages_that_leave_ram_come_back_as_they_were() {
+    for geometry in Geometry::ALL {
+        let (_, outs, ins) = play(geometry, 66, 0..6, Swap::Slots(4096));
+        assert!(outs > 300 && ins > 50, "{outs} pages left and {ins} came back");
+    }
+}
+
+#[test]
+fn a_full_swap_area_refuses_and_loses_nothing() {
+    let (refused, outs, _) = play(Geometry::X86_64, 60, 0..12, Swap::Slots(8));
+    assert!(refused > 0 && outs > 0, "{refused} refused, {outs} left");
+}
+
+#[test]
 fn an_object_outlives_its_file_while_it_is_mapped() {
-    let mut world = World::new(Geometry::X86_64, 512, 1);
+    let mut world = World::new(Geometry::X86_64, 512, 1, Swap::Off);
     let (file, rights) = (world.files[0].real.take().unwrap().1, Rights::READ);
     let object = file.object;
     let request = MapRequest {

@@ -3,9 +3,9 @@
 use machine::{Frame, PAGE_BYTES, Pte, VirtAddr, VirtRange};
 
 use super::cow;
-use super::{Failure, Fault, FaultKind, Resolved, cache_state};
+use super::{Cost, Failure, Fault, FaultKind, Resolved, cache_state};
 use crate::backing::{FileKind, ObjectId};
-use crate::page_cache::PageInError;
+use crate::page_cache::{PageInError, Source};
 use crate::page_table::{PageTables, SPECIAL};
 use crate::rights::{Rights, Sharing};
 
@@ -18,10 +18,15 @@ pub(super) fn read(
     tables: &mut PageTables,
     file: (ObjectId, FileKind),
 ) -> Result<Resolved, Failure> {
-    if file.1 != FileKind::Special {
-        map_around(fault, tables, file);
+    let held = match file.1 {
+        FileKind::Special => None,
+        _ => map_around(fault, tables, file),
+    };
+    let frame = page_in(fault, file, fault.index());
+    if let Some(held) = held {
+        fault.memory.frames.unhold(held);
     }
-    let frame = page_in(fault, file, fault.index())?;
+    let frame = frame?;
     Ok(Resolved::minor(read_leaf(fault, file.1, frame), FaultKind::File))
 }
 
@@ -72,18 +77,32 @@ fn page_in(
     (object, kind): (ObjectId, FileKind),
     index: u64,
 ) -> Result<Frame, Failure> {
-    fault.memory.page_in(fault.hw, object, index, cache_state(kind)).map_err(|error| match error {
+    let brought = fault.memory.page_in(fault.hw, object, index, cache_state(kind));
+    let (frame, source) = brought.map_err(|error| match error {
         PageInError::BeyondEnd | PageInError::Pager => Failure::BusError,
         PageInError::NoFrame => Failure::NoFrame,
-    })
+    })?;
+    if source == Source::Device {
+        fault.cost = Cost::Major;
+    }
+    if kind == FileKind::Special {
+        fault.memory.keep_page(frame);
+    }
+    Ok(frame)
 }
 
 /// Maps every page of the window around the fault that is up to date and has an empty entry. The
-/// faulting page itself is only brought, so that frames of neighbours ascend.
+/// faulting page itself is only brought, so that frames of neighbours ascend, and held, so that it
+/// does not leave while they find frames.
 ///
 /// # Source
 /// Linux 6.12 `mm/memory.c:do_fault_around`, `mm/filemap.c:filemap_map_pages`.
-fn map_around(fault: &mut Fault<'_>, tables: &mut PageTables, file: (ObjectId, FileKind)) {
+fn map_around(
+    fault: &mut Fault<'_>,
+    tables: &mut PageTables,
+    file: (ObjectId, FileKind),
+) -> Option<Frame> {
+    let mut held = None;
     let (first, end) = window(fault.slot.index, fault.addr, fault.promise.range, tables);
     let at_fault = fault.index();
     let page_count = fault.memory.cache.page_count(file.0);
@@ -96,8 +115,11 @@ fn map_around(fault: &mut Fault<'_>, tables: &mut PageTables, file: (ObjectId, F
         if !is_mappable {
             continue;
         }
-        let Ok(frame) = page_in(fault, file, index) else { return };
-        if entry != fault.slot.index {
+        let Ok(frame) = page_in(fault, file, index) else { return held };
+        if entry == fault.slot.index {
+            fault.memory.frames.hold(frame);
+            held = Some(frame);
+        } else {
             let leaf = read_leaf(fault, file.1, frame);
             let addr = fault
                 .addr
@@ -106,6 +128,7 @@ fn map_around(fault: &mut Fault<'_>, tables: &mut PageTables, file: (ObjectId, F
             tables.replace(memory, hw, slot, addr, (old, leaf)).flush(tables, hw);
         }
     }
+    held
 }
 
 /// The entries of the table from the first to beyond the last that a fault on entry `index` may

@@ -8,6 +8,7 @@ use crate::error::MmError;
 use crate::memory::Memory;
 use crate::page_table::PteState;
 use crate::space::Mm;
+use crate::swap::decode;
 use crate::vma::Vma;
 
 /// Whether the caller may know which pages of a file others have brought in.
@@ -57,6 +58,9 @@ fn is_in_core(
     let entry = mm.tables.lookup(hw, addr);
     if PteState::of(entry) == PteState::Present {
         return true;
+    }
+    if PteState::of(entry) == PteState::Swapped {
+        return memory.swap_cached(decode(hw.geometry(), entry).0).is_some();
     }
     let Some(vma) = mm.vmas.find(addr) else { return false };
     let Some(file) = vma.backing.file() else { return false };

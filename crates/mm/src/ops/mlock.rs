@@ -7,6 +7,7 @@ use super::edit;
 use crate::error::{FaultError, MmError};
 use crate::fault::populate;
 use crate::memory::Memory;
+use crate::page_table;
 use crate::rights::VmaFlags;
 use crate::space::Mm;
 
@@ -61,7 +62,7 @@ pub fn mlock(
         LockMode::Now => VmaFlags::LOCKED,
         LockMode::OnFault => LOCKS,
     };
-    set_locks(mm, range, flags)?;
+    set_locks(mm, hw, range, flags)?;
     match populate(mm, memory, hw, range) {
         Ok(()) => Ok(()),
         Err(FaultError::OutOfMemory { .. }) => Err(MmError::Again),
@@ -73,9 +74,9 @@ pub fn mlock(
 ///
 /// # Errors
 /// - [`MmError::NoMemory`]: a hole; VMAs before it are unlocked.
-pub fn munlock(mm: &mut Mm, addr: VirtAddr, bytes: u64) -> Result<(), MmError> {
+pub fn munlock(mm: &mut Mm, hw: &mut Machine, addr: VirtAddr, bytes: u64) -> Result<(), MmError> {
     let range = outward(addr, bytes)?;
-    set_locks(mm, range, VmaFlags::empty())
+    set_locks(mm, hw, range, VmaFlags::empty())
 }
 
 /// Locks everything, now or in future; calls do not add up (LOCK-6).
@@ -102,7 +103,7 @@ pub fn mlockall(
     let locks = if flags.contains(LockFlags::ON_FAULT) { LOCKS } else { VmaFlags::LOCKED };
     mm.future_flags = if flags.contains(LockFlags::FUTURE) { locks } else { VmaFlags::empty() };
     if flags.contains(LockFlags::CURRENT) {
-        set_all(mm, locks);
+        set_all(mm, hw, locks);
         let ranges: alloc::vec::Vec<VirtRange> = mm.vmas.iter().map(|vma| vma.range).collect();
         for range in ranges {
             // Pages that cannot be brought in do not stop the others.
@@ -113,9 +114,9 @@ pub fn mlockall(
 }
 
 /// Unlocks everything, also what will be mapped.
-pub fn munlockall(mm: &mut Mm) {
+pub fn munlockall(mm: &mut Mm, hw: &mut Machine) {
     mm.future_flags = VmaFlags::empty();
-    set_all(mm, VmaFlags::empty());
+    set_all(mm, hw, VmaFlags::empty());
 }
 
 /// The pages that `bytes` from `addr` on touch. A length that wraps when it is rounded up is 0, as
@@ -142,19 +143,34 @@ fn check_limit(mm: &Mm, range: VirtRange) -> Result<(), MmError> {
 }
 
 /// Sets the locks of every VMA up to the first hole.
-fn set_locks(mm: &mut Mm, range: VirtRange, locks: VmaFlags) -> Result<(), MmError> {
+fn set_locks(
+    mm: &mut Mm,
+    hw: &mut Machine,
+    range: VirtRange,
+    locks: VmaFlags,
+) -> Result<(), MmError> {
     let hole = edit::first_hole(mm, range);
     let mapped = VirtRange::new(range.start, hole.unwrap_or(range.end));
     if !mapped.is_empty() {
-        edit::update(mm, mapped, |flags| relocked(flags, locks))?;
+        let updated = edit::update(mm, mapped, |flags| relocked(flags, locks));
+        mark_entries(mm, hw, mapped);
+        updated?;
     }
     if hole.is_some() { Err(MmError::NoMemory("a hole in the range")) } else { Ok(()) }
 }
 
-fn set_all(mm: &mut Mm, locks: VmaFlags) {
+/// Gives the entries of `range` the marks that their VMAs say.
+fn mark_entries(mm: &Mm, hw: &mut Machine, range: VirtRange) {
+    for vma in mm.vmas.overlapping(range) {
+        page_table::mark_locked(mm, hw, vma.range.intersection(range));
+    }
+}
+
+fn set_all(mm: &mut Mm, hw: &mut Machine, locks: VmaFlags) {
     let all = VirtRange::new(VirtAddr::new(0), mm.layout.task_end);
     // Every VMA changes as a whole, so that none has to be split.
     let _unsplit = edit::update(mm, all, |flags| relocked(flags, locks));
+    mark_entries(mm, hw, all);
 }
 
 fn relocked(flags: VmaFlags, locks: VmaFlags) -> VmaFlags {

@@ -355,6 +355,8 @@ fn relocate(
     hw.log.push(hw.time(), Event::Move { mm: mm.id.0, from, to, bytes: plan.new_bytes });
     if plan.flags.contains(RemapFlags::DONT_UNMAP) {
         leave_empty(mm, plan.old, target);
+        let whole = mm.vmas.find(plan.old.start).map_or(plan.old, |vma| vma.range);
+        page_table::mark_locked(mm, hw, whole);
     } else if !plan.old.is_empty() {
         edit::remove(mm, memory, hw, plan.old, Charge::Kept)?;
     }

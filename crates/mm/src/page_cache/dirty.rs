@@ -73,6 +73,21 @@ impl Memory {
         Ok(())
     }
 
+    /// Takes an unmapped page of a file out of RAM for reclaim; a dirty one goes to its pager
+    /// first. False if the pager refuses it, or the page is not in the cache: it stays where it is.
+    pub(crate) fn drop_page(&mut self, hw: &mut Machine, id: ObjectId, index: u64) -> bool {
+        let Some(frame) = self.cache.get(id, index) else { return false };
+        if self.frames.is_dirty(frame) && self.write_back(&mut [], hw, id, index..=index).is_err() {
+            return false;
+        }
+        let Some(object) = self.cache.object_mut(id) else { return false };
+        object.evicted.insert(index);
+        for (_, frame) in object.pages.take(index..=index) {
+            self.uncache(hw, frame);
+        }
+        true
+    }
+
     /// Drops every clean page of a file that nobody maps (`vm.drop_caches`). Returns how many.
     ///
     /// Shared memory stays: nobody else has it.

@@ -72,6 +72,7 @@ impl Memory {
             zap_object(mm, self, hw, id, pages.clone(), which);
         }
         let Some(object) = self.cache.object_mut(id) else { return };
+        object.evicted.retain(|index| !pages.contains(index));
         for (_, frame) in object.pages.take(pages) {
             self.uncache(hw, frame);
         }

@@ -2,16 +2,19 @@
 
 use core::ops::{Range, RangeInclusive};
 
-use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte, VirtAddr, VirtRange};
+use machine::{
+    Frame, Geometry, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte, VirtAddr, VirtRange,
+};
 
-use super::{PageTables, PteState, SPECIAL, Slot, Stale};
+use super::{LOCKED, PageTables, PteState, SPECIAL, Slot, Stale};
 use crate::backing::{FileKind, ObjectId};
 use crate::counters::{PageCounts, Rss};
 use crate::error::MmError;
 use crate::folio::FrameState;
 use crate::memory::Memory;
-use crate::rights::{Rights, Sharing};
+use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
+use crate::swap::{Ownership, decode, encode};
 use crate::vma::Vma;
 
 /// Which entries to take away.
@@ -136,7 +139,10 @@ pub(crate) fn zap(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: Vir
         tables.update_run(hw, &run, |addr, at, old| {
             match PteState::of(old) {
                 PteState::Empty => return old,
-                PteState::Swapped => {}
+                PteState::Swapped if how == Zap::Shared => return old,
+                PteState::Swapped => {
+                    memory.gathered_slots.push((tables.space, decode(tables.geometry, old).0));
+                }
                 PteState::Present if how == Zap::Shared && is_private(memory, old) => return old,
                 PteState::Present => {
                     let unused = memory.unmap_leaf(tables.space, at, old);
@@ -260,6 +266,21 @@ pub(crate) fn clear_bits(
     stale
 }
 
+/// Marks the entries of `range`, which lies inside one VMA, as locked or not, as the VMA says. The
+/// hardware does not look at the mark, so nothing is flushed.
+pub(crate) fn mark_locked(mm: &Mm, hw: &mut Machine, range: VirtRange) {
+    let Some(vma) = mm.vmas.find(range.start) else { return };
+    let is_locked = vma.flags.contains(VmaFlags::LOCKED);
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        mm.tables.update_run(hw, &run, |_, _, old| match PteState::of(old) {
+            PteState::Present if is_locked => old.with(LOCKED),
+            PteState::Present => old.without(LOCKED),
+            _ => old,
+        });
+    }
+}
+
 /// Gives the entries of `range`, which lies inside one VMA, the rights that this VMA has now.
 ///
 /// # Source
@@ -275,7 +296,7 @@ pub(crate) fn protect(
     debug_assert!(range.end <= vma.range.end, "the range lies inside one VMA");
     let tables = &mm.tables;
     let bits = tables.leaf_bits(vma.rights);
-    let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL);
+    let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL).with(LOCKED);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
         tables.update_run(hw, &run, |addr, _, old| {
@@ -375,7 +396,8 @@ pub(crate) fn copy_entries(
 ) -> Result<u64, MmError> {
     let Some(vma) = parent.vmas.find(range.start) else { return Ok(0) };
     let (sharing, mut copied) = (vma.sharing, 0);
-    let entry_bytes = parent.tables.geometry.entry_bytes();
+    let (geometry, space) = (parent.tables.geometry, child.tables.space);
+    let entry_bytes = geometry.entry_bytes();
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&parent.tables, hw) {
         let target = child.tables.slot_for(memory, hw, run.addr);
@@ -387,7 +409,8 @@ pub(crate) fn copy_entries(
             let place = Run { table: target.table, ..part.clone() };
             let mut at = child.tables.at(Slot { table: place.table, index: place.indexes.start });
             parent.tables.update_run(hw, &part, |_, _, old| {
-                let (kept, copy) = share_entry(memory, sharing, (at, old), &mut rss);
+                let (kept, copy) =
+                    share_entry(memory, (geometry, space), sharing, (at, old), &mut rss);
                 at = at.wrapping_add(entry_bytes);
                 if let Some(slot) = rest.next() {
                     *slot = copy;
@@ -411,12 +434,20 @@ pub(crate) fn copy_entries(
 #[inline]
 fn share_entry(
     memory: &mut Memory,
+    (geometry, child): (Geometry, usize),
     sharing: Sharing,
     (at, old): (PhysAddr, Pte),
     rss: &mut Rss,
 ) -> (Pte, Pte) {
-    if PteState::of(old) != PteState::Present {
-        return (old, Pte::EMPTY);
+    match PteState::of(old) {
+        PteState::Empty => return (old, Pte::EMPTY),
+        PteState::Swapped => {
+            let (slot, _) = decode(geometry, old);
+            memory.retain_swap(child, slot);
+            let entry = encode(geometry, slot, Ownership::Shared);
+            return (entry, entry);
+        }
+        PteState::Present => {}
     }
     if !old.contains(SPECIAL) {
         *rss.count_mut(memory.frames.share(old.frame())) += 1;
@@ -425,9 +456,9 @@ fn share_entry(
     match sharing {
         Sharing::Private => {
             let kept = old.without(Pte::WRITE);
-            (kept, kept.without(Pte::ACCESSED))
+            (kept, kept.without(Pte::ACCESSED.with(LOCKED)))
         }
-        Sharing::Shared => (old, old.without(Pte::ACCESSED.with(Pte::DIRTY))),
+        Sharing::Shared => (old, old.without(Pte::ACCESSED.with(Pte::DIRTY).with(LOCKED))),
     }
 }
 

@@ -109,3 +109,10 @@ rm t; cd /; rmdir $OLDPWD";
         Guest::new(["/bin/bash", "-c", script]).same();
     }
 }
+
+#[test]
+fn pseudo_terminals_and_job_control() {
+    if let Some(program) = build("ipc/terminals.c", Build::Dynamic) {
+        Guest::new([program]).same();
+    }
+}

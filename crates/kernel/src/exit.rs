@@ -167,6 +167,7 @@ impl Kernel {
         self.account_for_process(outcome);
         self.process.life = Life::Zombie(outcome);
         self.drop_alarms();
+        self.leave_terminal();
         self.orphan_children(pid);
         let (group, session, parent) =
             (self.process.group, self.process.session, self.process.parent);

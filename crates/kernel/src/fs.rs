@@ -32,6 +32,7 @@ mod regular;
 mod socket;
 mod special;
 mod stat;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -51,6 +52,7 @@ use lock::Locks;
 use node::{HostKey, Node};
 use open::OpenFile;
 use socket::Sockets;
+use terminal::Terminals;
 
 pub(crate) use attributes::{Change, Grant, host_fstatfs, host_statfs, permits};
 pub(crate) use content::{FILE_BYTES_MAX, Seek};
@@ -74,6 +76,7 @@ pub(crate) use special::{
 };
 pub(crate) use stat::encode_device;
 pub use stat::{FileType, Stat, Timestamp};
+pub(crate) use terminal::{Control, End as TerminalEnd, Settings, TerminalId, TerminalSignal};
 pub(crate) use walk::{Follow, View, Walk, WalkRules};
 
 /// Longest name of a file.
@@ -98,6 +101,10 @@ pub(crate) enum News {
     File(FileId),
     /// Of a socket.
     Socket(SocketId),
+    /// Of a pseudo-terminal.
+    Terminal(u32),
+    /// The terminal of this session is gone.
+    HungUp(u32),
 }
 
 /// A host directory or file shown at a place of its own.
@@ -191,6 +198,7 @@ pub struct Vfs {
     free_files: Vec<FileId>,
     sockets: Sockets,
     pub(crate) locks: Locks,
+    pub(crate) terminals: Terminals,
     object_nodes: BTreeMap<ObjectId, NodeId>,
     /// Objects whose nodes are gone and that the page cache must forget.
     dead_objects: Vec<ObjectId>,

@@ -40,6 +40,8 @@ pub enum Channel {
     File(FileId),
     /// A socket changes.
     Socket(SocketId),
+    /// A pseudo-terminal changes.
+    Terminal(u32),
     /// A stream of the host becomes ready for these poll events.
     Stream(Stream, u16),
     /// A futex is woken.
@@ -81,7 +83,7 @@ impl Wait {
             Some(Channel::Node(_)) => Some("pipe_read"),
             Some(Channel::File(_)) => Some("ep_poll"),
             Some(Channel::Socket(_)) => Some("skb_wait_for_more_packets"),
-            Some(Channel::Stream(..)) => Some("wait_woken"),
+            Some(Channel::Stream(..) | Channel::Terminal(_)) => Some("wait_woken"),
             Some(Channel::Futex(_)) => Some("futex_wait_queue"),
             Some(Channel::Children(_)) => Some("do_wait"),
             Some(Channel::Vfork(_)) => Some("kernel_clone"),
@@ -372,11 +374,17 @@ impl Kernel {
     /// Wakes whoever waits for what the last system call changed in files.
     pub(crate) fn wake_for_files(&mut self) {
         for news in self.vfs.take_news() {
-            self.wake(match news {
+            let channel = match news {
                 News::Node(node) => Channel::Node(node),
                 News::File(file) => Channel::File(file),
                 News::Socket(socket) => Channel::Socket(socket),
-            });
+                News::Terminal(number) => Channel::Terminal(number),
+                News::HungUp(session) => {
+                    self.hang_up_session(session);
+                    continue;
+                }
+            };
+            self.wake(channel);
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) use frame::SIGNAL_FRAME_BYTES;
 #[allow(missing_docs, reason = "the names are those of man 7 signal")]
 pub mod number {
     pub const SIGHUP: u8 = 1;
+    pub const SIGINT: u8 = 2;
     pub const SIGQUIT: u8 = 3;
     pub const SIGILL: u8 = 4;
     pub const SIGTRAP: u8 = 5;

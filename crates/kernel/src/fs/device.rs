@@ -28,6 +28,12 @@ pub(crate) enum Device {
     Tty,
     /// A standard stream.
     Stream(Stream),
+    /// Makes pseudo-terminals.
+    Ptmx,
+    /// The master of a pseudo-terminal.
+    Master(u32),
+    /// Its slave.
+    Slave(u32),
 }
 
 /// A standard stream of the run.
@@ -118,6 +124,8 @@ impl Device {
             Self::Urandom => (1, 9),
             Self::Tty => (5, 0),
             Self::Stream(_) => (0, 0),
+            Self::Ptmx | Self::Master(_) => (5, 2),
+            Self::Slave(number) => (136, number),
         }
     }
 
@@ -168,6 +176,8 @@ impl Vfs {
                 self.random.fill(bytes);
                 Ok(bytes.len())
             }
+            // Those of the kernel: `syscall/file/terminal.rs`.
+            Device::Ptmx | Device::Master(_) | Device::Slave(_) => Err(Errno::EIO),
             Device::Tty | Device::Stream(_) => {
                 let fd = device.stream().ok_or(Errno::EIO)?.fd();
                 let read = || match offset {
@@ -193,6 +203,7 @@ pub(crate) fn write_device(
         Device::Full if bytes.is_empty() => Ok(0),
         Device::Full => Err(Errno::ENOSPC),
         Device::Null | Device::Zero | Device::Random | Device::Urandom => Ok(bytes.len()),
+        Device::Ptmx | Device::Master(_) | Device::Slave(_) => Err(Errno::EIO),
         Device::Tty | Device::Stream(_) => {
             let fd = device.stream().ok_or(Errno::EIO)?.fd();
             when_ready(fd, PollFlags::OUT, || match offset {

@@ -165,6 +165,9 @@ impl Vfs {
                 pipe.open(reads, writes);
                 self.news.push(News::Node(node));
             }
+            if let Opened::Device { device, .. } = file.opened {
+                self.note_terminal_opened(device);
+            }
         }
         if let Some(free) = self.free_files.pop() {
             self.files[free.0 as usize] = Some(file);
@@ -230,6 +233,9 @@ impl Vfs {
         }
         let Some(node) = file.node() else { return Vec::new() };
         self.drop_file_locks(node, id);
+        if let Opened::Device { device, .. } = file.opened {
+            self.note_terminal_closed(device);
+        }
         let (reads, writes) = (file.can_read(), file.can_write());
         if let NodeKind::Pipe(pipe) = &mut self.node_mut(node).kind {
             pipe.reader_count = pipe.reader_count.saturating_sub(u32::from(reads));
@@ -369,8 +375,12 @@ impl Vfs {
                 self.open_content(id, grant)?;
                 Opened::Regular(id)
             }
-            NodeKind::Device(Device::Tty) if Device::Tty.stream().is_none() => {
-                return Err(Errno::ENXIO);
+            NodeKind::Device(Device::Ptmx) => {
+                return self.open_master(id, status, view.context.credentials.uid);
+            }
+            NodeKind::Device(Device::Slave(number)) => {
+                let number = *number;
+                return self.open_slave(number, status);
             }
             NodeKind::Device(device) => Opened::Device { node: id, device: *device },
             NodeKind::Proc(file) => {

@@ -52,7 +52,10 @@ impl Vfs {
     pub(crate) fn never_waits(&self, id: FileId) -> bool {
         match &self.file(id).opened {
             Opened::Regular(_) | Opened::Proc { .. } => true,
-            Opened::Device { device, .. } => !matches!(device, Device::Tty | Device::Stream(_)),
+            Opened::Device { device, .. } => !matches!(
+                device,
+                Device::Tty | Device::Stream(_) | Device::Master(_) | Device::Slave(_)
+            ),
             _ => false,
         }
     }

@@ -38,6 +38,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         free_files: Vec::new(),
         sockets: Sockets::default(),
         locks: super::lock::Locks::default(),
+        terminals: super::terminal::Terminals::new(config.pid),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
         news: Vec::new(),
@@ -103,13 +104,14 @@ impl Vfs {
 
     fn plant_dev(&mut self) {
         let (dev, mount) = self.new_mount(b"dev", 0o755);
-        let devices: [(&[u8], Device); 6] = [
+        let devices: [(&[u8], Device); 7] = [
             (b"null", Device::Null),
             (b"zero", Device::Zero),
             (b"full", Device::Full),
             (b"random", Device::Random),
             (b"urandom", Device::Urandom),
             (b"tty", Device::Tty),
+            (b"ptmx", Device::Ptmx),
         ];
         for (name, device) in devices {
             let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, mount);

@@ -18,6 +18,7 @@ mod read_write;
 mod socket;
 mod socket_options;
 mod stat;
+mod terminal;
 mod transfer;
 
 use machine::VirtAddr;

@@ -19,9 +19,9 @@ use super::names::{Scope, Subject};
 use super::{Part, memory_map};
 use crate::Kernel;
 use crate::errno::Errno;
-use crate::fs::{Device, FdTable, FsContext, encode_device};
+use crate::fs::{Device, FdTable, FsContext, TerminalId, encode_device};
 use crate::process::Process;
-use crate::task::{PID, State, Task};
+use crate::task::{State, Task};
 
 /// Nanoseconds per tick of `/proc` times (`USER_HZ` is 100).
 const NS_PER_TICK: u64 = 10_000_000;
@@ -111,10 +111,12 @@ impl<'a> Shown<'a> {
 impl Kernel {
     /// Device number and foreground group of the terminal of a session; `None` if it has none.
     fn terminal_of(&self, session: u32) -> Option<(u64, u32)> {
-        // The terminal that the run inherited belongs to the session that it began with.
-        let stream = Device::Tty.stream().filter(|_| session == PID)?;
-        let special = stream.stat().ok()?.special;
-        Some((encode_device(special), PID))
+        let terminal = self.vfs.terminals.of_session(session)?;
+        let special = match terminal {
+            TerminalId::Host => Device::Tty.stream()?.stat().ok()?.special,
+            TerminalId::Pseudo(number) => Device::Slave(number).number(),
+        };
+        Some((encode_device(special), self.vfs.terminals.control(terminal).group))
     }
 }
 

@@ -241,7 +241,9 @@ fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResu
         Opened::Device { device: Device::Stream(stream), .. } => {
             return stream.seek(offset, whence);
         }
-        Opened::Device { device: Device::Tty, .. } => return Err(Errno::ESPIPE),
+        Opened::Device { device: Device::Tty | Device::Master(_) | Device::Slave(_), .. } => {
+            return Err(Errno::ESPIPE);
+        }
         Opened::Device { .. } => 0,
         Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_) => {
             return Err(Errno::ESPIPE);

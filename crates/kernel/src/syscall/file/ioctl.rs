@@ -15,9 +15,10 @@ use rustix::termios::{
 };
 
 use super::low32;
+use super::terminal::pseudo_terminal;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Opened, flag};
+use crate::fs::{FileId, Inherit, Opened, TerminalEnd, flag};
 use crate::syscall::Handler;
 
 /// The function for system call `number`, if it is here.
@@ -102,6 +103,11 @@ fn waiting_bytes(kernel: &Kernel, file: FileId) -> Result<u32, Errno> {
             }
             socket.waiting_bytes() as u64
         }
+        Opened::Device { device, .. } if pseudo_terminal(*device).is_some() => {
+            let (number, end) = pseudo_terminal(*device).ok_or(Errno::ENOTTY)?;
+            let [input, output] = kernel.vfs.terminals.get(number)?.waiting_bytes();
+            (if end == TerminalEnd::Slave { input } else { output }) as u64
+        }
         Opened::Device { device, .. } => {
             let stream = device.stream().ok_or(Errno::ENOTTY)?;
             rustix::io::ioctl_fionread(stream.fd())?
@@ -118,13 +124,16 @@ fn terminal_request(kernel: &mut Kernel, file: FileId, request: u32, argument: u
     const TCSBRK: u32 = 0x5409;
     const TCXONC: u32 = 0x540a;
     const TCFLSH: u32 = 0x540b;
-    const TIOCGPGRP: u32 = 0x540f;
-    const TIOCSPGRP: u32 = 0x5410;
     const TIOCGWINSZ: u32 = 0x5413;
-    const TIOCGSID: u32 = 0x5429;
     let Opened::Device { device, .. } = kernel.vfs.file(file).opened else {
         return Err(Errno::ENOTTY);
     };
+    if let Some(result) = kernel.control_request(file, request, argument) {
+        return result;
+    }
+    if let Some(end) = pseudo_terminal(device) {
+        return kernel.pseudo_request(end, request, argument);
+    }
     let stream = device.stream().filter(|stream| stream.is_terminal()).ok_or(Errno::ENOTTY)?;
     let fd = stream.fd();
     let addr = VirtAddr::new(argument);
@@ -145,15 +154,6 @@ fn terminal_request(kernel: &mut Kernel, file: FileId, request: u32, argument: u
             let words = [size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel];
             kernel.write_user(addr, &words.map(u16::to_le_bytes).concat())?;
             Ok(0)
-        }
-        TIOCGPGRP | TIOCGSID => {
-            // The terminal's foreground group is the guest's one task.
-            kernel.write_user_u32(addr, kernel.task.pid)?;
-            Ok(0)
-        }
-        TIOCSPGRP => {
-            let group = kernel.read_user_u32(addr)?;
-            if group == kernel.task.pid { Ok(0) } else { Err(Errno::EPERM) }
         }
         TCSBRK => Ok(termios::tcdrain(fd).map(|()| 0).map_err(Errno::from)?),
         TCXONC | TCFLSH => Ok(0),

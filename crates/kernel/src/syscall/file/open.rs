@@ -56,6 +56,7 @@ fn open_with(
     let (start, path) = path_argument(kernel, dirfd, path)?;
     let limit = kernel.files_max();
     let file = in_tree(kernel, |vfs, view| vfs.open(view, start, &path, (flags, mode), rules))?;
+    let file = kernel.finish_terminal(file, flags)?;
     if flags & flag::TRUNC != 0
         && flags & flag::PATH == 0
         && let Err(errno) = truncate(kernel, file)

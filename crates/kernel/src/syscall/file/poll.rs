@@ -10,9 +10,10 @@ use machine::VirtAddr;
 use rustix::event::{self, PollFd, PollFlags, Timespec};
 
 use super::low32;
+use super::terminal::pseudo_terminal;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{Device, FileId, Opened, SocketState, Stream};
+use crate::fs::{Device, FileId, Opened, SocketState, Stream, TerminalEnd};
 use crate::schedule::{Channel, Interrupted};
 use crate::signal::UNBLOCKABLE;
 use crate::syscall::Handler;
@@ -54,9 +55,10 @@ impl Kernel {
             Opened::Regular(_) | Opened::Directory { .. } | Opened::Proc { .. } => {
                 READABLE | WRITABLE
             }
-            Opened::Device { device, .. } => match device.stream() {
-                Some(stream) => stream_events(stream),
-                None => READABLE | WRITABLE,
+            Opened::Device { device, .. } => match (device.stream(), pseudo_terminal(*device)) {
+                (Some(stream), _) => stream_events(stream),
+                (None, Some(end)) => self.terminal_events(end),
+                (None, None) => READABLE | WRITABLE,
             },
             Opened::Pipe(node) => {
                 let Some(pipe) = self.vfs.pipe(*node) else { return 0 };
@@ -91,6 +93,18 @@ impl Kernel {
         }
     }
 
+    fn terminal_events(&self, (number, end): (u32, TerminalEnd)) -> u32 {
+        let (is_readable, is_writable) = self.vfs.terminal_state(number, end);
+        let is_hung_up = self.vfs.terminals.get(number).is_ok_and(|one| one.is_hung_up(end));
+        let gone = match end {
+            TerminalEnd::Master => HUP,
+            TerminalEnd::Slave => HUP | ERR | READABLE | WRITABLE,
+        };
+        let readable = if is_readable { READABLE } else { 0 };
+        let writable = if is_writable { WRITABLE } else { 0 };
+        readable | writable | if is_hung_up { gone } else { 0 }
+    }
+
     /// The stream of the host behind an open file.
     pub(super) fn stream_of(&self, file: FileId) -> Option<Stream> {
         match self.vfs.file(file).opened {
@@ -106,6 +120,9 @@ impl Kernel {
         match &self.vfs.file(file).opened {
             Opened::Pipe(node) => vec![Channel::Node(*node)],
             Opened::Event { .. } => vec![Channel::File(file)],
+            Opened::Device { device: Device::Master(number) | Device::Slave(number), .. } => {
+                vec![Channel::Terminal(*number)]
+            }
             Opened::Socket(socket) => {
                 // Room at the other side makes a datagram socket writable.
                 let peer = self.vfs.socket(*socket).ok().and_then(|socket| socket.peer);

@@ -8,6 +8,7 @@
 
 use machine::VirtAddr;
 
+use super::terminal::pseudo_terminal;
 use super::{LIMIT_FILE_BYTES, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
@@ -285,6 +286,7 @@ fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysRes
 
 fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
+    kernel.check_reader(file)?;
     kernel.wait_for_input(file)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
@@ -380,6 +382,9 @@ impl Kernel {
             Opened::Directory { .. } => Err(Errno::EISDIR),
             Opened::Device { device, .. } => {
                 let device = *device;
+                if let Some(terminal) = pseudo_terminal(device) {
+                    return self.read_terminal(terminal, bytes, is_nonblocking);
+                }
                 self.vfs.read_device(device, offset, bytes)
             }
             Opened::Proc { .. } => self.read_proc(file, at, bytes),
@@ -419,6 +424,9 @@ impl Kernel {
             Opened::Regular(_) => self.write_place(file, offset, bytes),
             Opened::Directory { .. } | Opened::Path(_) => Err(Errno::EBADF),
             Opened::Device { device, .. } => {
+                if let Some(terminal) = pseudo_terminal(*device) {
+                    return self.write_terminal(terminal, bytes, is_nonblocking);
+                }
                 let result = write_device(*device, offset, bytes);
                 if let (Err(Errno::EPIPE), Device::Stream(_)) = (&result, *device) {
                     self.send_sigpipe();
@@ -482,7 +490,13 @@ impl Kernel {
     /// Whether a write that was cut short goes on when there is room: a pipe's does.
     fn waits_for_room(&self, file: FileId) -> bool {
         let file = self.vfs.file(file);
-        matches!(file.opened, Opened::Pipe(_) | Opened::Socket(_)) && !file.is_nonblocking()
+        let waits = matches!(
+            file.opened,
+            Opened::Pipe(_)
+                | Opened::Socket(_)
+                | Opened::Device { device: Device::Master(_) | Device::Slave(_), .. }
+        );
+        waits && !file.is_nonblocking()
     }
 
     /// Sleeps until something changes there.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file of each package, and the package.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 25] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/bin/musl-gcc", "musl-tools"),
     ("/usr/bin/sqlite3", "sqlite3"),
@@ -23,6 +23,13 @@ const NEEDED: [(&str, &str); 18] = [
     ("/usr/bin/prlimit", "util-linux"),
     ("/usr/bin/setarch", "util-linux"),
     ("/usr/bin/script", "bsdutils"),
+    ("/bin/bash", "bash"),
+    ("/usr/bin/make", "make"),
+    ("/usr/bin/git", "git"),
+    ("/usr/bin/objdump", "binutils"),
+    ("/bin/tar", "tar"),
+    ("/usr/bin/find", "findutils"),
+    ("/usr/bin/diff", "diffutils"),
 ];
 
 /// Installs what is missing, if we may; else says loudly what will be skipped.

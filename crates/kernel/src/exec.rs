@@ -334,6 +334,7 @@ impl Kernel {
             task_limits: config.task_limits,
             asids,
             special,
+            settings: std::collections::BTreeMap::new(),
             ledger: ProcessReports::default(),
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,

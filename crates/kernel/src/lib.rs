@@ -134,6 +134,8 @@ pub struct Kernel {
     task_limits: TaskLimits,
     asids: Asids,
     special: exec::SpecialPages,
+    /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
+    settings: std::collections::BTreeMap<&'static str, i64>,
     ledger: ledger::ProcessReports,
     /// The virtual time at which the run is ended.
     end_ns: u64,

@@ -17,7 +17,7 @@ mod system;
 mod task;
 
 pub(crate) use names::{NAMESPACES, ProcDirectory, Scope, Subject};
-pub(crate) use system::{PROC_FILES, SYS_FILES, size_of};
+pub(crate) use system::{size_of, system_files};
 
 use machine::PAGE_BYTES;
 

@@ -165,7 +165,7 @@ impl Vfs {
         if let Ok(directory) = self.node_mut(root).directory_mut() {
             directory.list = Listing::Proc(ProcDirectory::Root);
         }
-        for &(path, permissions) in proc::PROC_FILES {
+        for (path, permissions) in proc::system_files().filter(|file| !file.0.starts_with('/')) {
             self.plant_made(root, path, path, permissions, mount);
         }
         self.graft_link(root, b"mounts", b"self/mounts", mount);
@@ -179,11 +179,12 @@ impl Vfs {
 
     fn plant_sys(&mut self) {
         let (root, mount) = self.new_mount(b"sys", 0o555);
-        for &(full, permissions) in proc::SYS_FILES {
-            let path = full.strip_prefix("/sys/").unwrap_or(full);
-            self.plant_made(root, path, full, permissions, mount);
+        for (full, permissions) in proc::system_files() {
+            if let Some(path) = full.strip_prefix("/sys/") {
+                self.plant_made(root, path, full, permissions, mount);
+            }
         }
-        for name in ["block", "bus", "class", "dev", "firmware", "module", "power"] {
+        for name in ["block", "bus", "class", "dev", "firmware", "fs", "module", "power"] {
             self.directory_named(root, name.as_bytes(), mount);
         }
         self.fix_mount(mount);

@@ -77,16 +77,13 @@ impl Kernel {
         &mut self,
         subject: Subject,
         act: impl FnOnce(&mut Mm, &mut mm::Memory, &mut machine::Machine) -> T,
-    ) -> Result<Option<T>, Errno> {
-        subject.pid(&self.roster()).ok_or(Errno::ESRCH)?;
-        let Some(key) = self.task_of(subject.tid).map(|task| task.parts.mm) else {
-            return Ok(None);
-        };
+    ) -> Option<T> {
+        let key = self.task_of(subject.tid)?.parts.mm;
         if key == self.task.parts.mm {
-            return Ok(Some(act(&mut self.mm, &mut self.memory, &mut self.hw)));
+            return Some(act(&mut self.mm, &mut self.memory, &mut self.hw));
         }
-        let Some(mm) = self.tasks.mms.get_mut(key) else { return Ok(None) };
-        Ok(Some(act(mm, &mut self.memory, &mut self.hw)))
+        let mm = self.tasks.mms.get_mut(key)?;
+        Some(act(mm, &mut self.memory, &mut self.hw))
     }
 
     fn read_memory_of(
@@ -98,7 +95,7 @@ impl Kernel {
         let wanted = bytes.len();
         let done = self.with_mm_of(subject, |mm, memory, hw| {
             mm.read_remote(memory, hw, VirtAddr::new(at), bytes, Force::Yes)
-        })?;
+        });
         done.map_or(Ok(0), |done| moved(done, wanted))
     }
 
@@ -114,7 +111,7 @@ impl Kernel {
     ) -> Result<usize, Errno> {
         let done = self.with_mm_of(subject, |mm, memory, hw| {
             mm.write_remote(memory, hw, VirtAddr::new(at), bytes, Force::Yes)
-        })?;
+        });
         done.map_or(Ok(0), |done| moved(done, bytes.len()))
     }
 
@@ -127,7 +124,7 @@ impl Kernel {
         if !(1..=4).contains(&kind) {
             return Err(Errno::EINVAL);
         }
-        self.with_mm_of(subject, |mm, memory, hw| {
+        let cleared = self.with_mm_of(subject, |mm, memory, hw| {
             let is_meant = |vma: &mm::Vma| match kind {
                 1 => true,
                 2 => vma.backing.file().is_none(),
@@ -139,8 +136,8 @@ impl Kernel {
             for range in ranges {
                 mm.clear_referenced(memory, hw, range);
             }
-        })?;
-        Ok(())
+        });
+        cleared.ok_or(Errno::ESRCH)
     }
 }
 

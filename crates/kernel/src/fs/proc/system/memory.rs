@@ -1,0 +1,480 @@
+//! The memory of the machine: `meminfo`, `vmstat`, `buddyinfo`, `zoneinfo` and their like.
+//!
+//! There is one node with one zone. Nothing is active: the memory manager does not sort pages by
+//! age yet.
+//!
+//! # Source
+//! Linux 6.12 `fs/proc/meminfo.c`, `mm/vmstat.c`, `drivers/base/node.c`; semantics PROC-8 to 11.
+
+use std::fmt::Write;
+
+use machine::{PAGE_BYTES, PAGE_SHIFT};
+
+use crate::Kernel;
+
+const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
+
+/// Pages of VMAs that are locked, of all processes.
+fn locked_pages(kernel: &Kernel) -> u64 {
+    let others = kernel.tasks.mms.parts().map(|mm| mm.totals().locked_pages);
+    others.sum::<u64>() + kernel.mm.totals().locked_pages
+}
+
+/// The text of `meminfo`.
+pub(super) fn meminfo(kernel: &Kernel) -> String {
+    let mut text = String::new();
+    for (label, kib) in meminfo_rows(kernel) {
+        if label == "Hugepagesize" {
+            for label in ["Total", "Free", "Rsvd", "Surp"] {
+                writeln!(text, "HugePages_{label}:{:>8}", 0).expect("a string takes it");
+            }
+        }
+        row(&mut text, label, kib);
+    }
+    text
+}
+
+/// Label and value in KiB of every line but those of the pool of huge pages, which is empty.
+fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
+    let usage = kernel.memory.usage();
+    let kib = |pages: u64| pages * (PAGE_BYTES >> 10);
+    let cached = kib(usage.file + usage.shmem);
+    let free = kib(usage.frames_free);
+    let locked = kib(locked_pages(kernel));
+    [
+        ("MemTotal", kib(usage.frames_total)),
+        ("MemFree", free),
+        ("MemAvailable", free + kib(usage.file.saturating_sub(kernel.memory.dirty_pages()))),
+        ("Buffers", 0),
+        ("Cached", cached),
+        ("SwapCached", 0),
+        ("Active", 0),
+        ("Inactive", kib(usage.anon) + cached),
+        ("Active(anon)", 0),
+        ("Inactive(anon)", kib(usage.anon + usage.shmem)),
+        ("Active(file)", 0),
+        ("Inactive(file)", kib(usage.file)),
+        ("Unevictable", locked),
+        ("Mlocked", locked),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Zswap", 0),
+        ("Zswapped", 0),
+        ("Dirty", kib(kernel.memory.dirty_pages())),
+        ("Writeback", 0),
+        ("AnonPages", kib(usage.anon)),
+        ("Mapped", kib(kernel.memory.mapped_pages())),
+        ("Shmem", kib(usage.shmem)),
+        ("KReclaimable", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
+        ("PageTables", kib(usage.page_table)),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
+        ("CommitLimit", kib(kernel.memory.commit_limit_pages())),
+        ("Committed_AS", kib(usage.committed_pages)),
+        ("VmallocTotal", 34_359_738_367),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
+        ("Percpu", 0),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
+        ("Hugepagesize", 2048),
+        ("Hugetlb", 0),
+        ("DirectMap4k", kib(usage.frames_total)),
+        ("DirectMap2M", 0),
+        ("DirectMap1G", 0),
+    ]
+}
+
+fn row(text: &mut String, label: &str, kib: u64) {
+    let label = format!("{label}:");
+    writeln!(text, "{label:<16}{kib:>8} kB").expect("a string takes it");
+}
+
+/// The labels of a node's `meminfo`, in order; `MemUsed` and `FilePages` are its own.
+const NODE_ROWS: [&str; 27] = [
+    "SwapCached",
+    "Active",
+    "Inactive",
+    "Active(anon)",
+    "Inactive(anon)",
+    "Active(file)",
+    "Inactive(file)",
+    "Unevictable",
+    "Mlocked",
+    "Dirty",
+    "Writeback",
+    "FilePages",
+    "Mapped",
+    "AnonPages",
+    "Shmem",
+    "KernelStack",
+    "PageTables",
+    "SecPageTables",
+    "NFS_Unstable",
+    "Bounce",
+    "WritebackTmp",
+    "KReclaimable",
+    "Slab",
+    "SReclaimable",
+    "SUnreclaim",
+    "AnonHugePages",
+    "ShmemHugePages",
+];
+
+/// The text of `meminfo` of node 0.
+pub(super) fn node_meminfo(kernel: &Kernel) -> String {
+    let rows = meminfo_rows(kernel);
+    let value = |label: &str| {
+        let label = if label == "FilePages" { "Cached" } else { label };
+        rows.iter().find(|row| row.0 == label).map_or(0, |row| row.1)
+    };
+    let (total, free) = (value("MemTotal"), value("MemFree"));
+    let mut text = String::new();
+    let mut line = |label: &str, kib: u64| {
+        let label = format!("{label}:");
+        writeln!(text, "Node 0 {label:<15} {kib:>8} kB").expect("a string takes it");
+    };
+    line("MemTotal", total);
+    line("MemFree", free);
+    line("MemUsed", total - free);
+    for label in NODE_ROWS {
+        line(label, value(label));
+    }
+    for label in ["ShmemPmdMapped", "FileHugePages", "FilePmdMapped"] {
+        line(label, 0);
+    }
+    for label in ["Total", "Free", "Surp"] {
+        writeln!(text, "Node 0 HugePages_{label}: {:>5}", 0).expect("a string takes it");
+    }
+    text
+}
+
+/// The text of `numastat` of node 0.
+pub(super) fn node_numastat(kernel: &Kernel) -> String {
+    let taken = kernel.memory.events().frames_taken;
+    format!(
+        "numa_hit {taken}\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node {taken}\n\
+         other_node 0\n"
+    )
+}
+
+/// The value of a line of `vmstat`; what the machine does not have is 0.
+fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
+    let (memory, usage) = (&kernel.memory, kernel.memory.usage());
+    let events = memory.events();
+    match name {
+        "nr_free_pages" => usage.frames_free,
+        "nr_zone_inactive_anon" | "nr_inactive_anon" => usage.anon + usage.shmem,
+        "nr_zone_inactive_file" | "nr_inactive_file" => usage.file,
+        "nr_zone_write_pending" | "nr_dirty" => memory.dirty_pages(),
+        "nr_mlock" => locked_pages(kernel),
+        "nr_anon_pages" => usage.anon,
+        "nr_mapped" => memory.mapped_pages(),
+        "nr_file_pages" => usage.file + usage.shmem,
+        "nr_shmem" => usage.shmem,
+        "nr_page_table_pages" => usage.page_table,
+        "numa_hit" | "numa_local" | "pgalloc_normal" => events.frames_taken,
+        "pgpgin" => events.pages_read * KIB_PER_PAGE,
+        "pgpgout" => events.pages_written * KIB_PER_PAGE,
+        "pgfree" => events.frames_given,
+        "pgfault" => events.faults,
+        "pgmajfault" => events.major_faults,
+        "drop_pagecache" => events.cache_drops,
+        "nr_written" => events.pages_written,
+        _ => 0,
+    }
+}
+
+/// The text of `vmstat`.
+pub(super) fn vmstat(kernel: &Kernel) -> String {
+    let names = ZONE_NAMES.iter().chain(&NUMA_NAMES).chain(&NODE_NAMES).chain(&EVENT_NAMES);
+    names.map(|name| format!("{name} {}\n", vmstat_value(kernel, name))).collect()
+}
+
+/// The text of `buddyinfo`.
+pub(super) fn buddyinfo(kernel: &Kernel) -> String {
+    let mut text = String::from("Node 0, zone   Normal ");
+    for count in kernel.memory.free_blocks_by_order() {
+        write!(text, "{count:>6} ").expect("a string takes it");
+    }
+    text.push('\n');
+    text
+}
+
+/// Kinds of blocks; all of ours can be moved.
+const MOBILITIES: [&str; 5] = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"];
+/// Pages of a block of `pagetypeinfo`.
+const BLOCK_PAGES: u64 = 512;
+
+/// The text of `pagetypeinfo`.
+pub(super) fn pagetypeinfo(kernel: &Kernel) -> String {
+    let mut text = format!("Page block order: 9\nPages per block:  {BLOCK_PAGES}\n\n");
+    text.push_str("Free pages count per migrate type at order ");
+    for order in 0..11 {
+        write!(text, "{order:>6} ").expect("a string takes it");
+    }
+    text.push('\n');
+    for mobility in MOBILITIES {
+        write!(text, "Node    0, zone   Normal, type {mobility:>12} ").expect("a string takes it");
+        for count in kernel.memory.free_blocks_by_order() {
+            let shown = if mobility == "Movable" { count } else { 0 };
+            write!(text, "{shown:>6} ").expect("a string takes it");
+        }
+        text.push('\n');
+    }
+    text.push_str("\nNumber of blocks type ");
+    for mobility in MOBILITIES {
+        write!(text, "{mobility:>12} ").expect("a string takes it");
+    }
+    text.push_str("\nNode 0, zone   Normal ");
+    let blocks = kernel.memory.usage().frames_total / BLOCK_PAGES;
+    for mobility in MOBILITIES {
+        let shown = if mobility == "Movable" { blocks } else { 0 };
+        write!(text, "{shown:>12} ").expect("a string takes it");
+    }
+    text.push('\n');
+    text
+}
+
+/// The text of `zoneinfo`.
+pub(super) fn zoneinfo(kernel: &Kernel) -> String {
+    let mut text = String::from("Node 0, zone   Normal\n  per-node stats\n");
+    let mut line = |name: &str| {
+        writeln!(text, "      {name:<12} {}", vmstat_value(kernel, name))
+            .expect("a string takes it");
+    };
+    NODE_NAMES.iter().for_each(|name| line(name));
+    let usage = kernel.memory.usage();
+    let (free, total) = (usage.frames_free, usage.frames_total);
+    write!(
+        text,
+        "  pages free     {free}\n        boost    0\n        min      0\n        low      0\n\
+         \x20       high     0\n        promo    0\n        spanned  {total}\n        present  \
+         {total}\n        managed  {total}\n        cma      0\n        protection: (0, 0, 0, 0, 0)\n"
+    )
+    .expect("a string takes it");
+    let mut line = |name: &str| {
+        writeln!(text, "      {name:<12} {}", vmstat_value(kernel, name))
+            .expect("a string takes it");
+    };
+    ZONE_NAMES.iter().chain(&NUMA_NAMES).for_each(|name| line(name));
+    text.push_str(
+        "  pagesets\n    cpu: 0\n              count:    0\n              high:     0\n\
+         \x20             batch:    1\n              high_min: 0\n              high_max: 0\n\
+         \x20 vm stats threshold: 0\n  node_unreclaimable:  0\n  start_pfn:           0\n",
+    );
+    text
+}
+
+/// The text of `iomem`: only root sees where things are.
+pub(super) fn iomem(kernel: &Kernel) -> String {
+    let last = match kernel.fs.credentials.uid {
+        0 => (kernel.memory.usage().frames_total << PAGE_SHIFT).saturating_sub(1),
+        _ => 0,
+    };
+    format!("{:08x}-{last:08x} : System RAM\n", 0)
+}
+
+/// Names of `vmstat` that are counted for each zone.
+const ZONE_NAMES: [&str; 10] = [
+    "nr_free_pages",
+    "nr_zone_inactive_anon",
+    "nr_zone_active_anon",
+    "nr_zone_inactive_file",
+    "nr_zone_active_file",
+    "nr_zone_unevictable",
+    "nr_zone_write_pending",
+    "nr_mlock",
+    "nr_zspages",
+    "nr_free_cma",
+];
+
+/// Those of accesses by nodes.
+const NUMA_NAMES: [&str; 6] =
+    ["numa_hit", "numa_miss", "numa_foreign", "numa_interleave", "numa_local", "numa_other"];
+
+/// Those that are counted for each node.
+const NODE_NAMES: [&str; 47] = [
+    "nr_inactive_anon",
+    "nr_active_anon",
+    "nr_inactive_file",
+    "nr_active_file",
+    "nr_unevictable",
+    "nr_slab_reclaimable",
+    "nr_slab_unreclaimable",
+    "nr_isolated_anon",
+    "nr_isolated_file",
+    "workingset_nodes",
+    "workingset_refault_anon",
+    "workingset_refault_file",
+    "workingset_activate_anon",
+    "workingset_activate_file",
+    "workingset_restore_anon",
+    "workingset_restore_file",
+    "workingset_nodereclaim",
+    "nr_anon_pages",
+    "nr_mapped",
+    "nr_file_pages",
+    "nr_dirty",
+    "nr_writeback",
+    "nr_shmem",
+    "nr_shmem_hugepages",
+    "nr_shmem_pmdmapped",
+    "nr_file_hugepages",
+    "nr_file_pmdmapped",
+    "nr_anon_transparent_hugepages",
+    "nr_vmscan_write",
+    "nr_vmscan_immediate_reclaim",
+    "nr_dirtied",
+    "nr_written",
+    "nr_throttled_written",
+    "nr_kernel_misc_reclaimable",
+    "nr_foll_pin_acquired",
+    "nr_foll_pin_released",
+    "nr_kernel_stack",
+    "nr_page_table_pages",
+    "nr_sec_page_table_pages",
+    "nr_iommu_pages",
+    "nr_swapcached",
+    "pgpromote_success",
+    "pgpromote_candidate",
+    "pgdemote_kswapd",
+    "pgdemote_direct",
+    "pgdemote_khugepaged",
+    "nr_hugetlb",
+];
+
+/// Those of the whole machine, most of them events.
+const EVENT_NAMES: [&str; 122] = [
+    "nr_dirty_threshold",
+    "nr_dirty_background_threshold",
+    "nr_memmap_pages",
+    "nr_memmap_boot_pages",
+    "pgpgin",
+    "pgpgout",
+    "pswpin",
+    "pswpout",
+    "pgalloc_dma",
+    "pgalloc_dma32",
+    "pgalloc_normal",
+    "pgalloc_movable",
+    "pgalloc_device",
+    "allocstall_dma",
+    "allocstall_dma32",
+    "allocstall_normal",
+    "allocstall_movable",
+    "allocstall_device",
+    "pgskip_dma",
+    "pgskip_dma32",
+    "pgskip_normal",
+    "pgskip_movable",
+    "pgskip_device",
+    "pgfree",
+    "pgactivate",
+    "pgdeactivate",
+    "pglazyfree",
+    "pgfault",
+    "pgmajfault",
+    "pglazyfreed",
+    "pgrefill",
+    "pgreuse",
+    "pgsteal_kswapd",
+    "pgsteal_direct",
+    "pgsteal_khugepaged",
+    "pgscan_kswapd",
+    "pgscan_direct",
+    "pgscan_khugepaged",
+    "pgscan_direct_throttle",
+    "pgscan_anon",
+    "pgscan_file",
+    "pgsteal_anon",
+    "pgsteal_file",
+    "zone_reclaim_success",
+    "zone_reclaim_failed",
+    "pginodesteal",
+    "slabs_scanned",
+    "kswapd_inodesteal",
+    "kswapd_low_wmark_hit_quickly",
+    "kswapd_high_wmark_hit_quickly",
+    "pageoutrun",
+    "pgrotated",
+    "drop_pagecache",
+    "drop_slab",
+    "oom_kill",
+    "numa_pte_updates",
+    "numa_huge_pte_updates",
+    "numa_hint_faults",
+    "numa_hint_faults_local",
+    "numa_pages_migrated",
+    "pgmigrate_success",
+    "pgmigrate_fail",
+    "thp_migration_success",
+    "thp_migration_fail",
+    "thp_migration_split",
+    "compact_migrate_scanned",
+    "compact_free_scanned",
+    "compact_isolated",
+    "compact_stall",
+    "compact_fail",
+    "compact_success",
+    "compact_daemon_wake",
+    "compact_daemon_migrate_scanned",
+    "compact_daemon_free_scanned",
+    "htlb_buddy_alloc_success",
+    "htlb_buddy_alloc_fail",
+    "unevictable_pgs_culled",
+    "unevictable_pgs_scanned",
+    "unevictable_pgs_rescued",
+    "unevictable_pgs_mlocked",
+    "unevictable_pgs_munlocked",
+    "unevictable_pgs_cleared",
+    "unevictable_pgs_stranded",
+    "thp_fault_alloc",
+    "thp_fault_fallback",
+    "thp_fault_fallback_charge",
+    "thp_collapse_alloc",
+    "thp_collapse_alloc_failed",
+    "thp_file_alloc",
+    "thp_file_fallback",
+    "thp_file_fallback_charge",
+    "thp_file_mapped",
+    "thp_split_page",
+    "thp_split_page_failed",
+    "thp_deferred_split_page",
+    "thp_underused_split_page",
+    "thp_split_pmd",
+    "thp_scan_exceed_none_pte",
+    "thp_scan_exceed_swap_pte",
+    "thp_scan_exceed_share_pte",
+    "thp_split_pud",
+    "thp_zero_page_alloc",
+    "thp_zero_page_alloc_failed",
+    "thp_swpout",
+    "thp_swpout_fallback",
+    "balloon_inflate",
+    "balloon_deflate",
+    "balloon_migrate",
+    "swap_ra",
+    "swap_ra_hit",
+    "swpin_zero",
+    "swpout_zero",
+    "ksm_swpin_copy",
+    "cow_ksm",
+    "zswpin",
+    "zswpout",
+    "zswpwb",
+    "direct_map_level2_splits",
+    "direct_map_level3_splits",
+    "direct_map_level2_collapses",
+    "direct_map_level3_collapses",
+    "nr_unstable",
+];

@@ -212,6 +212,103 @@ fn a_fork_bomb_meets_its_limit() {
     assert_eq!(ran.text(), "refused\nall gone\n", "{ran:?}");
 }
 
+/// How a program about tasks may end: by itself with these words, or of a signal of its own.
+enum End {
+    Says(&'static str),
+    Dies(i32),
+    Exits(i32),
+}
+
+/// Runs a program about tasks twice, with few tasks allowed.
+#[track_caller]
+fn tasks_end(name: &str, modes: &[(&str, End)]) {
+    let Some(program) = program(name) else { return };
+    for (mode, end) in modes {
+        let guest = Guest::new([program.as_os_str(), mode.as_ref()]).options([
+            "--ram",
+            "192M",
+            "--max-procs",
+            "100",
+            "--max-threads",
+            "100",
+            "--boot-time",
+            "1700000000",
+        ]);
+        let (ran, report, bytes) = guest.inside_with_json();
+        no_failure_of_ours(&ran);
+        match end {
+            End::Says(words) => assert_eq!(ran.text(), format!("{words}\n"), "{mode}: {ran:?}"),
+            End::Dies(signal) => assert_eq!(ran.signal(), Some(*signal), "{mode}: {ran:?}"),
+            End::Exits(code) => assert_eq!(ran.code(), Some(*code), "{mode}: {ran:?}"),
+        }
+        assert_eq!(report["memory"]["frames_leaked"], 0, "{mode}: {report:#}");
+        let (_, _, again) = guest.inside_with_json();
+        assert!(bytes == again, "{mode} is not deterministic");
+    }
+}
+
+#[test]
+fn bombs_of_tasks_meet_their_limits() {
+    tasks_end(
+        "task_bombs",
+        &[
+            ("threads", End::Says("refused: 1")),
+            ("chain", End::Exits(1)),
+            ("zombies", End::Says("all reaped: 1")),
+            ("silent", End::Says("left: 0")),
+            ("orphans", End::Says("none left: 1")),
+            ("vforks", End::Says("some: 1")),
+            ("nested-vforks", End::Says("back")),
+            ("execs", End::Says("all back")),
+            ("forks-of-threads", End::Says("joined")),
+            ("descriptors", End::Says("full: 1 0")),
+        ],
+    );
+}
+
+#[test]
+fn signals_between_tasks_break_nothing() {
+    tasks_end(
+        "task_signals",
+        &[
+            ("storm", End::Says("handled: 1")),
+            ("queue-flood", End::Says("bounded: 1")),
+            ("states", End::Says("all killed")),
+            ("faulting-handler", End::Dies(11)),
+            ("overlapping", End::Says("handled")),
+            ("forged", End::Dies(11)),
+            ("alarms", End::Says("done")),
+            ("absurd-timers", End::Says("bounded: 1")),
+            ("fast-timers", End::Says("slept")),
+            ("everybody", End::Says("gone: 10")),
+            ("dying-threads", End::Says("joined")),
+            ("stop-storm", End::Says("over")),
+        ],
+    );
+}
+
+#[test]
+fn tasks_that_share_memory_break_only_themselves() {
+    tasks_end(
+        "task_memory",
+        &[
+            ("unmap-a-stack", End::Dies(11)),
+            ("unmap-own-stack", End::Dies(11)),
+            ("vfork-returns", End::Dies(11)),
+            ("vfork-writes", End::Dies(11)),
+            ("wild-clones", End::Says("over")),
+            ("wild-stacks", End::Says("11111")),
+            ("wild-clear-tid", End::Says("ended")),
+            ("robust-lists", End::Says("ended")),
+            ("exec-race", End::Exits(0)),
+            ("exec-garbage", End::Says("joined")),
+            ("race-for-rights", End::Says("over")),
+            ("clone3-garbage", End::Says("over")),
+            ("shared-memory", End::Says("over")),
+        ],
+    );
+}
+
 /// Nothing can wake anybody: the run ends by itself, and one line says who waits for what.
 #[test]
 fn a_deadlock_ends_with_a_statement() {

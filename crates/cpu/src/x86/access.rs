@@ -13,7 +13,7 @@ use super::engine::{Core, Refused};
 use super::pages::PageId;
 use super::run::{direction, parked, unparked};
 use super::stubs::Reason;
-use super::translate::{BlockId, Site, SiteKind};
+use super::translate::{BlockId, Site, SiteKind, Ways};
 use super::words;
 use crate::{Exception, Exit};
 use iced_x86::Register;
@@ -309,10 +309,12 @@ impl Core {
         page: PageId,
         rip: u64,
     ) -> Result<BlockId, Stop> {
-        self.translate(hw, page, rip, Extent::Single).map_err(|refused| match refused {
-            Refused::Exit(exit) => Stop::Exit(exit),
-            Refused::NoRoom => Stop::NoRoom,
-        })
+        self.translate(hw, page, rip, Extent::Single, Ways::Links).map_err(
+            |refused| match refused {
+                Refused::Exit(exit) => Stop::Exit(exit),
+                Refused::NoRoom => Stop::NoRoom,
+            },
+        )
     }
 
     /// Host address behind probe `ordinal` of a single block.

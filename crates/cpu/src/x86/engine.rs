@@ -16,7 +16,7 @@ use super::pages::{Block, CodePages, PageId, slot};
 use super::plain::is_plain_function;
 use super::signals::Registration;
 use super::stubs::Stubs;
-use super::translate::{BlockId, Emitter, SecondPage};
+use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
 use super::{EngineError, InstructionCount, TranslatorConfig, host, slow, words};
 use crate::{EngineStatistics, Exception, Exit};
 use machine::{Access, CLOCK_DRAIN_BIT, Frame, Geometry, Machine, PAGE_BYTES, Privilege};
@@ -134,6 +134,7 @@ impl Core {
         hw: &mut Machine,
         rip: u64,
         extent: Extent,
+        ways: Ways,
     ) -> Result<BlockId, Exit> {
         if !VirtAddr::new(rip).is_canonical(self.canonical_bits) {
             return Err(Exit::Exception(Exception::GeneralProtection));
@@ -145,7 +146,7 @@ impl Core {
         if self.cache.free() < RESERVE + BLOCK_BYTES_MAX {
             self.flush_generation(hw);
         }
-        match self.translate(hw, page, rip, extent) {
+        match self.translate(hw, page, rip, extent, ways) {
             Ok(block) => Ok(block),
             Err(Refused::Exit(exit)) => Err(exit),
             Err(Refused::NoRoom) => {
@@ -216,6 +217,7 @@ impl Core {
         page: PageId,
         rip: u64,
         extent: Extent,
+        ways: Ways,
     ) -> Result<BlockId, Refused> {
         if self.cache.free() < BLOCK_BYTES_MAX {
             return Err(Refused::NoRoom);
@@ -231,8 +233,10 @@ impl Core {
         let counter = self.counting.as_mut().map(|counting| counting.add(id));
         let base = self.cache.next();
         let second_page = second.map(|page| SecondPage { slot: slot(page) });
-        self.emitter.block(&self.scan, base, id, extent, second_page, counter);
-        let body = self.cache.append(&self.emitter.asm.buffer);
+        let slot = (ways == Ways::All).then(|| slot(page));
+        let start = Start { base, block: id, extent, second: second_page, counter, slot };
+        let emitted = self.emitter.block(&self.scan, start);
+        self.cache.append(&self.emitter.asm.buffer);
         self.note_statistics();
         let block = Block {
             rip,
@@ -241,9 +245,10 @@ impl Core {
             extent,
             is_alive: true,
             is_flags_live: self.scan.is_flags_live_before,
-            body,
+            base,
+            body: emitted.body,
             end: self.cache.next(),
-            entry: None,
+            entry: emitted.entry,
             first_point,
             point_count: self.emitter.points.len() as u32 - first_point,
             instruction_count: self.scan.steps.len() as u32,

@@ -31,10 +31,11 @@ pub(super) struct Block {
     pub is_alive: bool,
     /// Whether flags may be read before they are written.
     pub is_flags_live: bool,
-    /// Host address of the code, and the one behind it.
+    /// Host address of the first byte of it all, of the code, and the one behind it.
+    pub base: u64,
     pub body: u64,
     pub end: u64,
-    /// Ways in through the fetch model, made when first needed.
+    /// Ways in through the fetch model, made with the block or when first needed.
     pub entry: Option<(u64, u64)>,
     pub first_point: u32,
     pub point_count: u32,
@@ -223,7 +224,7 @@ impl CodePages {
 
     /// The block whose code holds `host`.
     pub(super) fn block_at_host(&self, host: u64) -> Option<BlockId> {
-        let behind = self.blocks.partition_point(|block| block.body <= host);
+        let behind = self.blocks.partition_point(|block| block.base <= host);
         let id = behind.checked_sub(1)?;
         (host < self.blocks[id].end).then_some(id as BlockId)
     }

@@ -212,7 +212,7 @@ impl Emitter {
     }
 
     /// Brings parked flags back. Changes r13.
-    fn unpark(&mut self) {
+    pub(super) fn unpark(&mut self) {
         self.asm.copy(S1, RAX);
         self.asm.load(RAX, Mem::word(words::FLAGS_PARKED));
         self.asm.bytes(&[0x04, 0x7f, 0x9e]); // add al, 127; sahf

@@ -5,6 +5,7 @@ use super::block::{Extent, PARKED};
 use super::engine::{Core, SPIN_EDGES, jump_slot};
 use super::slow::SlowContext;
 use super::stubs::{PARKED_BIT, Reason};
+use super::translate::Ways;
 use super::translate::{BlockId, exception_of};
 use super::words;
 use crate::{Exception, Exit, Registers};
@@ -134,7 +135,7 @@ impl Core {
             self.apply_stale(hw);
         }
         if self.virtual_state.flags & TRAP != 0 {
-            return match self.locate(hw, rip, Extent::Single) {
+            return match self.locate(hw, rip, Extent::Single, Ways::Links) {
                 Ok(block) => Next::Host(self.body(block)),
                 Err(exit) => Self::leave_at(hw, rip, exit),
             };
@@ -150,7 +151,7 @@ impl Core {
 
     /// Finds the block at `rip` past the jump cache.
     fn find_block(&mut self, hw: &mut Machine, rip: u64) -> Next {
-        match self.locate(hw, rip, Extent::Block) {
+        match self.locate(hw, rip, Extent::Block, Ways::All) {
             Ok(block) => {
                 self.remember(hw, block);
                 Next::Host(self.body(block))
@@ -219,7 +220,8 @@ impl Core {
             return Next::At(record.target);
         }
         let generation = self.statistics.generation_count;
-        match self.locate(hw, record.target, Extent::Block) {
+        let ways = if record.is_crossing { Ways::All } else { Ways::Links };
+        match self.locate(hw, record.target, Extent::Block, ways) {
             Ok(block) => {
                 if self.statistics.generation_count == generation {
                     self.connect(link, block);
@@ -316,7 +318,7 @@ impl Core {
         let block = &self.pages.blocks[id as usize];
         let first = block.first_point as usize;
         let points = &self.emitter.points[first..first + block.point_count as usize];
-        let behind = points.partition_point(|point| block.body + u64::from(point.host) <= host);
+        let behind = points.partition_point(|point| block.base + u64::from(point.host) <= host);
         let point = points[behind.saturating_sub(1)];
         for (spill, register) in point.spilled.iter().enumerate() {
             if *register != 0xff {

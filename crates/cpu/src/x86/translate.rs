@@ -21,7 +21,9 @@ use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
 use crate::Exception;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
-use machine::{Access, PAGE_BYTES};
+use machine::{Access, PAGE_BYTES, layout};
+
+const NOT_EQUAL: u8 = 5;
 
 /// Index of a block.
 pub(super) type BlockId = u32;
@@ -104,6 +106,8 @@ pub(super) enum Cold {
     Indirect { branches: [Patch; 2], site: u32 },
     /// Leave with an address and a reason.
     Leave { branch: Patch, rip: u64, reason: u32 },
+    /// The block is entered from another page.
+    Enter { branch: Patch, rip: u64, slot: u32, body: u64, is_flags_live: bool },
     /// A page is entered that is not in the fetch shadow.
     Fetch { branch: Patch, site: u32, is_flags_live: bool },
 }
@@ -139,6 +143,40 @@ pub(super) struct Current {
     pub is_quiet: bool,
     /// The first instruction of the block.
     pub first: u64,
+    /// The way in from another page.
+    pub page_entry: u64,
+}
+
+/// By which ways a block will be entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ways {
+    /// By direct jumps on its page.
+    Links,
+    /// Also by indirect jumps and from other pages.
+    All,
+}
+
+/// Where and for what a block is emitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    /// Host address of its first byte.
+    pub base: u64,
+    pub block: BlockId,
+    pub extent: Extent,
+    /// The page that its only instruction reaches into.
+    pub second: Option<SecondPage>,
+    /// Host address of its execution counter.
+    pub counter: Option<u64>,
+    /// The slot of its page, if it is to have all ways in.
+    pub slot: Option<u32>,
+}
+
+/// Where the parts of an emitted block are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Emitted {
+    pub body: u64,
+    /// The ways in for indirect jumps and from other pages, if it has them.
+    pub entry: Option<(u64, u64)>,
 }
 
 /// Emits blocks.
@@ -188,24 +226,17 @@ impl Emitter {
         self.points.clear();
     }
 
-    /// Emits the block of `scan` as it will stand at host address `base`.
-    pub(super) fn block(
-        &mut self,
-        scan: &Scan,
-        base: u64,
-        block: BlockId,
-        extent: Extent,
-        second: Option<SecondPage>,
-        counter: Option<u64>,
-    ) {
+    /// Emits the block of `scan`.
+    pub(super) fn block(&mut self, scan: &Scan, start: Start) -> Emitted {
         let first = scan.steps.first().expect("a block has an instruction").instruction.ip();
         let page = first & !(PAGE_BYTES - 1);
+        let second = start.second;
         let exit_page = if second.is_some() { page.wrapping_add(PAGE_BYTES) } else { page };
-        self.asm.restart(base);
+        self.asm.restart(start.base);
         self.cold.clear();
         self.now = Current {
-            block,
-            is_single: extent == Extent::Single,
+            block: start.block,
+            is_single: start.extent == Extent::Single,
             exit_page,
             is_flags_live_taken: scan.is_flags_live_taken,
             is_flags_live_next: scan.is_flags_live_next,
@@ -213,7 +244,11 @@ impl Emitter {
             first,
             ..Current::default()
         };
-        if let Some(counter) = counter {
+        if let Some(slot) = start.slot {
+            self.way_in(first, slot, scan.is_flags_live_before);
+        }
+        let body = self.asm.here();
+        if let Some(counter) = start.counter {
             self.count(counter);
         }
         if let Some(second) = second {
@@ -230,6 +265,18 @@ impl Emitter {
             self.go(scan.next_rip, scan.is_flags_live_next);
         }
         self.finish(scan);
+        Emitted { body, entry: start.slot.map(|_| (start.base, self.now.page_entry)) }
+    }
+
+    /// Emits the way into the block for indirect jumps, right in front of its body.
+    fn way_in(&mut self, rip: u64, slot: u32, is_flags_live: bool) {
+        self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
+        let branch = self.asm.branch(NOT_EQUAL);
+        if is_flags_live {
+            self.unpark();
+        }
+        let body = self.asm.here();
+        self.cold.push(Cold::Enter { branch, rip, slot, body, is_flags_live });
     }
 
     fn steps(&mut self, scan: &Scan) {
@@ -382,6 +429,15 @@ impl Emitter {
                 Cold::Group { branch, first, last, resume, is_flags_live } => {
                     self.asm.resolve(branch);
                     self.cold_group(&scan.steps[first..=last], resume, is_flags_live);
+                }
+                Cold::Enter { branch, rip, slot, body, is_flags_live } => {
+                    self.asm.resolve(branch);
+                    self.now.page_entry = self.asm.here();
+                    self.page_entry(rip, slot, false, IsSecond::No);
+                    if is_flags_live {
+                        self.unpark();
+                    }
+                    self.asm.jump_to(body);
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);

@@ -126,10 +126,10 @@ impl Machine {
     /// [`Machine::access`] without a panic or a vector register, for the usual access:
     /// its page is known to a TLB or found by a walk that changes no entry. Returns the host
     /// address of the byte. `None` if there is more to the access, or if it changes code: then
-    /// nothing has happened.
+    /// nothing has happened. `slot` is the slot of `addr`, see [`crate::layout::MASK_INDEX`].
     #[inline(always)]
-    pub fn access_quickly(&mut self, addr: VirtAddr, access: Access) -> Option<u64> {
-        self.mmu.data_quickly(&self.ram, addr, access)
+    pub fn access_quickly(&mut self, addr: VirtAddr, access: Access, slot: usize) -> Option<u64> {
+        self.mmu.data_quickly(&self.ram, addr, access, slot)
     }
 
     /// Likewise both accesses of an operand at `addr` that reaches into the next page, whose frame

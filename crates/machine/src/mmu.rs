@@ -46,6 +46,8 @@ use crate::ram::Ram;
 use crate::tlb::{
     Banks, DataLevel, FetchLevel, LevelSpec, SecondLevel, Shifts, TlbMode, Translation,
 };
+use quick::QuickMode;
+
 use crate::walk::{self, Refused, Request, WalkControls, Walked};
 
 /// Address-space identifiers have 12 bits, like PCIDs.
@@ -77,6 +79,7 @@ pub(crate) struct Mmu {
     counts: Counters,
     /// Walks of four levels that are not in `counts`.
     quick_walks: u64,
+    quick_mode: QuickMode,
 }
 
 impl Mmu {
@@ -111,6 +114,7 @@ impl Mmu {
             totals: AccessTotals::new(),
             counts: Counters::default(),
             quick_walks: 0,
+            quick_mode: QuickMode::of(config),
         }
     }
 
@@ -207,6 +211,7 @@ impl Mmu {
     pub(crate) fn drain(&mut self) {
         let clock = self.totals.drain(self.fast.words[layout::CLOCK]);
         self.fast.words[layout::CLOCK] = clock;
+        self.l1d.look_for_unattached();
         if is_at_end(clock) {
             self.rank_stamps();
         }

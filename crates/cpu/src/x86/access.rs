@@ -79,7 +79,13 @@ impl Core {
     /// Decides one usual access: returns where the operand is in host memory, or 0 if there is more
     /// to it. Called by emitted code while the guest's vector registers are in place.
     #[inline(always)]
-    pub(super) fn quick_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
+    pub(super) fn quick_access(
+        &mut self,
+        hw: &mut Machine,
+        address: u64,
+        site: u32,
+        slot: usize,
+    ) -> u64 {
         let Some(site) = self.emitter.sites.get(site as usize) else { return 0 };
         let SiteKind::Access { access, bytes, .. } = site.kind else { return 0 };
         let resume = site.resume;
@@ -87,7 +93,7 @@ impl Core {
         let host = if address.page_offset() + u64::from(bytes) > PAGE_BYTES {
             quick_crossing(hw, address, access)
         } else {
-            hw.access_quickly(address, access)
+            hw.access_quickly(address, access, slot)
         };
         let Some(host) = host else { return 0 };
         self.statistics.slow_access_count += 1;

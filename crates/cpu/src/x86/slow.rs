@@ -54,15 +54,15 @@ pub(super) fn code_at(address: u64) -> [u8; 15] {
 }
 
 /// [`slow_access`] for what is usual: touches no vector register, which `plain.rs` checks. Returns
-/// 0 if there is more to it; then nothing has changed.
-extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64) -> u64 {
+/// 0 if there is more to it; then nothing has changed. `slot` is the shadow's slot of `address`.
+extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64, slot: usize) -> u64 {
     // SAFETY: as in `slow_access`.
     let context = unsafe { &mut *context };
     // SAFETY: as in `slow_access`.
     let core = unsafe { &mut *context.core };
     // SAFETY: as in `slow_access`.
     let hw = unsafe { &mut *context.hw };
-    core.quick_access(hw, address, site as u32)
+    core.quick_access(hw, address, site as u32, slot)
 }
 
 /// Host address of [`slow_access`].

@@ -199,6 +199,7 @@ fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping, is_quick: 
     asm.store(Mem::word(layout::CLOCK), CLK);
     asm.load(RSP, Mem::word(words::HOST_RSP));
     if is_quick {
+        asm.pext(RCX, S0, layout::MASK_INDEX);
         let more = call_slow(asm, words::QUICK_ACCESS);
         go_on(asm, keeping);
         asm.resolve(more);

@@ -15,9 +15,9 @@ use crate::clock::CLOCK_DRAIN_BIT;
 use crate::fast::{FastPage, FastTlb, layout};
 use crate::frames::FrameSet;
 use crate::geometry::Geometry;
-use crate::machine::FastPath;
+use crate::machine::{FastPath, MachineConfig};
 use crate::ram::Ram;
-use crate::tlb::{DataLevel, Translation};
+use crate::tlb::{DataLevel, TlbMode, Translation};
 use crate::walk::find_used;
 
 /// Bits of a linear address in the 4-level format.
@@ -31,26 +31,47 @@ enum Below {
     Walk(usize),
 }
 
+/// What the quick path does in a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum QuickMode {
+    /// Nothing: another page-table format, or no fast path.
+    Never,
+    Modelled,
+    Unmodelled,
+}
+
+impl QuickMode {
+    pub(super) fn of(config: &MachineConfig) -> Self {
+        if config.reference == FastPath::Empty || config.geometry != Geometry::X86_64 {
+            Self::Never
+        } else if config.tlb == TlbMode::Off {
+            Self::Unmodelled
+        } else {
+            Self::Modelled
+        }
+    }
+}
+
 impl Mmu {
     /// A data access that is usual in the above sense; returns the host address of its first byte.
-    /// `None` if there is more to it: then nothing has changed.
+    /// `None` if there is more to it: then nothing has changed. `slot` is that of `addr`.
     #[inline(always)]
     pub(crate) fn data_quickly(
         &mut self,
         ram: &Ram,
         addr: VirtAddr,
         access: Access,
+        slot: usize,
     ) -> Option<u64> {
-        let is_usual = self.fast_path == FastPath::Filled && self.geometry == Geometry::X86_64;
         let clock = self.fast.words[layout::CLOCK];
-        if !is_usual || !addr.is_canonical(ADDRESS_BITS) || clock & CLOCK_DRAIN_BIT != 0 {
+        if !addr.is_canonical(ADDRESS_BITS) || clock & CLOCK_DRAIN_BIT != 0 {
             return None;
         }
-        let slot = self.fast.index(addr);
-        let page = if self.is_modelled {
-            self.modelled_quickly(ram, addr, access, slot)?
-        } else {
-            self.unmodelled_quickly(ram, addr, access, slot)?
+        let slot = slot & (layout::SLOTS - 1);
+        let page = match self.quick_mode {
+            QuickMode::Modelled => self.modelled_quickly(ram, addr, access, slot)?,
+            QuickMode::Unmodelled => self.unmodelled_quickly(ram, addr, access, slot)?,
+            QuickMode::Never => return None,
         };
         self.fast.fill(slot, page, clock);
         self.fast.words[layout::CLOCK] = clock + clock_step(access);
@@ -71,7 +92,7 @@ impl Mmu {
             return None;
         }
         let key = l1d.banks.small_tag(addr, *asid);
-        if let Some(entry) = l1d.banks.find_small(addr, key) {
+        if let Some(entry) = l1d.find_small(addr, key, slot) {
             let place = place(ram, code, addr, access, l1d.banks.get(entry)?)?;
             let former = l1d.owner(slot);
             if l1d.seat(entry)?.slot().is_some() || former.is_some() && !fast.keeps_mask() {
@@ -161,7 +182,7 @@ impl Mmu {
         if let Some((slot, _)) = second {
             self.fast.words[slot.stamp()] = clock_between;
             self.fast.words[layout::CLOCK] = clock_between + clock_step(access);
-        } else if self.data_quickly(ram, next, access).is_none() {
+        } else if self.data_quickly(ram, next, access, self.fast.index(next)).is_none() {
             self.fast.words[slot.stamp()] = stamp;
             self.fast.words[layout::CLOCK] = clock;
             return None;

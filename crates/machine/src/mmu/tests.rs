@@ -111,7 +111,7 @@ pub(super) fn emitted_data(
     };
     let offset = addr.as_u64().wrapping_add(words[tags + slot]);
     if offset >= PAGE_BYTES {
-        return match hw.access_quickly(addr, access) {
+        return match hw.access_quickly(addr, access, slot) {
             Some(host) => Ok(PhysAddr::new(host - base)),
             None => hw.access(addr, access),
         };

@@ -429,6 +429,11 @@ impl Banks {
         PhysAddr::new(page.base() | addr.as_u64() & offset_mask)
     }
 
+    /// Whether the entry holds something.
+    pub(crate) fn is_valid(&self, entry: usize) -> bool {
+        self.tags[entry] != INVALID
+    }
+
     /// Marks the entry as holding nothing.
     pub(crate) fn invalidate(&mut self, entry: usize) {
         self.tags[entry] = INVALID;

@@ -48,6 +48,8 @@ pub(crate) struct FirstLevel<const STAMPS: usize, const SLOTS: usize> {
     held_as: [Class; 3],
     /// Whether an entry ever had several slots.
     has_chains: bool,
+    /// If set, every valid entry has a slot.
+    is_attached: bool,
 }
 
 impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
@@ -66,6 +68,7 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
             banks,
             held_as: [Class::K4, m2, g1],
             has_chains: false,
+            is_attached: true,
         }
     }
 
@@ -150,6 +153,7 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
             return;
         }
         let entry = usize::from(self.owner[slot]);
+        self.is_attached = false;
         self.owner[slot] = NONE;
         if usize::from(self.home[entry]) == slot {
             let own = Self::own_home(entry);
@@ -270,6 +274,23 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
         Some(set.first + way)
     }
 
+    /// Finds out whether every valid entry has a slot.
+    pub(crate) fn look_for_unattached(&mut self) {
+        let is_bare = |entry| self.home[entry] == Self::own_home(entry);
+        self.is_attached = !(0..self.banks.len()).any(|e| self.banks.is_valid(e) && is_bare(e));
+    }
+
+    /// The entry of the 4 KiB page of `addr`, whose tag is `key` and whose slot is `slot`, in a
+    /// plain level.
+    #[inline(always)]
+    pub(crate) fn find_small(&self, addr: VirtAddr, key: u64, slot: usize) -> Option<usize> {
+        if self.is_attached {
+            self.owner(slot).filter(|owner| self.banks.has_tag(*owner, key))
+        } else {
+            self.banks.find_small(addr, key)
+        }
+    }
+
     /// The owner of a slot, in a plain level.
     #[inline(always)]
     pub(crate) fn owner(&self, slot: usize) -> Option<usize> {
@@ -287,6 +308,7 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
         entry: usize,
     ) -> Option<()> {
         let home = self.home.get_mut(entry)?;
+        self.is_attached = false;
         let own = Self::own_home(entry);
         words[Self::word(own)] = words[Self::word((slot & (SLOTS - 1)) as u16)];
         *home = own;

@@ -115,6 +115,8 @@ pub struct Memory {
     pub(crate) zero: Frame,
     /// Frames taken out of page tables, to be freed after the flush; kept for its capacity.
     pub(crate) gathered: Vec<Frame>,
+    /// How many allocations may still succeed before one is refused.
+    refuse_after: Option<u64>,
     /// Slots named by entries that were taken out of page tables, with the space of the entry.
     pub(crate) gathered_slots: Vec<(usize, SwapSlot)>,
     /// How frames are taken back, if they are.
@@ -154,6 +156,7 @@ impl Memory {
             spaces: Vec::new(),
             zero: Frame::new(0),
             gathered: Vec::new(),
+            refuse_after: None,
             gathered_slots: Vec::new(),
             reclaim: None,
             swap: None,
@@ -182,6 +185,12 @@ impl Memory {
         content: Content,
     ) -> Option<Frame> {
         self.balance_if_due(hw);
+        if let Some(left) = self.refuse_after {
+            self.refuse_after = left.checked_sub(1);
+            if left == 0 {
+                return None;
+            }
+        }
         let frame = Frame::new(self.buddy.alloc_frame()?.into());
         if let Some(reclaim) = &mut self.reclaim {
             match state {
@@ -199,6 +208,17 @@ impl Memory {
         self.by_state[FrameState::Free as usize] -= 1;
         self.free_min = self.free_min.min(self.by_state[FrameState::Free as usize]);
         Some(frame)
+    }
+
+    /// Refuses one allocation, after `count` more that succeed, as if no frame were free: for tests
+    /// of what happens then.
+    pub fn refuse_allocation(&mut self, count: u64) {
+        self.refuse_after = Some(count);
+    }
+
+    /// Whether a refusal is still to come.
+    pub const fn will_refuse(&self) -> bool {
+        self.refuse_after.is_some()
     }
 
     /// Takes a frame for the kernel itself; its bytes are anything. `None` if none is free.

@@ -15,6 +15,51 @@ use world::World;
 
 #[test]
 fn scenarios_cause_what_they_say() {
+    let failures: Vec<String> = scenarios().iter().filter_map(|path| check(path).err()).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Each scenario again and again, with another allocation refused each time: whatever a command
+/// then says, every invariant holds and no frame is lost.
+#[test]
+fn scenarios_survive_the_loss_of_any_allocation() {
+    let mut refused = 0;
+    for path in scenarios() {
+        let text = fs::read_to_string(&path).expect("the scenario can be read");
+        let commands = text.split_once("---\n").unwrap_or((&text, "")).0;
+        let commands: Vec<&str> = commands
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or_default().trim())
+            .filter(|command| !command.is_empty())
+            .collect();
+        // Shown if the scenario panics.
+        eprintln!("{}", path.display());
+        for count in 0..ALLOCATIONS_MAX {
+            let mut world = World::new();
+            world.refuse_allocation(count);
+            for command in &commands {
+                if let Err(violation) = world.play_on(command) {
+                    panic!("{}, allocation {count}: {command}: {violation}", path.display());
+                }
+            }
+            let has_refused = world.has_refused();
+            if let Err(error) = world.finish() {
+                panic!("{}, allocation {count}: at the end: {error}", path.display());
+            }
+            if !has_refused {
+                break;
+            }
+            refused += 1;
+        }
+    }
+    assert!(refused > 300, "{refused} allocations were refused");
+}
+
+/// The most allocations of one scenario that are refused one by one.
+const ALLOCATIONS_MAX: u64 = 150;
+
+/// Every scenario, in order of its name.
+fn scenarios() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
     let entries = fs::read_dir(&directory).expect("the scenarios are in the repository");
     let mut paths: Vec<PathBuf> =
@@ -22,8 +67,7 @@ fn scenarios_cause_what_they_say() {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "scn"));
     paths.sort();
     assert!(!paths.is_empty(), "no scenario in {}", directory.display());
-    let failures: Vec<String> = paths.iter().filter_map(|path| check(path).err()).collect();
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    paths
 }
 
 /// Plays one scenario and compares, or writes anew with `UPDATE=1`.

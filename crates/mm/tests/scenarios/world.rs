@@ -131,6 +131,24 @@ impl World {
         Ok(texts.chain(answer).collect())
     }
 
+    /// Refuses one allocation, after `count` more.
+    pub(crate) fn refuse_allocation(&mut self, count: u64) {
+        self.memory.refuse_allocation(count);
+    }
+
+    /// Whether that has happened.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.memory.will_refuse()
+    }
+
+    /// Carries one command out, whatever comes of it. An error is a violated invariant.
+    pub(crate) fn play_on(&mut self, command: &str) -> Result<(), String> {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let _whatever_it_says = self.command(&words);
+        self.hw.log.drain();
+        self.check()
+    }
+
     fn command(&mut self, words: &[&str]) -> Answer {
         match *words {
             ["mmap", name, length, rights, sharing, source, ref flags @ ..] => {
@@ -290,7 +308,10 @@ impl World {
 
     fn exit(&mut self) -> Answer {
         self.activate(0)?;
-        let mut child = self.spaces.pop().filter(|_| !self.spaces.is_empty()).ok_or("no child")?;
+        if self.spaces.len() == 1 {
+            return Err("no child".to_owned());
+        }
+        let mut child = self.spaces.pop().ok_or("no child")?;
         child.exit(&mut self.memory, &mut self.hw);
         self.hw.flush_asid(1);
         Ok(None)

@@ -27,6 +27,7 @@ use crate::rights::Rights;
 use crate::swap::decode;
 
 mod range;
+mod reverse;
 
 pub(crate) use range::{
     Zap, clear_bits, copy_entries, count_pages, for_each_entry, mark_locked, move_entries, protect,

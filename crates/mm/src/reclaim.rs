@@ -18,11 +18,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte, VirtAddr};
+use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte};
 
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
-use crate::page_table::{LOCKED, PteState};
+use crate::page_table::LOCKED;
 use crate::swap::{Latency, Ownership, Swap, SwapSlot, SwapStore, encode};
 use lru::{ListId, Lru};
 
@@ -277,21 +277,6 @@ impl Memory {
         Verdict::Keep
     }
 
-    /// How many entries of the frame were used since this was last asked. The TLBs are not flushed,
-    /// as in Linux: a translation that stays there keeps the entry from being marked again.
-    fn take_references(&mut self, hw: &mut Machine, frame: Frame) -> u32 {
-        let geometry = hw.geometry();
-        let mut references = 0;
-        for at in self.entries.of(frame) {
-            let pte = geometry.load(&hw.ram, at);
-            if pte.is_accessed() {
-                references += 1;
-                geometry.store(&mut hw.ram, at, pte.without(Pte::ACCESSED));
-            }
-        }
-        references
-    }
-
     /// Takes a page out of RAM. False if that is not possible: then it is as it was, except that a
     /// page of a file may be mapped no more.
     fn evict(&mut self, hw: &mut Machine, frame: Frame) -> bool {
@@ -347,26 +332,6 @@ impl Memory {
         self.events.swap_outs += 1;
         hw.advance_ns(swap.latency.write_time_ns(1));
         Some(slot)
-    }
-
-    /// Replaces a leaf entry of whatever space by one that names no frame.
-    fn unmap_entry(&mut self, hw: &mut Machine, at: PhysAddr, new: Pte) {
-        let geometry = hw.geometry();
-        let Some(Owner::Space { slot, page }) = self.frames.owner(at.frame()) else { return };
-        let old = geometry.load(&hw.ram, at);
-        debug_assert!(PteState::of(old) == PteState::Present, "the reverse map says so");
-        let index = at.page_offset() / geometry.entry_bytes();
-        let addr = VirtAddr::new((page + index) << PAGE_SHIFT);
-        geometry.store(&mut hw.ram, at, new);
-        let _frame_is_freed_by_the_caller = self.unmap_leaf(slot, at, old);
-        if !new.is_empty() {
-            self.spaces[slot].swap_pages += 1;
-        }
-        if hw.root() == Some(self.spaces[slot].root) {
-            hw.flush_page(addr);
-        } else {
-            self.spaces[slot].is_stale.store(true, core::sync::atomic::Ordering::Relaxed);
-        }
     }
 }
 

@@ -1,0 +1,46 @@
+//! Work on the leaf entries of a frame, whichever spaces they are in.
+
+use core::sync::atomic::Ordering;
+
+use machine::{Frame, Machine, PAGE_SHIFT, PhysAddr, Pte, VirtAddr};
+
+use super::PteState;
+use crate::folio::Owner;
+use crate::memory::Memory;
+
+impl Memory {
+    /// How many entries of the frame were used since this was last asked. The TLBs are not flushed,
+    /// as in Linux: a translation that stays there keeps the entry from being marked again.
+    pub(crate) fn take_references(&mut self, hw: &mut Machine, frame: Frame) -> u32 {
+        let geometry = hw.geometry();
+        let mut references = 0;
+        for at in self.entries.of(frame) {
+            let pte = geometry.load(&hw.ram, at);
+            if pte.is_accessed() {
+                references += 1;
+                geometry.store(&mut hw.ram, at, pte.without(Pte::ACCESSED));
+            }
+        }
+        references
+    }
+
+    /// Replaces a leaf entry of whatever space by one that names no frame.
+    pub(crate) fn unmap_entry(&mut self, hw: &mut Machine, at: PhysAddr, new: Pte) {
+        let geometry = hw.geometry();
+        let Some(Owner::Space { slot, page }) = self.frames.owner(at.frame()) else { return };
+        let old = geometry.load(&hw.ram, at);
+        debug_assert!(PteState::of(old) == PteState::Present, "the reverse map says so");
+        let index = at.page_offset() / geometry.entry_bytes();
+        let addr = VirtAddr::new((page + index) << PAGE_SHIFT);
+        geometry.store(&mut hw.ram, at, new);
+        let _frame_is_freed_by_the_caller = self.unmap_leaf(slot, at, old);
+        if !new.is_empty() {
+            self.spaces[slot].swap_pages += 1;
+        }
+        if hw.root() == Some(self.spaces[slot].root) {
+            hw.flush_page(addr);
+        } else {
+            self.spaces[slot].is_stale.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -116,3 +116,16 @@ fn pseudo_terminals_and_job_control() {
         Guest::new([program]).same();
     }
 }
+
+#[test]
+fn descriptors_for_time_signals_processes_and_epolls_over_them() {
+    same("events");
+}
+
+#[test]
+fn script_gives_a_program_a_terminal() {
+    if installed("/usr/bin/script").is_some() {
+        let ran = Guest::new(["/usr/bin/script", "-qec", "tty; exit 3", "/dev/null"]).inside();
+        assert_eq!((ran.code(), ran.text().as_str()), (Some(3), "/dev/pts/0\r\n"));
+    }
+}

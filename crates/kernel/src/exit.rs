@@ -168,6 +168,7 @@ impl Kernel {
         self.process.life = Life::Zombie(outcome);
         self.drop_alarms();
         self.leave_terminal();
+        self.wake(Channel::Process(pid));
         self.orphan_children(pid);
         let (group, session, parent) =
             (self.process.group, self.process.session, self.process.parent);

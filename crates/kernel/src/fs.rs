@@ -35,6 +35,7 @@ mod stat;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod tree;
 mod walk;
 
@@ -65,7 +66,7 @@ pub(crate) use listing::Entry;
 pub(crate) use lock::{Lock, LockKind, LockOwner};
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
-pub(crate) use open::{Interest, Opened, check_flags, flag};
+pub(crate) use open::{Interest, Moves, Opened, check_flags, flag};
 pub(crate) use regular::Pages;
 pub use socket::SocketId;
 pub(crate) use socket::{
@@ -199,6 +200,8 @@ pub struct Vfs {
     sockets: Sockets,
     pub(crate) locks: Locks,
     pub(crate) terminals: Terminals,
+    /// When timers of files run out.
+    timers: BTreeSet<(u64, FileId)>,
     object_nodes: BTreeMap<ObjectId, NodeId>,
     /// Objects whose nodes are gone and that the page cache must forget.
     dead_objects: Vec<ObjectId>,

@@ -42,6 +42,10 @@ pub enum Channel {
     Socket(SocketId),
     /// A pseudo-terminal changes.
     Terminal(u32),
+    /// A process, or a thread of it, gets a signal.
+    Signals(u32),
+    /// A process ends.
+    Process(u32),
     /// A stream of the host becomes ready for these poll events.
     Stream(Stream, u16),
     /// A futex is woken.
@@ -86,6 +90,8 @@ impl Wait {
             Some(Channel::Stream(..) | Channel::Terminal(_)) => Some("wait_woken"),
             Some(Channel::Futex(_)) => Some("futex_wait_queue"),
             Some(Channel::Children(_)) => Some("do_wait"),
+            Some(Channel::Signals(_)) => Some("signalfd_read_iter"),
+            Some(Channel::Process(_)) => Some("pidfd_poll"),
             Some(Channel::Vfork(_)) => Some("kernel_clone"),
             None => self.deadline_ns.map(|_| "hrtimer_nanosleep"),
         }
@@ -472,6 +478,8 @@ impl Kernel {
     /// Fires timers and ends waits whose time has come.
     pub(crate) fn expire(&mut self) {
         self.expire_timers();
+        self.vfs.expire_timers(self.hw.now_ns());
+        self.wake_for_files();
         self.tasks.load.advance(self.hw.now_ns(), self.tasks.runnable_count(&self.task));
         while let Some(&(deadline, tid)) = self.tasks.deadlines.first() {
             if deadline > self.hw.now_ns() {
@@ -491,7 +499,8 @@ impl Kernel {
         let end = (self.end_ns != u64::MAX).then_some(self.end_ns);
         let streams: Vec<(Stream, u16)> =
             self.tasks.waiters.keys().filter_map(Channel::stream).collect();
-        let next = deadline.into_iter().chain(alarm).min();
+        let timer = self.vfs.first_timer_ns();
+        let next = deadline.into_iter().chain(alarm).chain(timer).min();
         let is_stuck = next.is_none() && streams.is_empty();
         let next = next.into_iter().chain(end.filter(|_| !is_stuck)).min();
         if !streams.is_empty() {

@@ -16,6 +16,7 @@ use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
 use super::proc::Reading;
 use super::stat::{FileType, Stat};
+use super::timer::TimerFile;
 use super::walk::{Follow, Last, View, Walk, WalkRules};
 use super::{FileId, News, NodeId, SocketId, Vfs, host};
 use crate::errno::Errno;
@@ -47,6 +48,9 @@ pub(crate) mod flag {
     pub(crate) const SETTABLE: u32 = APPEND | NONBLOCK | ASYNC | DIRECT | NOATIME;
 }
 
+/// How often bytes came to be read somewhere, and room to write: each is an edge for an epoll.
+pub(crate) type Moves = [u64; 2];
+
 /// A readiness that an epoll waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Interest {
@@ -54,8 +58,10 @@ pub(crate) struct Interest {
     pub(crate) file: FileId,
     pub(crate) events: u32,
     pub(crate) data: u64,
-    /// Whether an edge or one-shot interest has been told already.
+    /// Whether a one-shot interest has been told already.
     pub(crate) is_told: bool,
+    /// The moves of the file when an edge was told last; none since it was not ready.
+    pub(crate) seen: Option<Moves>,
 }
 
 /// What an open file is.
@@ -84,6 +90,11 @@ pub(crate) enum Opened {
     },
     Epoll(Vec<Interest>),
     Socket(SocketId),
+    Timer(TimerFile),
+    /// Of `signalfd`: which signals.
+    Signals(u64),
+    /// Of `pidfd_open`: which process.
+    Process(u32),
     /// Opened with `O_PATH`.
     Path(NodeId),
 }
@@ -100,6 +111,8 @@ pub(crate) struct OpenFile {
     pub(crate) mapped: Option<Arc<MappedFile>>,
     /// Set by `F_SETOWN`.
     pub(crate) owner: i32,
+    /// Moves that only this file knows of.
+    pub(crate) moves: Moves,
     /// The epolls that wait for it.
     pub(crate) watchers: BTreeSet<FileId>,
 }
@@ -113,7 +126,12 @@ impl OpenFile {
             | Opened::Proc { node, .. }
             | Opened::Pipe(node)
             | Opened::Path(node) => Some(node),
-            Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_) => None,
+            Opened::Event { .. }
+            | Opened::Epoll(_)
+            | Opened::Socket(_)
+            | Opened::Timer(_)
+            | Opened::Signals(_)
+            | Opened::Process(_) => None,
         }
     }
 
@@ -156,6 +174,7 @@ impl Vfs {
             ref_count: 1,
             mapped: None,
             owner: 0,
+            moves: [0; 2],
             watchers: BTreeSet::new(),
         };
         if let Some(node) = file.node() {
@@ -176,6 +195,19 @@ impl Vfs {
         self.files.push(Some(file));
         let number = u32::try_from(self.files.len() - 1);
         FileId(number.expect("open files are limited to far less than 2^32"))
+    }
+
+    /// How often a file has come to be readable and writable.
+    pub(crate) fn moves_of(&self, id: FileId) -> Moves {
+        let file = self.file(id);
+        match &file.opened {
+            Opened::Pipe(node) => self.pipe(*node).map_or([0; 2], |pipe| pipe.moves),
+            Opened::Socket(socket) => self.socket(*socket).map_or([0; 2], |one| one.moves),
+            Opened::Device { device: Device::Master(number) | Device::Slave(number), .. } => {
+                self.terminals.get(*number).map_or([0; 2], |terminal| terminal.moves)
+            }
+            _ => file.moves,
+        }
     }
 
     /// All open files.
@@ -224,6 +256,7 @@ impl Vfs {
         }
         match &file.opened {
             Opened::Socket(socket) => return self.close_socket(*socket),
+            Opened::Timer(timer) => self.unplan(id, timer),
             Opened::Epoll(interests) => {
                 for interest in interests {
                     self.file_mut(interest.file).watchers.remove(&id);
@@ -434,6 +467,9 @@ impl Vfs {
         match &file.opened {
             Opened::Event { .. } => b"anon_inode:[eventfd]".to_vec(),
             Opened::Epoll(_) => b"anon_inode:[eventpoll]".to_vec(),
+            Opened::Timer(_) => b"anon_inode:[timerfd]".to_vec(),
+            Opened::Signals(_) => b"anon_inode:[signalfd]".to_vec(),
+            Opened::Process(_) => b"anon_inode:[pidfd]".to_vec(),
             Opened::Socket(socket) => {
                 let inode = self.socket(*socket).map_or(0, |socket| socket.inode);
                 format!("socket:[{inode}]").into_bytes()

@@ -23,6 +23,8 @@ pub(crate) struct Pipe {
     pub(crate) writer_count: u32,
     /// How often it was opened for reading, and for writing.
     pub(crate) open_counts: [u32; 2],
+    /// How often bytes came, and room.
+    pub(crate) moves: [u64; 2],
 }
 
 impl Default for Pipe {
@@ -33,6 +35,7 @@ impl Default for Pipe {
             reader_count: 0,
             writer_count: 0,
             open_counts: [0; 2],
+            moves: [0; 2],
         }
     }
 }
@@ -56,6 +59,7 @@ impl Pipe {
             };
         }
         let count = bytes.len().min(self.bytes.len());
+        self.moves[1] += 1;
         for (place, byte) in bytes.iter_mut().zip(self.bytes.drain(..count)) {
             *place = byte;
         }
@@ -69,6 +73,7 @@ impl Pipe {
 
     /// Throws the first bytes away.
     pub(crate) fn skip(&mut self, count: usize) {
+        self.moves[1] += 1;
         self.bytes.drain(..count.min(self.bytes.len()));
     }
 
@@ -101,6 +106,7 @@ impl Pipe {
             return Err(Errno::EAGAIN);
         }
         self.bytes.extend(&bytes[..count]);
+        self.moves[0] += 1;
         Ok(count)
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct UnixSocket {
     node: Option<NodeId>,
     inbox: VecDeque<Message>,
     pub(crate) charged: usize,
+    /// How often something came to be read, and room to write.
+    pub(crate) moves: [u64; 2],
 }
 
 impl UnixSocket {
@@ -154,6 +156,7 @@ impl UnixSocket {
             node: None,
             inbox: VecDeque::new(),
             charged: 0,
+            moves: [0; 2],
         }
     }
 
@@ -209,6 +212,7 @@ impl Sockets {
         self.flying_count = self.flying_count.saturating_sub(message.files.len());
         if let Some(sender) = self.get_mut(message.from) {
             sender.charged = sender.charged.saturating_sub(message.charge);
+            sender.moves[1] += 1;
         }
     }
 
@@ -364,6 +368,7 @@ impl Vfs {
         if let Link::Listening { waiting, .. } = &mut self.socket_mut(target)?.link {
             waiting.push_back(accepted);
         }
+        self.socket_mut(target)?.moves[0] += 1;
         self.tell_socket(target);
         self.tell_socket(id);
         Ok(())
@@ -440,6 +445,7 @@ impl Vfs {
         if directions & SHUT_WRITE != 0 {
             other.shut |= SHUT_READ;
         }
+        other.moves = other.moves.map(|count| count + 1);
         self.tell_socket(peer);
     }
 

@@ -81,6 +81,16 @@ impl Vfs {
         self.add_file(Opened::Event { count, is_semaphore }, status | flag::RDWR)
     }
 
+    /// Makes a file that signals are read from.
+    pub(crate) fn open_signals(&mut self, mask: u64, status: u32) -> FileId {
+        self.add_file(Opened::Signals(mask), status | flag::RDWR)
+    }
+
+    /// Makes a file that is a process.
+    pub(crate) fn open_process(&mut self, pid: u32, status: u32) -> FileId {
+        self.add_file(Opened::Process(pid), status | flag::RDWR)
+    }
+
     /// Makes an epoll that waits for nothing yet.
     pub(crate) fn open_epoll(&mut self) -> FileId {
         self.add_file(Opened::Epoll(Vec::new()), flag::RDWR)
@@ -333,6 +343,7 @@ impl Vfs {
         let taken = if *is_semaphore { 1 } else { *count };
         *count -= taken;
         *place = taken.to_le_bytes();
+        self.file_mut(id).moves[1] += 1;
         self.news.push(News::File(id));
         Ok(8)
     }
@@ -353,6 +364,7 @@ impl Vfs {
             return Err(Errno::EAGAIN);
         }
         *count += added;
+        self.file_mut(id).moves[0] += 1;
         self.news.push(News::File(id));
         Ok(8)
     }

@@ -70,6 +70,8 @@ pub(crate) struct Terminal {
     /// Whether output is held back.
     is_stopped: bool,
     column: usize,
+    /// How often something moved, in either direction.
+    pub(crate) moves: [u64; 2],
 }
 
 /// All terminals of a run.
@@ -143,6 +145,7 @@ impl Terminal {
             is_literal: false,
             is_stopped: false,
             column: 0,
+            moves: [0; 2],
         }
     }
 
@@ -296,6 +299,7 @@ impl Vfs {
             (None, _) => return Err(Errno::EAGAIN),
             (Some(count), _) => count,
         };
+        terminal.moves[1] += 1;
         self.news.push(News::Terminal(number));
         Ok(count)
     }
@@ -319,6 +323,7 @@ impl Vfs {
             End::Master => terminal.type_bytes(bytes, &mut signals),
             End::Slave => terminal.print(bytes),
         };
+        terminal.moves[0] += 1;
         self.news.push(News::Terminal(number));
         if count == 0 && !bytes.is_empty() { Err(Errno::EAGAIN) } else { Ok((count, signals)) }
     }

@@ -1,6 +1,6 @@
 //! The tree as it is before the program starts: host root, binds, `/dev`, `/proc`, `/sys`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Budget;
 use super::device::{Device, Stream};
@@ -39,6 +39,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         sockets: Sockets::default(),
         locks: super::lock::Locks::default(),
         terminals: super::terminal::Terminals::new(config.pid),
+        timers: BTreeSet::new(),
         object_nodes: BTreeMap::new(),
         dead_objects: Vec::new(),
         news: Vec::new(),

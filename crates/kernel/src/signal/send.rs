@@ -14,6 +14,7 @@ use super::{
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::{Life, Told};
+use crate::schedule::Channel;
 use crate::task::State;
 
 /// Signals that stop a process by default.
@@ -167,6 +168,7 @@ impl Kernel {
             task.signals.pending.push(info, count_max);
         }
         self.choose_thread(pid, tid, info.signal, receiver);
+        self.wake(Channel::Signals(pid));
         true
     }
 

@@ -8,6 +8,7 @@
 mod attributes;
 mod descriptor;
 mod epoll;
+mod event;
 mod ioctl;
 mod lock;
 mod message;
@@ -41,6 +42,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| poll::handler(number))
         .or_else(|| epoll::handler(number))
         .or_else(|| lock::handler(number))
+        .or_else(|| event::handler(number))
         .or_else(|| socket::handler(number))
         .or_else(|| message::handler(number))
         .or_else(|| socket_options::handler(number))

@@ -89,7 +89,7 @@ fn sys_waitid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         1 if number > 0 => Which::Process(number.unsigned_abs()),
         2 if number == 0 => Which::Group(kernel.process.group),
         2 if number > 0 => Which::Group(number.unsigned_abs()),
-        3 => return Err(Errno::EBADF),
+        3 => Which::Process(kernel.pid_of_file(id)?),
         _ => return Err(Errno::EINVAL),
     };
     let result = wait(kernel, which, options);

@@ -167,6 +167,7 @@ impl Vfs {
         let message = Message { bytes, read: 0, files, sender, from, name, charge };
         if let Some(other) = self.sockets.get_mut(to) {
             other.inbox.push_back(message);
+            other.moves[0] += 1;
         }
         self.tell_socket(to);
         Ok(())

@@ -245,7 +245,10 @@ fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResu
             return Err(Errno::ESPIPE);
         }
         Opened::Device { .. } => 0,
-        Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_) => {
+        Opened::Event { .. } | Opened::Epoll(_) | Opened::Timer(_) | Opened::Signals(_) => {
+            return Ok(0);
+        }
+        Opened::Pipe(_) | Opened::Socket(_) | Opened::Process(_) => {
             return Err(Errno::ESPIPE);
         }
         Opened::Path(_) => return Err(Errno::EBADF),

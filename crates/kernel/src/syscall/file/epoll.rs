@@ -7,10 +7,10 @@ use machine::VirtAddr;
 
 use super::low32;
 use super::open::install;
-use super::poll::{ALWAYS, ERR, HUP};
+use super::poll::{ALWAYS, ERR, HUP, IN, OUT};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Interest, News, Opened, flag};
+use crate::fs::{FileId, Inherit, Interest, Moves, News, Opened, flag};
 use crate::schedule::Channel;
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
@@ -30,6 +30,11 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
 
 const ONE_SHOT: u32 = 1 << 30;
 const EDGE: u32 = 1 << 31;
+const EXCLUSIVE: u32 = 1 << 28;
+/// What may stand beside `EPOLLEXCLUSIVE`.
+const EXCLUSIVE_ALLOWED: u32 = IN | OUT | ERR | HUP | EDGE | EXCLUSIVE | 1 << 29;
+/// How deep epolls may lie in each other.
+const NESTED_MAX: u32 = 5;
 /// Bytes of `struct epoll_event`, which is packed on x86-64.
 const EVENT_BYTES: u64 = 12;
 /// Most events that one call may ask for.
@@ -79,13 +84,23 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
     if id == file {
         return Err(Errno::EINVAL);
     }
+    let is_nested = matches!(kernel.vfs.file(file).opened, Opened::Epoll(_));
+    if events & EXCLUSIVE != 0 && operation != DELETE {
+        let is_known = events & !EXCLUSIVE_ALLOWED == 0;
+        if operation == CHANGE || is_nested || !is_known {
+            return Err(Errno::EINVAL);
+        }
+    }
+    if operation == ADD && is_nested && kernel.leads_to(file, id, NESTED_MAX)? {
+        return Err(Errno::ELOOP);
+    }
     let fd = low32(fd);
     kernel.vfs.tell(News::File(id));
     let Opened::Epoll(interests) = &mut kernel.vfs.file_mut(id).opened else {
         return Err(Errno::EINVAL);
     };
     let known = interests.iter().position(|known| known.fd == fd && known.file == file);
-    let interest = Interest { fd, file, events, data, is_told: false };
+    let interest = Interest { fd, file, events, data, is_told: false, seen: None };
     match (operation, known) {
         (ADD, Some(_)) => return Err(Errno::EEXIST),
         (ADD, None) if interests.len() >= INTERESTS_MAX => return Err(Errno::ENOSPC),
@@ -99,6 +114,9 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
             if interests.iter().all(|other| other.file != file) {
                 kernel.vfs.file_mut(file).watchers.remove(&id);
             }
+        }
+        (CHANGE, Some(index)) if interests[index].events & EXCLUSIVE != 0 => {
+            return Err(Errno::EINVAL);
         }
         (CHANGE, Some(index)) => interests[index] = interest,
         _ => return Err(Errno::EINVAL),
@@ -166,21 +184,58 @@ fn take_ready(kernel: &mut Kernel, id: FileId, count: u32) -> Vec<(u32, u64)> {
     let mut ready = Vec::new();
     let room = usize::try_from(count).unwrap_or(0);
     for interest in &mut interests {
-        let told = kernel.ready_events(interest.file) & (interest.events | ALWAYS);
+        let told = kernel.fires(interest);
         if told == 0 {
-            // An edge: what is not ready now will be news when it is.
-            interest.is_told &= interest.events & ONE_SHOT != 0;
+            if kernel.ready_events(interest.file) & (interest.events | ALWAYS) == 0 {
+                // An edge: what is not ready now will be news when it is.
+                interest.seen = None;
+            }
             continue;
         }
-        if interest.is_told || ready.len() >= room {
+        if ready.len() >= room {
             continue;
         }
-        debug_assert!(told & !(interest.events | ALWAYS) == 0, "only what was asked for");
         ready.push((told & (interest.events | ERR | HUP), interest.data));
-        interest.is_told = interest.events & (ONE_SHOT | EDGE) != 0;
+        interest.is_told = interest.events & ONE_SHOT != 0;
+        interest.seen = Some(kernel.vfs.moves_of(interest.file));
     }
     if let Opened::Epoll(held) = &mut kernel.vfs.file_mut(id).opened {
         *held = interests;
     }
     ready
+}
+
+impl Kernel {
+    /// The events that an interest has to tell now.
+    pub(super) fn fires(&self, interest: &Interest) -> u32 {
+        if interest.is_told {
+            return 0;
+        }
+        let told = self.ready_events(interest.file) & (interest.events | ALWAYS);
+        let Some(seen) = interest.seen.filter(|_| interest.events & EDGE != 0) else {
+            return told;
+        };
+        let now: Moves = self.vfs.moves_of(interest.file);
+        let came = seen[0] != now[0] && told & !OUT != 0;
+        let has_room = seen[1] != now[1] && told & OUT != 0;
+        if came || has_room { told } else { 0 }
+    }
+
+    /// Whether `target` is `file`, or an epoll that leads there; `depth_max` epolls deep.
+    fn leads_to(&self, file: FileId, target: FileId, depth_max: u32) -> Result<bool, Errno> {
+        if file == target {
+            return Ok(true);
+        }
+        let Opened::Epoll(interests) = &self.vfs.file(file).opened else { return Ok(false) };
+        let depth_max = depth_max.checked_sub(1).ok_or(Errno::ELOOP)?;
+        for interest in interests {
+            let inner = &self.vfs.file(interest.file).opened;
+            if matches!(inner, Opened::Epoll(_))
+                && self.leads_to(interest.file, target, depth_max)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }

@@ -82,11 +82,31 @@ impl Kernel {
                 readable | writable
             }
             Opened::Epoll(interests) => {
-                let is_ready = interests.iter().any(|interest| {
-                    !matches!(self.vfs.file(interest.file).opened, Opened::Epoll(_))
-                        && self.ready_events(interest.file) & (interest.events | ALWAYS) != 0
-                });
+                let is_ready = interests.iter().any(|interest| self.fires(interest) != 0);
                 if is_ready { READABLE } else { 0 }
+            }
+            Opened::Timer(timer) => {
+                if timer.has_expired(self.hw.now_ns()) {
+                    READABLE
+                } else {
+                    0
+                }
+            }
+            Opened::Signals(mask) => {
+                if self.pending_bits() & mask != 0 {
+                    READABLE
+                } else {
+                    0
+                }
+            }
+            Opened::Process(pid) => {
+                if self.process_of(*pid).is_none() {
+                    READABLE | HUP
+                } else if self.has_ended(*pid) {
+                    READABLE
+                } else {
+                    0
+                }
             }
             Opened::Socket(socket) => socket_events(self.vfs.socket_state(*socket)),
             Opened::Path(_) => NVAL,
@@ -119,7 +139,11 @@ impl Kernel {
     pub(super) fn channels_of(&self, file: FileId, events: u32) -> Vec<Channel> {
         match &self.vfs.file(file).opened {
             Opened::Pipe(node) => vec![Channel::Node(*node)],
-            Opened::Event { .. } => vec![Channel::File(file)],
+            Opened::Event { .. } | Opened::Timer(_) => vec![Channel::File(file)],
+            Opened::Signals(_) => {
+                vec![Channel::File(file), Channel::Signals(self.task.pid)]
+            }
+            Opened::Process(pid) => vec![Channel::Process(*pid)],
             Opened::Device { device: Device::Master(number) | Device::Slave(number), .. } => {
                 vec![Channel::Terminal(*number)]
             }
@@ -129,10 +153,9 @@ impl Kernel {
                 std::iter::once(*socket).chain(peer).map(Channel::Socket).collect()
             }
             Opened::Epoll(interests) => {
-                let inner = interests.iter().filter(|interest| {
-                    !matches!(self.vfs.file(interest.file).opened, Opened::Epoll(_))
-                });
-                inner.flat_map(|one| self.channels_of(one.file, one.events)).collect()
+                let inner = interests.iter();
+                let inner = inner.flat_map(|one| self.channels_of(one.file, one.events));
+                std::iter::once(Channel::File(file)).chain(inner).collect()
             }
             _ => {
                 let events = u16::try_from(events & (IN | PRI | OUT)).unwrap_or(0);

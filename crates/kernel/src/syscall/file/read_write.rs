@@ -355,7 +355,13 @@ fn write_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) ->
 fn check_seekable(kernel: &Kernel, file: FileId, at: At) -> Result<(), Errno> {
     let has_no_places = matches!(
         kernel.vfs.file(file).opened,
-        Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) | Opened::Socket(_)
+        Opened::Pipe(_)
+            | Opened::Event { .. }
+            | Opened::Epoll(_)
+            | Opened::Socket(_)
+            | Opened::Timer(_)
+            | Opened::Signals(_)
+            | Opened::Process(_)
     );
     if has_no_places && at != At::Place { Err(Errno::ESPIPE) } else { Ok(()) }
 }
@@ -385,6 +391,8 @@ impl Kernel {
                 if let Some(terminal) = pseudo_terminal(device) {
                     return self.read_terminal(terminal, bytes, is_nonblocking);
                 }
+                // What comes after this read is an edge for an epoll.
+                self.vfs.file_mut(file).moves[0] += 1;
                 self.vfs.read_device(device, offset, bytes)
             }
             Opened::Proc { .. } => self.read_proc(file, at, bytes),
@@ -400,6 +408,12 @@ impl Kernel {
                 result => result,
             },
             Opened::Epoll(_) => Err(Errno::EINVAL),
+            Opened::Timer(_) => self.read_timer(file, bytes, is_nonblocking),
+            Opened::Signals(mask) => {
+                let mask = *mask;
+                self.read_signals((file, mask), bytes, is_nonblocking)
+            }
+            Opened::Process(_) => Err(Errno::EINVAL),
             Opened::Socket(socket) => {
                 let socket = *socket;
                 self.read_socket(socket, bytes, is_nonblocking)
@@ -449,7 +463,9 @@ impl Kernel {
                 Err(Errno::EAGAIN) if !is_nonblocking => Err(self.wait_on(Channel::File(file))),
                 result => result,
             },
-            Opened::Epoll(_) => Err(Errno::EINVAL),
+            Opened::Epoll(_) | Opened::Timer(_) | Opened::Signals(_) | Opened::Process(_) => {
+                Err(Errno::EINVAL)
+            }
             Opened::Socket(socket) => {
                 let socket = *socket;
                 self.write_socket(socket, bytes, is_nonblocking)

@@ -130,14 +130,16 @@ pub(crate) struct RssFigures {
     pub(crate) shmem_bytes: u64,
 }
 
-/// Pages moved to and from swap: the machine has none yet.
+/// Pages moved to and from swap, and what is there at the end.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct SwapFigures {
     pub(crate) in_pages: u64,
     pub(crate) out_pages: u64,
+    pub(crate) total_pages: u64,
+    pub(crate) used_pages: u64,
 }
 
-/// Pages looked at and taken by reclaim: there is none yet.
+/// Pages looked at and taken by reclaim.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct ReclaimFigures {
     pub(crate) scanned: u64,
@@ -216,8 +218,13 @@ impl Report {
             },
             faults: FaultFigures::new(&run.faults),
             memory: MemoryFigures::new(run),
-            swap: SwapFigures::default(),
-            reclaim: ReclaimFigures::default(),
+            swap: SwapFigures {
+                in_pages: run.events.swap_ins,
+                out_pages: run.events.swap_outs,
+                total_pages: run.swap.total,
+                used_pages: run.swap.used,
+            },
+            reclaim: ReclaimFigures { scanned: run.events.scanned, reclaimed: run.events.stolen },
             tlb: TlbFigures::new(plan, counters),
             walks: WalkFigures {
                 count: counters.walks,

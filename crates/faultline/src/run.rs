@@ -99,6 +99,7 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         seed: plan.seed,
         task_limits: plan.task_limits,
         context_switch: plan.context_switch,
+        swap: plan.swap,
     })
 }
 

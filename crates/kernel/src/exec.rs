@@ -19,8 +19,8 @@ use std::sync::Arc;
 use cpu::Registers;
 use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
 use mm::{
-    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, Pager, PagerError, Rights,
-    Sharing, Vma, VmaFlags,
+    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, PackedStore, Pager,
+    PagerError, Rights, Sharing, Vma, VmaFlags,
 };
 
 use crate::asid::Asids;
@@ -278,6 +278,9 @@ impl Kernel {
     pub fn new(config: KernelConfig) -> Result<Self, BootError> {
         let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
         let mut memory = Memory::new(&mut hw).map_err(BootError::Memory)?;
+        if let Some(swap) = &config.swap {
+            memory.swap_on(swap.slot_count(), Box::new(PackedStore::new()), swap.latency);
+        }
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;

@@ -83,6 +83,24 @@ pub struct KernelConfig {
     pub task_limits: TaskLimits,
     /// What a context switch does to the TLBs.
     pub context_switch: ContextSwitch,
+    /// Where private pages go when RAM is short; without it nothing is ever taken back.
+    pub swap: Option<SwapConfig>,
+}
+
+/// Swap in memory of the host, compressed, that costs the virtual time of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SwapConfig {
+    /// Bytes of pages that it can hold.
+    pub bytes: u64,
+    /// What it costs.
+    pub latency: mm::Latency,
+}
+
+impl SwapConfig {
+    /// Slots, that of the header included; the last number that a slot can have bounds them.
+    fn slot_count(&self) -> u32 {
+        u32::try_from((self.bytes / machine::PAGE_BYTES).saturating_add(1)).unwrap_or(u32::MAX)
+    }
 }
 
 /// Bounds on what a run may start.

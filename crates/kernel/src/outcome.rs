@@ -105,6 +105,10 @@ pub struct RunReport {
     pub syscall_count: u64,
     /// Calls that are not implemented.
     pub unimplemented: Vec<UnimplementedCall>,
+    /// What the memory manager did.
+    pub events: mm::VmEvents,
+    /// Swap at the end.
+    pub swap: mm::SwapUsage,
     /// Virtual time at the end, nanoseconds since boot.
     pub virtual_ns: u64,
     /// Hash over the event log.

@@ -109,6 +109,8 @@ impl Kernel {
             task_switches: self.tasks.switch_count,
             syscall_count: self.tally.count,
             unimplemented: self.unimplemented(),
+            events: *self.memory.events(),
+            swap: self.memory.swap_usage(),
             virtual_ns: self.hw.now_ns(),
             log_hash: self.hw.log.hash(),
             log_count: self.hw.log.count(),

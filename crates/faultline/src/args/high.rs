@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use cpu::x86::InstructionCount;
 use kernel::fs::{Bind, BindAccess};
-use kernel::{ContextSwitch, TaskLimits};
+use kernel::{ContextSwitch, SwapConfig, TaskLimits};
 use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
 
 use super::low;
@@ -40,6 +40,7 @@ pub(crate) struct RunPlan {
     pub(crate) trace: Option<PathBuf>,
     pub(crate) task_limits: TaskLimits,
     pub(crate) context_switch: ContextSwitch,
+    pub(crate) swap: Option<SwapConfig>,
 }
 
 /// Where the report for people goes.
@@ -77,7 +78,9 @@ impl RunPlan {
         let day_end = (host.now_seconds / DAY_SECONDS + 1) * DAY_SECONDS;
         let boot_seconds = typed.boot_time.unwrap_or(day_end);
         let count_instructions = typed.count == Some(low::Count::Instructions);
+        let swap = swap_config(&typed)?;
         Ok(Self {
+            swap,
             machine: machine_config(&typed, boot_seconds)?,
             instructions: match count_instructions {
                 true => InstructionCount::On,
@@ -157,6 +160,22 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn swap_config(typed: &low::Run) -> Result<Option<SwapConfig>, Failure> {
+    let name = &typed.swap_device;
+    let latency = *mm::latency(name).ok_or_else(|| {
+        let names = mm::LATENCIES.map(|latency| latency.name).join(", ");
+        Failure::own(format!("--swap-device {name}: no such device; there are {names}"))
+    })?;
+    let Some(text) = &typed.swap else { return Ok(None) };
+    let wrong = |why: &str| Failure::own(format!("--swap {text}: {why}"));
+    let bytes = parse_size(text)
+        .ok_or_else(|| wrong("not a size; give a number with an optional suffix K, M, G or T"))?;
+    if !bytes.is_multiple_of(PAGE_BYTES) || !(PAGE_BYTES..=1 << 40).contains(&bytes) {
+        return Err(wrong("no such swap; give a multiple of 4K from 4K to 1T"));
+    }
+    Ok(Some(SwapConfig { bytes, latency }))
 }
 
 fn parse_ram(text: &str) -> Result<u64, Failure> {

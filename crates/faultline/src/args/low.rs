@@ -34,6 +34,7 @@ Examples:
   faultline run ls -la /usr/bin
   faultline run --json report.json --report none -- python3 script.py
   faultline run --ram 64M --tlb off -- sort big.txt
+  faultline run --ram 32M --swap 1G --swap-device ssd -- sort big.txt
   faultline run --bind /data:/data:rw --cwd /data -- ./tool --its-own-option
   faultline run --trace events.txt -- /bin/true
   faultline run --max-procs 100 --timeout 60 -- sh build.sh
@@ -56,6 +57,14 @@ pub(crate) struct Run {
     /// RAM of the machine, with suffix K, M, G or T [default: 4G]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) ram: Option<String>,
+
+    /// Swap: how much can leave RAM when it is short [default: none]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) swap: Option<String>,
+
+    /// What swapping costs in the machine's time: nvme, ssd, hdd, zram or remote
+    #[arg(long, value_name = "NAME", default_value = "nvme", help_heading = "Machine")]
+    pub(crate) swap_device: String,
 
     /// The modelled TLBs: a name of `machine list`, a file, or off
     #[arg(long, value_name = "NAME|FILE.toml|off", help_heading = "Machine")]

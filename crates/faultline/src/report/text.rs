@@ -147,6 +147,10 @@ fn memory(out: &mut String, report: &Report) {
     for (name, at_peak, at_exit) in rows {
         line!(out, "{name:<24}{:>20}{:>20}", kib(at_peak), kib(at_exit));
     }
+    if report.swap.total_pages != 0 {
+        let swapped_in = ("pages swapped in", report.swap.in_pages);
+        pair(out, ("pages swapped out", report.swap.out_pages), Some(swapped_in));
+    }
 }
 
 fn vmas(out: &mut String, report: &Report) {

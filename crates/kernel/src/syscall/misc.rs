@@ -53,6 +53,7 @@ fn sys_syslog(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let swap = kernel.memory.swap_usage();
     let usage = kernel.memory.usage();
     let [one, five, fifteen] = kernel.tasks.load.of_sysinfo();
     let words = [
@@ -64,8 +65,8 @@ fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         usage.frames_free * machine::PAGE_BYTES,
         usage.shmem * machine::PAGE_BYTES,
         0,
-        0,
-        0,
+        swap.total * machine::PAGE_BYTES,
+        (swap.total - swap.used) * machine::PAGE_BYTES,
         kernel.pids().len() as u64,
         0,
         0,

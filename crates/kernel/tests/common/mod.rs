@@ -72,6 +72,7 @@ pub(crate) fn boot_on(
         seed: 1,
         task_limits: kernel::TaskLimits::default(),
         context_switch: kernel::ContextSwitch::default(),
+        swap: None,
     })
 }
 

@@ -77,7 +77,8 @@ exec {CAT[1]}>&-
 mapfile -t lines < <(seq 3); echo "${#lines[@]} ${lines[*]}"
 set -m
 sleep 0.05 & jobs -r | wc -l; wait; echo "all done"
-{ sleep 5 & p=$!; kill -STOP $p; sleep 0.01; jobs -s | wc -l; kill -CONT $p; kill $p; wait $p; } 2>/dev/null
+{ sleep 5 & p=$!; kill -STOP $p; sleep 0.01; jobs -s | wc -l; kill -CONT $p; kill $p
+wait $p; } 2>/dev/null
 echo "job $?"
 printf '%s\n' {1..5} | xargs -n 2 echo
 umask; echo $BASHPID | grep -c .
@@ -112,7 +113,9 @@ find /usr/share/doc -name 'c*' -prune -exec basename {} \; | sort | head -n 80 |
 fn perl_forks_and_executes() {
     let body = r#"perl -e '
         $| = 1;
-        for my $i (1 .. 5) { my $pid = fork(); exit($i) if !$pid; waitpid($pid, 0); print $? >> 8, "\n"; }
+        for my $i (1 .. 5) {
+            my $pid = fork(); exit($i) if !$pid; waitpid($pid, 0); print $? >> 8, "\n";
+        }
         print `echo from a child`;
         open(my $pipe, "-|", "seq", "3") or die; print while <$pipe>; close $pipe;
         pipe(my $r, my $w); if (!fork()) { close $r; print $w "x" x 100000; exit 0 }
@@ -152,11 +155,12 @@ fn make_builds_with_the_whole_tool_chain() {
     }
     let body = r#"
 { echo 'OBJECTS = main.o'; for i in 0 1 2 3 4 5 6 7 8; do echo "OBJECTS += f$i.o"; done
-  printf 'prog: $(OBJECTS)\n\tgcc -o $@ $(OBJECTS)\n%%.o: %%.c\n\tgcc -O2 -c -o $@ $<\n'; } > Makefile
+  printf 'prog: $(OBJECTS)\n\tgcc -o $@ $(OBJECTS)\n'
+  printf '%%.o: %%.c\n\tgcc -O2 -c -o $@ $<\n'; } > Makefile
 echo '#include <stdio.h>' > main.c; sum=0
 for i in 0 1 2 3 4 5 6 7 8; do
-    printf '#include <string.h>\nint f%d(int x) { char s[40]; memset(s, x, 40); int n = 0;\n' $i > f$i.c
-    printf 'for (int i = 0; i < 40; i++) n += s[i] * %d; return n; }\n' $i >> f$i.c
+    printf '#include <string.h>\nint f%d(int x) { char s[40]; memset(s, x, 40);\n' $i > f$i.c
+    printf 'int n = 0; for (int i = 0; i < 40; i++) n += s[i] * %d; return n; }\n' $i >> f$i.c
     echo "int f$i(int);" >> main.c; sum="$sum + f$i($i)"
 done
 echo "int main(void) { printf(\"%d\\n\", $sum); return 0; }" >> main.c

@@ -32,12 +32,12 @@ use crate::swap::{History, Swap, SwapSlot};
 /// How much memory may be promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Overcommit {
-    /// Mode 0: refuse only a single request larger than RAM.
+    /// Mode 0: refuse only a single request larger than RAM and swap together.
     #[default]
     Heuristic,
     /// Mode 1: refuse nothing.
     Always,
-    /// Mode 2: refuse beyond a share of RAM.
+    /// Mode 2: refuse beyond a share of RAM and all of swap.
     Never {
         /// `vm.overcommit_ratio`.
         ratio_percent: u64,
@@ -379,11 +379,11 @@ impl Memory {
     /// # Source
     /// Linux 6.12 `mm/util.c:__vm_enough_memory`; semantics COMMIT-2.
     pub fn charge_commit(&mut self, pages: u64) -> Result<(), MmError> {
-        let frames_total = self.frames.len() as u64;
+        let everything = self.frames.len() as u64 + self.swap_slots();
         let promised = self.committed_pages.saturating_add(pages);
         let is_allowed = match self.overcommit {
             Overcommit::Always => true,
-            Overcommit::Heuristic => pages <= frames_total,
+            Overcommit::Heuristic => pages <= everything,
             Overcommit::Never { .. } => promised < self.commit_limit_pages(),
         };
         if !is_allowed {
@@ -405,7 +405,12 @@ impl Memory {
             Overcommit::Never { ratio_percent } => ratio_percent,
             Overcommit::Heuristic | Overcommit::Always => 50,
         };
-        (self.frames.len() as u64).saturating_mul(ratio_percent) / 100
+        (self.frames.len() as u64).saturating_mul(ratio_percent) / 100 + self.swap_slots()
+    }
+
+    /// Pages that swap can hold.
+    fn swap_slots(&self) -> u64 {
+        self.swap.as_ref().map_or(0, |swap| swap.area.usable_count().into())
     }
 
     /// How many frames have a state.

@@ -152,12 +152,18 @@ impl Memory {
         reclaim.is_running = true;
         reclaim.budget = if free > reclaim.marks.min { pages } else { u64::MAX };
         let wanted = reclaim.marks.high.saturating_sub(free).max(BATCH_PAGES);
+        let swap_outs = self.events.swap_outs;
         let mut taken = 0;
         for priority in (0..=PRIORITY_MAX).rev() {
             taken += self.shrink(hw, priority, wanted - taken);
             if taken >= wanted {
                 break;
             }
+        }
+        let written = self.events.swap_outs - swap_outs;
+        if let Some(swap) = self.swap.as_ref().filter(|_| written > 0) {
+            // The slots lie together: one request.
+            hw.advance_ns(swap.latency.write_time_ns(written));
         }
         let Some(reclaim) = &mut self.reclaim else { return };
         reclaim.is_running = false;
@@ -330,7 +336,6 @@ impl Memory {
             return None;
         }
         self.events.swap_outs += 1;
-        hw.advance_ns(swap.latency.write_time_ns(1));
         Some(slot)
     }
 }

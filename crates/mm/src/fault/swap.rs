@@ -29,7 +29,8 @@ pub(super) fn bring(fault: &mut Fault<'_>, tables: &mut PageTables) -> Result<Re
     // Nobody takes the page away while its neighbours or a copy find frames.
     fault.memory.frames.hold(frame);
     if cost == Cost::Major {
-        read_ahead(fault, tables);
+        let more = read_ahead(fault, tables);
+        fault.memory.wait_for_swap(fault.hw, 1 + more);
     }
     let is_mapped = fault.memory.frames.map_count(frame) > 0;
     let is_shared = is_mapped || fault.memory.swap_users(slot) > 1;
@@ -63,11 +64,12 @@ fn owner_of(fault: &Fault<'_>, ahead: u64) -> Owner {
 }
 
 /// Brings pages around the fault into the swap cache, as many as earlier faults of the space
-/// suggest: those behind it if the faults ascend, else on both sides; inside VMA and table.
+/// suggest: those behind it if the faults ascend, else on both sides; inside VMA and table. Returns
+/// how many were read.
 ///
 /// # Source
 /// Linux 6.12 `mm/swap_state.c:swap_vma_ra_win`; semantics SWAP-4.
-fn read_ahead(fault: &mut Fault<'_>, tables: &mut PageTables) {
+fn read_ahead(fault: &mut Fault<'_>, tables: &mut PageTables) -> u64 {
     let page = fault.addr.page().number();
     let page_cluster = fault.memory.page_cluster();
     let history = &mut fault.memory.spaces[tables.space()].swap_history;
@@ -83,6 +85,7 @@ fn read_ahead(fault: &mut Fault<'_>, tables: &mut PageTables) {
     let first = at - before.min(at).min(page - range.start.page().number());
     let end = (first + window).min(tables.leaf_entries());
     let end = end.min(at + (range.end.page().number() - page));
+    let mut count = 0;
     for index in (first..end).filter(|&index| index != at) {
         let entry = tables.read(fault.hw, fault.slot.sibling(index));
         if PteState::of(entry) != PteState::Swapped {
@@ -94,7 +97,9 @@ fn read_ahead(fault: &mut Fault<'_>, tables: &mut PageTables) {
         }
         let owner = owner_of(fault, index.wrapping_sub(at));
         if fault.memory.swap_in(fault.hw, slot, owner).is_err() {
-            return;
+            break;
         }
+        count += 1;
     }
+    count
 }

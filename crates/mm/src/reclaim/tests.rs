@@ -240,3 +240,14 @@ fn swap_of_pages_without_rights_survives_mprotect() {
     }
     world.finish();
 }
+
+#[test]
+fn commit_2_swap_counts_as_memory_that_can_be_promised() {
+    let mut world = World::with_swap(256, 1025, packed());
+    assert_eq!(world.memory.charge_commit(256 + 1024), Ok(()));
+    assert!(world.memory.charge_commit(256 + 1024 + 1).is_err());
+    world.memory.uncharge_commit(256 + 1024);
+    world.memory.overcommit = crate::Overcommit::Never { ratio_percent: 50 };
+    assert_eq!(world.memory.commit_limit_pages(), 128 + 1024);
+    world.finish();
+}

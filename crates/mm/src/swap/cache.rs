@@ -55,7 +55,14 @@ impl Memory {
         self.swap.as_ref().map_or(0, |swap| swap.area.use_count(slot))
     }
 
-    /// Reads the page of a slot into a frame of the swap cache.
+    /// Lets the time pass that one request for `pages` pages takes.
+    pub(crate) fn wait_for_swap(&self, hw: &mut Machine, pages: u64) {
+        if let Some(swap) = &self.swap {
+            hw.advance_ns(swap.latency.read_time_ns(pages));
+        }
+    }
+
+    /// Reads the page of a slot into a frame of the swap cache; see [`Memory::wait_for_swap`].
     ///
     /// # Errors
     /// On error nothing has changed, except that other pages may have left RAM.
@@ -73,7 +80,6 @@ impl Memory {
             self.free(hw, frame);
             return Err(SwapInError::Device);
         };
-        hw.advance_ns(swap.latency.read_time_ns(1));
         swap.cache(slot, frame);
         self.frames.set_owner(frame, owner);
         self.frames.hold(frame);

@@ -339,6 +339,9 @@ fn link_count(roster: &Roster<'_>, directory: ProcDirectory) -> u32 {
 
 impl Vfs {
     /// Finds `name` in a directory of `/proc`, and makes its node.
+    ///
+    /// # Errors
+    /// `ESRCH`: the directory of a process that is gone.
     pub(crate) fn lookup_proc(
         &mut self,
         view: &View<'_>,
@@ -348,10 +351,18 @@ impl Vfs {
     ) -> Result<Target, Errno> {
         let found = view.roster.and_then(|roster| Some((roster, find(&roster, directory, name)?)));
         let Some((roster, found)) = found else {
+            let is_gone =
+                |subject: Subject| view.roster.is_some_and(|roster| subject.pid(&roster).is_none());
             return match (directory, self.lookup(parent, name)?) {
                 // A directory that somebody holds stays after its process is gone.
                 (ProcDirectory::Root, Target::Node(id)) if !self.node(id).is_passing => {
                     Ok(Target::Node(id))
+                }
+                // `proc_pid_permission`, which threads' directories do not have.
+                (ProcDirectory::Task(subject), _)
+                    if subject.scope == Scope::Process && is_gone(subject) =>
+                {
+                    Err(Errno::ESRCH)
                 }
                 _ => Ok(Target::Absent),
             };

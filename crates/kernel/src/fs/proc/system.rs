@@ -59,7 +59,7 @@ const OF_PROC: &[File] = &[
     ("slabinfo", 0o400, Source::Fixed(SLABS)),
     ("softirqs", 0o444, Source::Fixed(SOFT_INTERRUPTS)),
     ("stat", 0o444, Source::Made(time::stat)),
-    ("swaps", 0o444, Source::Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    ("swaps", 0o444, Source::Made(memory::swaps)),
     ("sysvipc/msg", 0o444, Source::Fixed(MESSAGE_QUEUES)),
     ("sysvipc/sem", 0o444, Source::Fixed(SEMAPHORES)),
     ("sysvipc/shm", 0o444, Source::Fixed(SEGMENTS)),

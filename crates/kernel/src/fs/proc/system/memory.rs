@@ -1,7 +1,6 @@
 //! The memory of the machine: `meminfo`, `vmstat`, `buddyinfo`, `zoneinfo` and their like.
 //!
-//! There is one node with one zone. Nothing is active: the memory manager does not sort pages by
-//! age yet.
+//! There is one node with one zone. Without reclaim nothing is active: pages are not sorted by age.
 //!
 //! # Source
 //! Linux 6.12 `fs/proc/meminfo.c`, `mm/vmstat.c`, `drivers/base/node.c`; semantics PROC-8 to 11.
@@ -18,6 +17,24 @@ const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
 fn locked_pages(kernel: &Kernel) -> u64 {
     let others = kernel.tasks.mms.parts().map(|mm| mm.totals().locked_pages);
     others.sum::<u64>() + kernel.mm.totals().locked_pages
+}
+
+/// Pages on the lists of reclaim: inactive and active private ones, inactive and active ones of
+/// files.
+fn lists(kernel: &Kernel) -> [u64; 4] {
+    let usage = kernel.memory.usage();
+    match kernel.memory.lru_counts() {
+        [0, 0, 0, 0] => [usage.anon + usage.shmem, 0, usage.file, 0],
+        counts => counts,
+    }
+}
+
+/// Pages that programs could have without swapping (PROC-8).
+fn available_pages(kernel: &Kernel) -> u64 {
+    let (usage, marks) = (kernel.memory.usage(), kernel.memory.watermarks());
+    let cached = usage.file.saturating_sub(kernel.memory.dirty_pages());
+    let kept = (cached / 2).min(marks.low);
+    usage.frames_free.saturating_sub(marks.high) + cached - kept
 }
 
 /// The text of `meminfo`.
@@ -41,23 +58,25 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
     let cached = kib(usage.file + usage.shmem);
     let free = kib(usage.frames_free);
     let locked = kib(locked_pages(kernel));
+    let [inactive_anon, active_anon, inactive_file, active_file] = lists(kernel).map(kib);
+    let swap = kernel.memory.swap_usage();
     [
         ("MemTotal", kib(usage.frames_total)),
         ("MemFree", free),
-        ("MemAvailable", free + kib(usage.file.saturating_sub(kernel.memory.dirty_pages()))),
+        ("MemAvailable", kib(available_pages(kernel))),
         ("Buffers", 0),
         ("Cached", cached),
-        ("SwapCached", 0),
-        ("Active", 0),
-        ("Inactive", kib(usage.anon) + cached),
-        ("Active(anon)", 0),
-        ("Inactive(anon)", kib(usage.anon + usage.shmem)),
-        ("Active(file)", 0),
-        ("Inactive(file)", kib(usage.file)),
+        ("SwapCached", kib(swap.cached)),
+        ("Active", active_anon + active_file),
+        ("Inactive", inactive_anon + inactive_file),
+        ("Active(anon)", active_anon),
+        ("Inactive(anon)", inactive_anon),
+        ("Active(file)", active_file),
+        ("Inactive(file)", inactive_file),
         ("Unevictable", locked),
         ("Mlocked", locked),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
+        ("SwapTotal", kib(swap.total)),
+        ("SwapFree", kib(swap.total - swap.used)),
         ("Zswap", 0),
         ("Zswapped", 0),
         ("Dirty", kib(kernel.memory.dirty_pages())),
@@ -171,10 +190,22 @@ pub(super) fn node_numastat(kernel: &Kernel) -> String {
 fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
     let (memory, usage) = (&kernel.memory, kernel.memory.usage());
     let events = memory.events();
+    let [inactive_anon, active_anon, inactive_file, active_file] = lists(kernel);
     match name {
         "nr_free_pages" => usage.frames_free,
-        "nr_zone_inactive_anon" | "nr_inactive_anon" => usage.anon + usage.shmem,
-        "nr_zone_inactive_file" | "nr_inactive_file" => usage.file,
+        "nr_zone_inactive_anon" | "nr_inactive_anon" => inactive_anon,
+        "nr_zone_active_anon" | "nr_active_anon" => active_anon,
+        "nr_zone_inactive_file" | "nr_inactive_file" => inactive_file,
+        "nr_zone_active_file" | "nr_active_file" => active_file,
+        "nr_swapcached" => memory.swap_usage().cached,
+        "pswpin" => events.swap_ins,
+        "pswpout" => events.swap_outs,
+        "pgactivate" => events.activated,
+        "pgdeactivate" => events.deactivated,
+        // Whoever needs a frame makes room: there is no kswapd.
+        "pgscan_direct" => events.scanned,
+        "pgsteal_direct" => events.stolen,
+        "workingset_refault_file" => events.refaults,
         "nr_zone_write_pending" | "nr_dirty" => memory.dirty_pages(),
         "nr_mlock" => locked_pages(kernel),
         "nr_anon_pages" => usage.anon,
@@ -255,11 +286,14 @@ pub(super) fn zoneinfo(kernel: &Kernel) -> String {
     NODE_NAMES.iter().for_each(|name| line(name));
     let usage = kernel.memory.usage();
     let (free, total) = (usage.frames_free, usage.frames_total);
+    let marks = kernel.memory.watermarks();
     write!(
         text,
-        "  pages free     {free}\n        boost    0\n        min      0\n        low      0\n\
-         \x20       high     0\n        promo    0\n        spanned  {total}\n        present  \
-         {total}\n        managed  {total}\n        cma      0\n        protection: (0, 0, 0, 0, 0)\n"
+        "  pages free     {free}\n        boost    0\n        min      {}\n        low      {}\n\
+         \x20       high     {}\n        promo    {}\n        spanned  {total}\n\
+         \x20       present  {total}\n        managed  {total}\n        cma      0\n\
+         \x20       protection: (0, 0, 0, 0, 0)\n",
+        marks.min, marks.low, marks.high, marks.high,
     )
     .expect("a string takes it");
     let mut line = |name: &str| {
@@ -272,6 +306,20 @@ pub(super) fn zoneinfo(kernel: &Kernel) -> String {
          \x20             batch:    1\n              high_min: 0\n              high_max: 0\n\
          \x20 vm stats threshold: 0\n  node_unreclaimable:  0\n  start_pfn:           0\n",
     );
+    text
+}
+
+/// The text of `swaps`.
+pub(super) fn swaps(kernel: &Kernel) -> String {
+    let mut text = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    let swap = kernel.memory.swap_usage();
+    if swap.total > 0 {
+        // A number that fills its column needs one tab less.
+        let column = |kib: u64| if kib < 10_000_000 { format!("{kib}\t") } else { kib.to_string() };
+        let (total, used) = (column(swap.total * KIB_PER_PAGE), column(swap.used * KIB_PER_PAGE));
+        writeln!(text, "{:<40}partition\t{total}\t{used}\t-2", "/dev/zram0")
+            .expect("a string takes it");
+    }
     text
 }
 

@@ -144,7 +144,8 @@ pub(super) fn cpuinfo(_kernel: &Kernel) -> String {
          physical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\napicid\t\t: 0\n\
          initial apicid\t: 0\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {highest}\n\
          wp\t\t: yes\nflags\t\t:{}\nbugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: 64\n\
-         cache_alignment\t: 64\naddress sizes\t: {physical} bits physical, {virtual_bits} bits virtual\n\
+         cache_alignment\t: 64\n\
+         address sizes\t: {physical} bits physical, {virtual_bits} bits virtual\n\
          power management:\n\n",
         String::from_utf8_lossy(&vendor),
         brand(),

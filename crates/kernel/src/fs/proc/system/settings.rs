@@ -18,6 +18,10 @@ const INT_MAX: i64 = 2_147_483_647;
 /// `vm.overcommit_ratio` until it is set.
 const RATIO: i64 = 50;
 const RATIO_PATH: &str = "sys/vm/overcommit_ratio";
+/// `vm.swappiness` until it is set, and the most that it can be.
+const SWAPPINESS: i64 = 60;
+const SWAPPINESS_MAX: i64 = 200;
+const SWAPPINESS_PATH: &str = "sys/vm/swappiness";
 
 /// Settings that are only kept: path, first value, largest value.
 pub(super) const KEPT: &[(&str, i64, i64)] = &[
@@ -34,7 +38,6 @@ pub(super) const KEPT: &[(&str, i64, i64)] = &[
     ("sys/vm/extfrag_threshold", 500, 1000),
     ("sys/vm/laptop_mode", 0, INT_MAX),
     ("sys/vm/legacy_va_layout", 0, 1),
-    ("sys/vm/min_free_kbytes", 0, INT_MAX),
     ("sys/vm/min_slab_ratio", 5, 100),
     ("sys/vm/min_unmapped_ratio", 1, 100),
     ("sys/vm/oom_dump_tasks", 1, 1),
@@ -43,7 +46,6 @@ pub(super) const KEPT: &[(&str, i64, i64)] = &[
     ("sys/vm/page-cluster", 3, 31),
     ("sys/vm/panic_on_oom", 0, 2),
     ("sys/vm/stat_interval", 1, INT_MAX),
-    ("sys/vm/swappiness", 60, 200),
     ("sys/vm/unprivileged_userfaultfd", 0, 1),
     ("sys/vm/user_reserve_kbytes", 0, INT_MAX),
     ("sys/vm/vfs_cache_pressure", 100, INT_MAX),
@@ -83,6 +85,7 @@ pub(super) const KEPT: &[(&str, i64, i64)] = &[
 pub(super) const READ_ONLY: &[(&str, Source)] = &[
     ("sys/vm/max_map_count", Source::Made(|kernel| line(kernel.mm.limits.max_map_count))),
     ("sys/vm/mmap_min_addr", Source::Made(|kernel| line(kernel.mm.layout.min_address.as_u64()))),
+    ("sys/vm/min_free_kbytes", Source::Made(|kernel| line(kernel.memory.watermarks().min * 4))),
     ("sys/vm/lowmem_reserve_ratio", Source::Fixed("256\t256\t32\t0\t0\n")),
     ("sys/kernel/osrelease", Source::Made(|_| line(RELEASE))),
     ("sys/kernel/ostype", Source::Fixed("Linux\n")),
@@ -118,6 +121,7 @@ pub(super) const READ_ONLY: &[(&str, Source)] = &[
 pub(super) const ACTIVE: &[(&str, u32, Source)] = &[
     ("sys/vm/overcommit_memory", 0o644, Source::Setting(overcommit, set_overcommit)),
     (RATIO_PATH, 0o644, Source::Setting(ratio, set_ratio)),
+    (SWAPPINESS_PATH, 0o644, Source::Setting(swappiness, set_swappiness)),
     ("sys/vm/drop_caches", 0o200, Source::Setting(|_| 0, drop_caches)),
     ("sys/vm/compact_memory", 0o200, Source::Setting(|_| 0, |_, _| Ok(()))),
 ];
@@ -155,6 +159,19 @@ fn set_ratio(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
     if let Overcommit::Never { ratio_percent } = &mut kernel.memory.overcommit {
         *ratio_percent = percent;
     }
+    Ok(())
+}
+
+fn swappiness(kernel: &Kernel) -> i64 {
+    kernel.settings.get(SWAPPINESS_PATH).copied().unwrap_or(SWAPPINESS)
+}
+
+fn set_swappiness(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
+    if !(0..=SWAPPINESS_MAX).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    kernel.settings.insert(SWAPPINESS_PATH, value);
+    kernel.memory.set_swappiness(value.unsigned_abs());
     Ok(())
 }
 

@@ -139,7 +139,7 @@ fn memory_rows(shown: &Shown<'_>, mm: &Mm) -> [(&'static str, u64); 16] {
         ("VmExe", code * kib),
         ("VmLib", (totals.exec_pages - code) * kib),
         ("VmPTE", mm.page_table_frames(memory) * kib),
-        ("VmSwap", 0),
+        ("VmSwap", mm.swap_pages(memory) * kib),
         ("HugetlbPages", 0),
     ]
 }

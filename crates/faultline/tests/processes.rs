@@ -3,7 +3,10 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use common::{Build, Guest, build};
 use serde_json::Value;
@@ -49,6 +52,7 @@ same! {
     orphans_and_groups: "family" MuslStatic;
     queued_signals: "queue" MuslStatic;
     queued_signals_by_glibc: "queue" Dynamic;
+    restartable_sequences: "sequence" MuslStatic;
     signals_to_threads: "directed" MuslStatic;
     signals_to_threads_by_glibc: "directed" Dynamic;
     eight_threads_by_glibc: "pthreads" Dynamic;
@@ -58,4 +62,36 @@ same! {
     threads_of_rust: "threads" Rust;
     stopping_and_going_on: "stops" MuslStatic;
     timers: "timers" MuslStatic;
+}
+
+/// The most memory that we ever had, KiB, when the guest has run that many programs.
+fn memory_after(program: &Path, cycles: &str) -> u64 {
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_faultline"))
+        .args(["run", "--report", "none", "--"])
+        .arg(program)
+        .args([cycles, "parent"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("our own program runs");
+    let mut said = [0; 5];
+    let stdout = ours.stdout.as_mut().expect("it is a pipe");
+    stdout.read_exact(&mut said).expect("it says when it is done");
+    assert_eq!(&said, b"done\n");
+    let status = fs::read_to_string(format!("/proc/{}/status", ours.id())).expect("it waits");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
+    drop(ours.stdin.take());
+    assert!(ours.wait().is_ok_and(|status| status.success()));
+    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
+}
+
+/// Whatever a process had is given back: our own memory does not grow with their number.
+#[test]
+fn ten_thousand_processes_leave_nothing() {
+    let Some(program) = program("cycles", Build::MuslStatic) else { return };
+    let (few, many) = (memory_after(&program, "1000"), memory_after(&program, "10000"));
+    assert!(many < few + 1024, "1,000 programs: {few} KiB, 10,000: {many} KiB");
+    let guest = Guest::new([program.as_os_str(), "1000".as_ref(), "parent".as_ref()]);
+    let report = guest.same();
+    assert_eq!(report["processes"]["count"], 1001, "{report:#}");
 }

@@ -49,6 +49,13 @@ impl Kernel {
         if let Some(outcome) = self.task.exit {
             return self.end_task(outcome);
         }
+        if self.task.wait.is_none() && self.task.signals.is_notified {
+            // Sent while it waited for its turn.
+            self.deliver_signals();
+            if self.task.exit.is_some() || self.task.state != State::Ready {
+                return;
+            }
+        }
         if self.task.wait.is_some() {
             // Woken in the middle of a system call, which is done again.
             self.dispatch();

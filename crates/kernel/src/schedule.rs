@@ -463,6 +463,9 @@ impl Kernel {
             // As in Linux, a pointer that cannot be written changes nothing.
             let _ = self.write_user_u32(set_tid, self.task.tid);
         }
+        if self.task.wait.is_none() {
+            self.abort_rseq();
+        }
     }
 
     /// Loads the tables of the running task's address space into the machine.

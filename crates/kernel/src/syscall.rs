@@ -12,6 +12,7 @@ pub mod memory;
 pub mod misc;
 pub mod names;
 pub mod process;
+pub mod rseq;
 pub mod time;
 pub mod timers;
 pub mod wait;
@@ -42,6 +43,7 @@ pub fn handler(number: u64) -> Option<Handler> {
     file::handler(number)
         .or_else(|| memory::handler(number))
         .or_else(|| process::handler(number))
+        .or_else(|| rseq::handler(number))
         .or_else(|| limits::handler(number))
         .or_else(|| time::handler(number))
         .or_else(|| timers::handler(number))

@@ -62,6 +62,7 @@ impl Kernel {
         if action.flags & flag::SA_RESETHAND != 0 {
             self.process.actions.forget_handler(info.signal);
         }
+        self.abort_rseq();
         if self.push_signal_frame(info, action).is_err() {
             // Linux: a handler of SIGSEGV that cannot be entered is not tried a second time.
             if info.signal == SIGSEGV {

@@ -48,7 +48,6 @@ pub fn handler(number: u64) -> Option<Handler> {
         273 => sys_set_robust_list,
         274 => sys_get_robust_list,
         322 => crate::exec::sys_execveat,
-        334 => sys_rseq,
         435 => crate::clone::sys_clone3,
         _ => return None,
     })
@@ -280,59 +279,6 @@ fn sys_get_robust_list(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     kernel.write_user_u64(VirtAddr::new(args[2]), ROBUST_LIST_BYTES)?;
     kernel.write_user_u64(VirtAddr::new(args[1]), head)?;
     Ok(0)
-}
-
-/// Size and alignment of the original `struct rseq`.
-const RSEQ_BYTES: u32 = 32;
-/// `RSEQ_FLAG_UNREGISTER`.
-const RSEQ_UNREGISTER: u32 = 1;
-
-fn sys_rseq(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let addr = args[0];
-    let [bytes, flags, signature] = [args[1], args[2], args[3]].map(|word| word as u32);
-    let own = kernel.task.rseq;
-    if flags & RSEQ_UNREGISTER != 0 {
-        let is_same = flags == RSEQ_UNREGISTER
-            && own.is_some_and(|(at, length, _)| at == addr && length == bytes);
-        if !is_same {
-            return Err(Errno::EINVAL);
-        }
-        if own.is_some_and(|(_, _, own_signature)| own_signature != signature) {
-            return Err(Errno::EPERM);
-        }
-        write_rseq(kernel, addr, u32::MAX)?;
-        kernel.task.rseq = None;
-        return Ok(0);
-    }
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if let Some((at, length, own_signature)) = own {
-        let is_same = at == addr && length == bytes;
-        return Err(match (is_same, own_signature == signature) {
-            (false, _) => Errno::EINVAL,
-            (true, false) => Errno::EPERM,
-            (true, true) => Errno::EBUSY,
-        });
-    }
-    if bytes < RSEQ_BYTES || !addr.is_multiple_of(u64::from(RSEQ_BYTES)) {
-        return Err(Errno::EINVAL);
-    }
-    if addr >= TASK_END {
-        return Err(Errno::EFAULT);
-    }
-    write_rseq(kernel, addr, 0)?;
-    kernel.task.rseq = Some((addr, bytes, signature));
-    Ok(0)
-}
-
-/// Tells the area on which CPU the task is: always 0, or not registered.
-fn write_rseq(kernel: &mut Kernel, addr: u64, cpu: u32) -> Result<(), Errno> {
-    let mut words = [0; 8];
-    words[4..].copy_from_slice(&cpu.to_le_bytes());
-    kernel.write_user(VirtAddr::new(addr), &words)?;
-    // Node and concurrency number.
-    kernel.write_user(VirtAddr::new(addr.wrapping_add(20)), &[0; 8])
 }
 
 const ARCH_SET_GS: u64 = 0x1001;

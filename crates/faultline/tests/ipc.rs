@@ -129,3 +129,8 @@ fn script_gives_a_program_a_terminal() {
         assert_eq!((ran.code(), ran.text().as_str()), (Some(3), "/dev/pts/0\r\n"));
     }
 }
+
+#[test]
+fn system_v_ipc() {
+    same("sysv");
+}

@@ -333,6 +333,7 @@ impl Kernel {
             vfs,
             engine: config.engine,
             random,
+            ipc: crate::syscall::sysv::Ipc::default(),
             tally: SyscallTally::default(),
             task_limits: config.task_limits,
             asids,

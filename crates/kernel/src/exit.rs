@@ -169,6 +169,8 @@ impl Kernel {
         self.drop_alarms();
         self.leave_terminal();
         self.wake(Channel::Process(pid));
+        self.undo_semaphores(pid);
+        self.reap_segments();
         self.orphan_children(pid);
         let (group, session, parent) =
             (self.process.group, self.process.session, self.process.parent);

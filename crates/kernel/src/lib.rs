@@ -147,6 +147,8 @@ pub struct Kernel {
     pub engine: Box<dyn Engine>,
     /// Seeded randomness.
     pub random: random::Generator,
+    /// System V IPC.
+    pub(crate) ipc: syscall::sysv::Ipc,
     /// Calls made.
     pub tally: SyscallTally,
     task_limits: TaskLimits,

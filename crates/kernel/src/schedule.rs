@@ -46,6 +46,10 @@ pub enum Channel {
     Signals(u32),
     /// A process ends.
     Process(u32),
+    /// A set of semaphores changes.
+    Semaphores(u32),
+    /// A message queue changes.
+    Messages(u32),
     /// A stream of the host becomes ready for these poll events.
     Stream(Stream, u16),
     /// A futex is woken.
@@ -92,6 +96,8 @@ impl Wait {
             Some(Channel::Children(_)) => Some("do_wait"),
             Some(Channel::Signals(_)) => Some("signalfd_read_iter"),
             Some(Channel::Process(_)) => Some("pidfd_poll"),
+            Some(Channel::Semaphores(_)) => Some("do_semtimedop"),
+            Some(Channel::Messages(_)) => Some("do_msgrcv"),
             Some(Channel::Vfork(_)) => Some("kernel_clone"),
             None => self.deadline_ns.map(|_| "hrtimer_nanosleep"),
         }

@@ -13,6 +13,7 @@ pub mod misc;
 pub mod names;
 pub mod process;
 pub mod rseq;
+pub(crate) mod sysv;
 pub mod time;
 pub mod timers;
 pub mod wait;
@@ -42,6 +43,7 @@ pub struct SyscallTally {
 pub fn handler(number: u64) -> Option<Handler> {
     file::handler(number)
         .or_else(|| memory::handler(number))
+        .or_else(|| sysv::handler(number))
         .or_else(|| process::handler(number))
         .or_else(|| rseq::handler(number))
         .or_else(|| limits::handler(number))

@@ -3,13 +3,13 @@
 //! A file that was mapped has an object in the page cache. Reads see its cached pages, writes and
 //! changes of length are told to it, so that all ways to the bytes agree (FILE-1).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use machine::{Machine, PAGE_BYTES};
-use mm::{FileKind, MappedFile, Memory, Mm, ObjectId, Rights};
+use mm::{FileKind, MappedFile, Memory, Mm, ObjectId, Pager, Rights};
 
 use super::attributes::{self, Grant};
-use super::content::{self, ContentPager, to_usize};
+use super::content::{self, Content, ContentPager, Holes, to_usize};
 use super::device::Device;
 use super::node::{NodeKind, Regular, Target};
 use super::open::Opened;
@@ -34,6 +34,16 @@ pub(crate) struct Pages<'a> {
 }
 
 impl Vfs {
+    /// Memory of zeros without a name, for pages that processes share.
+    ///
+    /// # Errors
+    /// `EFBIG`.
+    pub(crate) fn new_memory(&self, bytes: u64) -> Result<Box<dyn Pager>, Errno> {
+        let mut content = Content::empty(&self.budget, Holes::Absent);
+        content.set_size(bytes)?;
+        Ok(Box::new(ContentPager::new(&Arc::new(Mutex::new(content)))))
+    }
+
     /// The descriptors of a program that starts: the standard streams.
     pub fn standard_files(&mut self) -> FdTable {
         FdTable::with(&self.open_stdio())

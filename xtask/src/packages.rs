@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file of each package, and the package.
-const NEEDED: [(&str, &str); 25] = [
+const NEEDED: [(&str, &str); 26] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/bin/musl-gcc", "musl-tools"),
     ("/usr/bin/sqlite3", "sqlite3"),
@@ -30,6 +30,7 @@ const NEEDED: [(&str, &str); 25] = [
     ("/bin/tar", "tar"),
     ("/usr/bin/find", "findutils"),
     ("/usr/bin/diff", "diffutils"),
+    ("/usr/bin/pmap", "procps"),
 ];
 
 /// Installs what is missing, if we may; else says loudly what will be skipped.

@@ -101,16 +101,25 @@ impl Kernel {
         if at == 0 || !reading.is_begun || at < reading.start {
             *reading = Reading { next: Some(0), ..Reading::default() };
         }
-        while reading.rest(at).is_none() {
-            let Some(from) = reading.next else { return Ok(0) };
-            let part = self.proc_part(file, from, bytes.len())?;
+        let mut done = 0;
+        while done < bytes.len() {
+            let here = at.saturating_add(done as u64);
+            if let Some(rest) = reading.rest(here) {
+                let count = rest.len().min(bytes.len() - done);
+                bytes[done..done + count].copy_from_slice(&rest[..count]);
+                done += count;
+                // What was left of a part is not all that a reader gets, a new part is.
+                if reading.start == here {
+                    break;
+                }
+                continue;
+            }
+            let Some(from) = reading.next else { break };
+            let part = self.proc_part(file, from, bytes.len() - done)?;
             let start = reading.end();
             *reading = Reading { start, text: part.text, next: part.next, is_begun: true };
         }
-        let rest = reading.rest(at).unwrap_or(&[]);
-        let count = rest.len().min(bytes.len());
-        bytes[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        Ok(done)
     }
 
     /// The part of a text that `from` means, 0 for the first; the reader wants `wanted` bytes.

@@ -58,6 +58,10 @@ pub enum Cause {
     VforkChild(u32),
     /// Somebody reads, writes or closes at the other end.
     OtherEnd,
+    /// A set of semaphores of this number changes.
+    Semaphores(u32),
+    /// Something is put into the message queue of this number, or taken out.
+    Messages(u32),
     /// A signal.
     Signal,
     /// It was stopped by this signal; SIGCONT would let it go on.
@@ -74,6 +78,8 @@ impl fmt::Display for Cause {
             Self::Child => write!(f, "a child"),
             Self::VforkChild(tid) => write!(f, "its child {tid}"),
             Self::OtherEnd => write!(f, "the other end"),
+            Self::Semaphores(id) => write!(f, "the semaphores {id}"),
+            Self::Messages(id) => write!(f, "the message queue {id}"),
             Self::Signal => write!(f, "a signal"),
             Self::Stopped(_) => write!(f, "SIGCONT"),
         }
@@ -145,6 +151,8 @@ impl Kernel {
             return Cause::Stopped(signal);
         }
         match task.wait.as_ref().and_then(|wait| wait.channels().first()) {
+            Some(Channel::Semaphores(id)) => Cause::Semaphores(*id),
+            Some(Channel::Messages(id)) => Cause::Messages(*id),
             Some(Channel::Futex(FutexKey::Private(_, addr) | FutexKey::Unshared(_, addr))) => {
                 Cause::Futex { addr: *addr, owner: None }
             }

@@ -1,8 +1,9 @@
 //! Minor faults since exec: exactly the host's where memory is anonymous or the program static,
 //! within 3 % for dynamic programs, whose file pages the host's page cache maps in folios.
 //!
-//! A host that reclaims or moves pages at that moment makes a native program fault again. So the
-//! native count is the least of several runs, and a run that differs is made again.
+//! A host that reclaims or moves pages at that moment makes a native program fault again, and one
+//! that gathers pages of a file saves it a fault. So the native count is the most frequent one of
+//! several runs, and of more runs while that differs from ours.
 //!
 //! The virtual processor has no AVX-512. A C library on a host that has it picks other variants of
 //! `memcpy` and the like, in other pages of its text; so natively it is told not to.
@@ -38,6 +39,9 @@ fn native_faults(command: &[&str]) -> Vec<u64> {
     faults.split_off(1)
 }
 
+/// Native runs before a count is said to differ.
+const RUNS_MAX: usize = 30;
+
 fn our_faults(command: &[&str]) -> (u64, Value) {
     let (_, report, _) = Guest::new(command).mute().inside_with_json();
     assert_eq!(report["memory"]["frames_leaked"], 0, "{command:?}");
@@ -49,10 +53,18 @@ fn our_faults(command: &[&str]) -> (u64, Value) {
 fn exactly(command: &[&str]) {
     let (ours, report) = our_faults(command);
     let mut native = native_faults(command);
-    if native.iter().min() != Some(&ours) {
+    while most_frequent(&native) != ours && native.len() < RUNS_MAX {
         native.extend(native_faults(command));
     }
-    assert_eq!(Some(&ours), native.iter().min(), "{command:?}: {native:?}: {}", report["faults"]);
+    assert_eq!(ours, most_frequent(&native), "{command:?}: {native:?}: {}", report["faults"]);
+}
+
+/// The count that most runs have, the least of them if several are as frequent.
+fn most_frequent(counts: &[u64]) -> u64 {
+    let runs = |count: &u64| counts.iter().filter(|other| *other == count).count();
+    let most = counts.iter().map(runs).max();
+    let frequent = counts.iter().filter(|count| Some(runs(count)) == most);
+    *frequent.min().expect("there was a run")
 }
 
 #[track_caller]

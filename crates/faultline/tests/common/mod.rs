@@ -78,6 +78,9 @@ pub(crate) struct Guest {
     faultline: OsString,
 }
 
+/// How often a program is run natively before its output is said to differ.
+const NATIVE_TRIES: usize = 12;
+
 impl Guest {
     pub(crate) fn new<I, S>(command: I) -> Self
     where
@@ -177,10 +180,19 @@ impl Guest {
     }
 
     /// Requires equal output, errors and end, and no leaked frame; returns the report.
+    ///
+    /// Where several processes take turns, the host's own output can depend on its load: ours, which
+    /// never does, must be one of those that the host gives.
     #[track_caller]
     pub(crate) fn same(&self) -> Value {
-        let native = self.native();
         let (inside, report, _) = self.inside_with_json();
+        let mut native = self.native();
+        for _ in 1..NATIVE_TRIES {
+            if native == inside {
+                break;
+            }
+            native = self.native();
+        }
         assert_equal(&self.command, &native, &inside);
         assert_eq!(report.pointer("/memory/frames_leaked"), Some(&Value::from(0)), "frames leaked");
         report

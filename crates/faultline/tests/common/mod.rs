@@ -181,8 +181,8 @@ impl Guest {
 
     /// Requires equal output, errors and end, and no leaked frame; returns the report.
     ///
-    /// Where several processes take turns, the host's own output can depend on its load: ours, which
-    /// never does, must be one of those that the host gives.
+    /// Where several processes take turns, the host's own output can depend on its load: ours,
+    /// which never does, must be one of those that the host gives.
     #[track_caller]
     pub(crate) fn same(&self) -> Value {
         let (inside, report, _) = self.inside_with_json();

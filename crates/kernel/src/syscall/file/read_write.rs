@@ -168,18 +168,14 @@ fn sys_write(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult 
 }
 
 fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
-    let at = offset_argument(offset)?;
-    let file = kernel.files.get(fd)?;
-    check_seekable(kernel, file, at)?;
+    let (file, at) = file_at(kernel, fd, offset)?;
     readable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
     read(kernel, file, &buffers, at)
 }
 
 fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
-    let at = offset_argument(offset)?;
-    let file = kernel.files.get(fd)?;
-    check_seekable(kernel, file, at)?;
+    let (file, at) = file_at(kernel, fd, offset)?;
     writable(kernel, fd)?;
     let buffers = Buffers::one(addr, bytes)?;
     write(kernel, file, &buffers, at)
@@ -188,43 +184,27 @@ fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) ->
 pub(super) fn sys_readv(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
-    if buffers.bytes() == 0 {
-        return Ok(0);
-    }
-    read(kernel, file, &buffers, At::Place)
+    read_unless_empty(kernel, file, &buffers, At::Place)
 }
 
 pub(super) fn sys_writev(kernel: &mut Kernel, [fd, vector, count, ..]: [u64; 6]) -> SysResult {
     let file = writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
-    if buffers.bytes() == 0 {
-        return Ok(0);
-    }
-    write(kernel, file, &buffers, At::Place)
+    write_unless_empty(kernel, file, &buffers, At::Place)
 }
 
 fn sys_preadv(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
-    let at = offset_argument(offset)?;
-    let file = kernel.files.get(fd)?;
-    check_seekable(kernel, file, at)?;
+    let (file, at) = file_at(kernel, fd, offset)?;
     readable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
-    if buffers.bytes() == 0 {
-        return Ok(0);
-    }
-    read(kernel, file, &buffers, at)
+    read_unless_empty(kernel, file, &buffers, at)
 }
 
 fn sys_pwritev(kernel: &mut Kernel, [fd, vector, count, offset, ..]: [u64; 6]) -> SysResult {
-    let at = offset_argument(offset)?;
-    let file = kernel.files.get(fd)?;
-    check_seekable(kernel, file, at)?;
+    let (file, at) = file_at(kernel, fd, offset)?;
     writable(kernel, fd)?;
     let buffers = Buffers::read(kernel, vector, count)?;
-    if buffers.bytes() == 0 {
-        return Ok(0);
-    }
-    write(kernel, file, &buffers, at)
+    write_unless_empty(kernel, file, &buffers, at)
 }
 
 fn sys_preadv2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
@@ -248,8 +228,14 @@ fn check_rw_flags(flags: u64) -> Result<(), Errno> {
     if flags & !7 == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
-fn offset_argument(offset: u64) -> Result<At, Errno> {
-    if offset.cast_signed() < 0 { Err(Errno::EINVAL) } else { Ok(At::Offset(offset)) }
+/// The open file of a call with an offset, and the offset.
+fn file_at(kernel: &Kernel, fd: u64, offset: u64) -> Result<(FileId, At), Errno> {
+    if offset.cast_signed() < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = kernel.files.get(fd)?;
+    check_seekable(kernel, file)?;
+    Ok((file, At::Offset(offset)))
 }
 
 /// The open file behind `fd`, if it was opened for reading.
@@ -262,6 +248,16 @@ pub(super) fn readable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
 pub(super) fn writable(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
     let file = kernel.files.get(fd)?;
     if kernel.vfs.file(file).can_write() { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// Vectors without bytes do not even ask the file.
+fn read_unless_empty(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    if buffers.bytes() == 0 { Ok(0) } else { read(kernel, file, buffers, at) }
+}
+
+/// Vectors without bytes do not even ask the file.
+fn write_unless_empty(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    if buffers.bytes() == 0 { Ok(0) } else { write(kernel, file, buffers, at) }
 }
 
 fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
@@ -352,7 +348,7 @@ fn write_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) ->
 }
 
 /// Calls with an offset need a file that has places.
-fn check_seekable(kernel: &Kernel, file: FileId, at: At) -> Result<(), Errno> {
+fn check_seekable(kernel: &Kernel, file: FileId) -> Result<(), Errno> {
     let has_no_places = matches!(
         kernel.vfs.file(file).opened,
         Opened::Pipe(_)
@@ -363,7 +359,7 @@ fn check_seekable(kernel: &Kernel, file: FileId, at: At) -> Result<(), Errno> {
             | Opened::Signals(_)
             | Opened::Process(_)
     );
-    if has_no_places && at != At::Place { Err(Errno::ESPIPE) } else { Ok(()) }
+    if has_no_places { Err(Errno::ESPIPE) } else { Ok(()) }
 }
 
 impl Kernel {

@@ -33,6 +33,36 @@ pub enum FaultLabel {
     Denied,
 }
 
+impl FaultLabel {
+    /// Every label, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Zero,
+        Self::File,
+        Self::Cow,
+        Self::Reuse,
+        Self::SwapIn,
+        Self::MkWrite,
+        Self::Stack,
+        Self::Spurious,
+        Self::Denied,
+    ];
+
+    /// The label as reports and traces spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::File => "file",
+            Self::Cow => "cow",
+            Self::Reuse => "reuse",
+            Self::SwapIn => "swap_in",
+            Self::MkWrite => "mk_write",
+            Self::Stack => "stack",
+            Self::Spurious => "spurious",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// A side of a fork, as a page that it shares sees it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]

@@ -15,20 +15,8 @@ pub struct FaultCounters {
     pub unshared_as_parent: u64,
     /// Pages shared by a fork that this space, the child, copied by a store.
     pub unshared_as_child: u64,
-    by_label: [u64; LABELS.len()],
+    by_label: [u64; FaultLabel::ALL.len()],
 }
-
-const LABELS: [FaultLabel; 9] = [
-    FaultLabel::Zero,
-    FaultLabel::File,
-    FaultLabel::Cow,
-    FaultLabel::Reuse,
-    FaultLabel::SwapIn,
-    FaultLabel::MkWrite,
-    FaultLabel::Stack,
-    FaultLabel::Spurious,
-    FaultLabel::Denied,
-];
 
 impl FaultCounters {
     /// Faults that ended with `label`.
@@ -38,7 +26,7 @@ impl FaultCounters {
 
     /// Every label with its name in reports and its count.
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        LABELS.iter().map(|&label| (name(label), self.of(label)))
+        FaultLabel::ALL.iter().map(|&label| (label.name(), self.of(label)))
     }
 
     /// Resolved faults.
@@ -66,21 +54,6 @@ impl FaultCounters {
 
     pub(crate) const fn count(&mut self, label: FaultLabel) {
         self.by_label[label as usize] += 1;
-    }
-}
-
-/// The name of a label in reports.
-const fn name(label: FaultLabel) -> &'static str {
-    match label {
-        FaultLabel::Zero => "zero",
-        FaultLabel::File => "file",
-        FaultLabel::Cow => "cow",
-        FaultLabel::Reuse => "reuse",
-        FaultLabel::SwapIn => "swap_in",
-        FaultLabel::MkWrite => "mk_write",
-        FaultLabel::Stack => "stack",
-        FaultLabel::Spurious => "spurious",
-        FaultLabel::Denied => "denied",
     }
 }
 

@@ -36,7 +36,7 @@ use crate::vma::Vma;
 mod anon;
 mod cow;
 mod file;
-pub(crate) mod stack;
+mod stack;
 mod swap;
 
 /// How a fault was resolved.

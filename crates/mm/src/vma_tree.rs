@@ -8,7 +8,6 @@
 
 use machine::{PAGE_SHIFT, VirtAddr, VirtRange};
 
-use crate::fault::stack::GUARD_PAGES;
 use crate::rights::VmaFlags;
 use crate::vma::Vma;
 use blocks::{Blocks, Place};
@@ -17,7 +16,9 @@ mod blocks;
 mod leaf;
 mod node;
 
-/// How far below a VMA that grows down nothing is placed.
+/// How far below a VMA that grows down nothing is placed, in pages: `stack_guard_gap` (STK-4).
+pub(crate) const GUARD_PAGES: u64 = 256;
+
 const GUARD_BYTES: u64 = GUARD_PAGES << PAGE_SHIFT;
 
 /// The VMAs of one address space, ordered by address, never overlapping.

@@ -2,9 +2,7 @@
 //! pages in a map, bytes in vectors, no trees, no laziness. Every invariant is checked after each
 //! step, and that the TLBs never translate to anything but what the page tables say.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use machine::{
@@ -18,37 +16,17 @@ use mm::ops::{
 };
 use mm::{
     Backing, FaultError, FileKind, Force, LATENCIES, Layout, Limits, MappedFile, Memory, Mm, MmId,
-    ObjectId, PackedStore, Pager, PagerError, Partial, Rights, Sharing, handle_fault,
+    ObjectId, PackedStore, Partial, Rights, Sharing, handle_fault,
 };
+
+use bytes::Bytes;
+
+mod bytes;
 
 /// The pages that are played with: across the border of two tables in every geometry.
 const FIRST: u64 = 0x400 - 96;
 const COUNT: u64 = 192;
 const PAGE: usize = PAGE_BYTES as usize;
-
-/// A file: what the pager has, with its size.
-#[derive(Clone)]
-struct Bytes(Rc<RefCell<Vec<u8>>>);
-
-impl Pager for Bytes {
-    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
-        let bytes = self.0.borrow();
-        let rest = bytes.get(index as usize * PAGE..).ok_or(PagerError::NoPage { index })?;
-        let count = rest.len().min(PAGE);
-        page[..count].copy_from_slice(&rest[..count]);
-        Ok(())
-    }
-
-    fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
-        let start = index as usize * PAGE;
-        self.0.borrow_mut()[start..start + page.len()].copy_from_slice(page);
-        Ok(())
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.0.borrow().len() as u64
-    }
-}
 
 /// A file as the model sees it: whole pages, and where the file ends.
 struct ModelFile {
@@ -166,7 +144,7 @@ impl World {
     fn add_file(&mut self, kind: FileKind) {
         let size = self.size(20 * PAGE + 123);
         let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / PAGE) as u8).collect();
-        let pager = Bytes(Rc::new(RefCell::new(bytes.clone())));
+        let pager = Bytes::new(bytes.clone());
         let object = self.memory.add_object(Box::new(pager.clone()));
         let file = MappedFile {
             object,

@@ -4,39 +4,11 @@ use machine::{Event, FaultLabel, Stamped};
 
 use crate::Observer;
 
-/// All fault labels in the order of the report.
-pub const FAULT_LABELS: [FaultLabel; 9] = [
-    FaultLabel::Zero,
-    FaultLabel::File,
-    FaultLabel::Cow,
-    FaultLabel::Reuse,
-    FaultLabel::SwapIn,
-    FaultLabel::MkWrite,
-    FaultLabel::Stack,
-    FaultLabel::Spurious,
-    FaultLabel::Denied,
-];
-
-/// The name of a fault label as reports and traces spell it.
-pub const fn label_name(label: FaultLabel) -> &'static str {
-    match label {
-        FaultLabel::Zero => "zero",
-        FaultLabel::File => "file",
-        FaultLabel::Cow => "cow",
-        FaultLabel::Reuse => "reuse",
-        FaultLabel::SwapIn => "swap_in",
-        FaultLabel::MkWrite => "mk_write",
-        FaultLabel::Stack => "stack",
-        FaultLabel::Spurious => "spurious",
-        FaultLabel::Denied => "denied",
-    }
-}
-
 /// How many events of each kind there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
-    /// Faults by label, in the order of [`FAULT_LABELS`].
-    pub faults: [u64; FAULT_LABELS.len()],
+    /// Faults by label, in the order of [`FaultLabel::ALL`].
+    pub faults: [u64; FaultLabel::ALL.len()],
     /// Faults that waited for I/O.
     pub major_faults: u64,
     /// Ranges mapped.
@@ -72,11 +44,7 @@ pub struct EventCounts {
 impl EventCounts {
     /// Faults with one label.
     pub fn faults_of(&self, label: FaultLabel) -> u64 {
-        FAULT_LABELS
-            .iter()
-            .zip(self.faults)
-            .filter_map(|(each, count)| (*each == label).then_some(count))
-            .sum()
+        self.faults[label as usize]
     }
 
     /// Faults of all labels, denied ones included.
@@ -89,9 +57,7 @@ impl Observer for EventCounts {
     fn observe(&mut self, stamped: &Stamped) {
         match stamped.event {
             Event::Fault { label, is_major, .. } => {
-                for (each, count) in FAULT_LABELS.iter().zip(&mut self.faults) {
-                    *count += u64::from(*each == label);
-                }
+                self.faults[label as usize] += 1;
                 self.major_faults += u64::from(is_major);
             }
             Event::Map { .. } => self.maps += 1,
@@ -127,11 +93,11 @@ mod tests {
     #[test]
     fn faults_are_counted_under_their_label() {
         let mut counts = EventCounts::default();
-        for label in FAULT_LABELS {
+        for label in FaultLabel::ALL {
             let fault = Event::Fault { mm: 1, addr: 4096, label, code: 6, is_major: false };
             counts.observe(&stamped(fault));
         }
-        assert!(FAULT_LABELS.iter().all(|label| counts.faults_of(*label) == 1));
+        assert!(FaultLabel::ALL.iter().all(|label| counts.faults_of(*label) == 1));
         assert_eq!(counts.faults_total(), 9);
         assert_eq!(counts.major_faults, 0);
     }

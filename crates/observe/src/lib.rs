@@ -11,7 +11,7 @@
 mod counts;
 mod trace;
 
-pub use counts::{EventCounts, FAULT_LABELS, label_name};
+pub use counts::EventCounts;
 pub use trace::{Line, TraceWriter};
 
 use machine::Stamped;

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use machine::{Event, Side, Stamped};
 
-use crate::{Observer, label_name};
+use crate::Observer;
 
 /// One event as its line of text, without the newline.
 pub struct Line<'a>(pub &'a Stamped);
@@ -19,7 +19,7 @@ impl fmt::Display for Line<'_> {
         match self.0.event {
             Event::Fault { mm, addr, label, code, is_major } => {
                 let weight = if is_major { "major" } else { "minor" };
-                let label = label_name(label);
+                let label = label.name();
                 write!(f, "fault mm={mm} addr={addr:#x} kind={label} code={code:#x} {weight}")
             }
             Event::Map { mm, start, bytes, rights } => {

@@ -6,9 +6,7 @@ use super::Promise;
 use crate::memory::Memory;
 use crate::rights::VmaFlags;
 use crate::space::Mm;
-
-/// `stack_guard_gap` in pages.
-pub(crate) const GUARD_PAGES: u64 = 256;
+use crate::vma_tree::GUARD_PAGES;
 
 /// Grows the VMA above `addr` down to the page of `addr`, if it grows down and every condition
 /// holds; `None` leaves all as it was. How far `addr` is from the stack pointer does not matter.

@@ -5,6 +5,8 @@
 //! `expect` demands is checked in either case. After each command the invariants are checked, at
 //! the end everything is freed and no frame may be missing.
 
+#[path = "../bytes/mod.rs"]
+mod bytes;
 mod names;
 mod world;
 

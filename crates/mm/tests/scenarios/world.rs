@@ -21,9 +21,7 @@
 //! Flags of `mmap`: `at ADDR`, `hint ADDR`, `offset 2p`, `noreplace`, `populate`, `locked`,
 //! `noreserve`, `growsdown`.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use machine::{
@@ -32,10 +30,10 @@ use machine::{
 };
 use mm::check::check;
 use mm::{
-    FaultError, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmError, MmId, Pager, PagerError,
-    handle_fault,
+    FaultError, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmError, MmId, handle_fault,
 };
 
+use crate::bytes::Bytes;
 use crate::names::{Names, bytes, number};
 
 mod calls;
@@ -46,30 +44,6 @@ const FRAMES: u64 = 4096;
 
 /// What a command said beyond its events: why it was refused.
 type Answer = Result<Option<String>, String>;
-
-/// The content of a file.
-#[derive(Clone)]
-struct Bytes(Rc<RefCell<Vec<u8>>>);
-
-impl Pager for Bytes {
-    fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError> {
-        let bytes = self.0.borrow();
-        let rest = bytes.get(index as usize * PAGE..).ok_or(PagerError::NoPage { index })?;
-        let count = rest.len().min(PAGE);
-        page[..count].copy_from_slice(&rest[..count]);
-        Ok(())
-    }
-
-    fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
-        let start = index as usize * PAGE;
-        self.0.borrow_mut()[start..start + page.len()].copy_from_slice(page);
-        Ok(())
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.0.borrow().len() as u64
-    }
-}
 
 /// An open file.
 #[derive(Clone)]
@@ -256,7 +230,7 @@ impl World {
     fn add_file(&mut self, name: &str, size: &str, kind: FileKind) -> Answer {
         let size = number(size)? as usize;
         let bytes: Vec<u8> = (0..size).map(|offset| (offset / PAGE + 1) as u8).collect();
-        let bytes = Bytes(Rc::new(RefCell::new(bytes)));
+        let bytes = Bytes::new(bytes);
         let object = self.memory.add_object(Box::new(bytes.clone()));
         let mapped = MappedFile {
             object,

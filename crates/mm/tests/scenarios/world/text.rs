@@ -1,6 +1,6 @@
 //! Events and refusals as lines of text, with names instead of addresses.
 
-use machine::{Event, FaultLabel, PAGE_BYTES, Side};
+use machine::{Event, PAGE_BYTES, Side};
 use mm::{FaultError, MmError};
 
 use super::calls::ADVICE;
@@ -18,7 +18,7 @@ pub(super) fn event(event: Event, names: &Names) -> String {
             };
             let state = if code & 1 == 0 { "absent" } else { "present" };
             let weight = if is_major { " major" } else { "" };
-            let (at, kind) = (names.text(addr), kind(label));
+            let (at, kind) = (names.text(addr), label.name());
             (mm, format!("fault {access} {at} {state}: {kind}{weight}"))
         }
         Event::Map { mm, start, bytes, rights } => {
@@ -51,20 +51,6 @@ pub(super) fn event(event: Event, names: &Names) -> String {
         other => (1, format!("{other:?}")),
     };
     if mm == 1 { text } else { format!("{text} (child)") }
-}
-
-fn kind(label: FaultLabel) -> &'static str {
-    match label {
-        FaultLabel::Zero => "zero",
-        FaultLabel::File => "file",
-        FaultLabel::Cow => "cow",
-        FaultLabel::Reuse => "reuse",
-        FaultLabel::SwapIn => "swap_in",
-        FaultLabel::MkWrite => "mk_write",
-        FaultLabel::Stack => "stack",
-        FaultLabel::Spurious => "spurious",
-        FaultLabel::Denied => "denied",
-    }
 }
 
 fn letters(rights: u8) -> String {

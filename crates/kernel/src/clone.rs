@@ -13,13 +13,13 @@ use crate::errno::{Errno, SysResult};
 use crate::fs::FdTable;
 use crate::ledger::Account;
 use crate::process::{IoCounts, Life, Process, Settings, Usage};
-use crate::schedule::{Channel, Interrupted};
 use crate::shelf::PartKey;
 use crate::signal::number::SIGCHLD;
 use crate::signal::{AltStack, Pending, Signals};
 use crate::syscall::time::Timers;
 use crate::task::{Parts, State, Task};
 use crate::uaccess::TASK_END;
+use crate::wait::{Channel, Interrupted};
 
 /// Flags of `clone`.
 mod flag {

@@ -8,11 +8,11 @@ use machine::{Event, VirtAddr};
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::{Life, Process, Remains, Told};
-use crate::schedule::Channel;
 use crate::signal::number::{SIGCHLD, SIGKILL};
 use crate::signal::{SigDetail, SigInfo};
 use crate::syscall::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 use crate::task::{PID, State};
+use crate::wait::Channel;
 
 /// Nanoseconds of one tick of `si_utime`.
 const NS_PER_TICK: u64 = 10_000_000;

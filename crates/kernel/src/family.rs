@@ -10,10 +10,10 @@
 use crate::Kernel;
 use crate::exit::child_info;
 use crate::process::{Life, Process};
-use crate::schedule::Channel;
 use crate::signal::number::{SIGCHLD, SIGCONT, SIGHUP};
 use crate::signal::{SI_USER, SIGNAL_MAX, SigAction, SigDetail, SigInfo, flag};
 use crate::task::{PARENT_PID, PID};
+use crate::wait::Channel;
 
 impl Kernel {
     /// The process that a number names: its own, or that of one of its threads.

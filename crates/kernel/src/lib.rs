@@ -38,6 +38,7 @@ pub mod syscall;
 pub mod task;
 pub mod uaccess;
 pub mod vdso;
+pub mod wait;
 
 use std::fmt;
 

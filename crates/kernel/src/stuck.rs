@@ -10,10 +10,10 @@ use machine::VirtAddr;
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::Life;
-use crate::schedule::Channel;
 use crate::syscall::futex::{FUTEX_TID_MASK, FutexKey};
 use crate::syscall::names;
 use crate::task::{State, Task};
+use crate::wait::Channel;
 
 /// Most tasks that are told of by name.
 const TOLD_MAX: usize = 8;

@@ -3,7 +3,7 @@
 //! Each file of calls has its own table, `handler`; a number that no table knows returns `ENOSYS`
 //! and is remembered for the report. A call never ends the run by itself: `exit` and fatal signals
 //! mark the task, and the loop in `run.rs` looks. A call that has to wait returns
-//! [`Errno::BLOCKED`] and is done again from its start when the task is woken (`schedule.rs`).
+//! [`Errno::BLOCKED`] and is done again from its start when the task is woken (`wait.rs`).
 
 pub mod file;
 pub mod futex;

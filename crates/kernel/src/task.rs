@@ -9,9 +9,9 @@ use cpu::Registers;
 use machine::VirtAddr;
 
 use crate::outcome::Outcome;
-use crate::schedule::Wait;
 use crate::shelf::PartKey;
 use crate::signal::Signals;
+use crate::wait::Wait;
 
 /// The number of the first process of a run, and of its first thread.
 pub const PID: u32 = 1000;

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::schedule::Interrupted;
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
+use crate::wait::Interrupted;
 
 /// The function for system call `number`, if it is about signals.
 pub fn handler(number: u64) -> Option<Handler> {

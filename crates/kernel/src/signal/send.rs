@@ -14,8 +14,8 @@ use super::{
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::{Life, Told};
-use crate::schedule::Channel;
 use crate::task::State;
+use crate::wait::Channel;
 
 /// Signals that stop a process by default.
 const STOPS: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);

@@ -12,8 +12,8 @@ use mm::{Backing, MmId, ObjectId, Sharing};
 use super::time::read_timespec;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
+use crate::wait::{Channel, Interrupted};
 
 /// Somebody sleeps on the lock.
 pub(crate) const FUTEX_WAITERS: u32 = 0x8000_0000;
@@ -213,7 +213,7 @@ fn count_of(value: u32) -> u32 {
 }
 
 fn wake(kernel: &mut Kernel, call: &Call, bits: u32) -> SysResult {
-    let admits = |wait: &crate::schedule::Wait| wait.progress & u64::from(bits) != 0;
+    let admits = |wait: &crate::wait::Wait| wait.progress & u64::from(bits) != 0;
     Ok(kernel.wake_count(Channel::Futex(call.key), count_of(call.value), admits).into())
 }
 

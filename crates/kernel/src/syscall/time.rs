@@ -12,11 +12,11 @@ use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::schedule::Interrupted;
 use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
 use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
 use crate::syscall::Handler;
 use crate::syscall::timers::PosixTimer;
+use crate::wait::Interrupted;
 
 pub(super) const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1_000;

@@ -10,10 +10,10 @@ use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::exit::child_info;
 use crate::process::{Life, Process, Told, Usage};
-use crate::schedule::{Channel, Interrupted};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGCHLD;
 use crate::syscall::Handler;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub fn handler(number: u64) -> Option<Handler> {

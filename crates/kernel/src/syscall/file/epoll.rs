@@ -11,9 +11,9 @@ use super::poll::{ALWAYS, ERR, HUP, IN, OUT};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, Interest, Moves, News, Opened, flag};
-use crate::schedule::Channel;
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
+use crate::wait::Channel;
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -11,10 +11,10 @@ use super::open::install;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, News, Opened, flag};
-use crate::schedule::{Channel, Interrupted};
 use crate::signal::{SI_USER, SIGNAL_MAX, SigDetail, SigInfo, UNBLOCKABLE};
 use crate::syscall::Handler;
 use crate::syscall::time::{read_timespec, write_timespec};
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -9,8 +9,8 @@ use super::low32;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Lock, LockKind, LockOwner, NodeId, Opened};
-use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -6,8 +6,8 @@ use super::{AT_FDCWD, in_tree, low32, path_argument};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, Opened, WalkRules, check_flags, flag};
-use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -14,11 +14,11 @@ use super::terminal::pseudo_terminal;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Device, FileId, Opened, SocketState, Stream, TerminalEnd};
-use crate::schedule::{Channel, Interrupted};
 use crate::signal::UNBLOCKABLE;
 use crate::syscall::Handler;
 use crate::syscall::time::{read_timespec, read_timeval, write_timespec};
 use crate::task::State;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -13,11 +13,11 @@ use super::{LIMIT_FILE_BYTES, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Device, FileId, Opened, flag, write_device};
-use crate::schedule::{Channel, Interrupted};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGXFSZ;
 use crate::syscall::Handler;
 use crate::uaccess::TASK_END;
+use crate::wait::{Channel, Interrupted};
 
 /// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
 const CALL_BYTES_MAX: u64 = 0x7fff_f000;

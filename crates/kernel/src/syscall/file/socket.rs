@@ -14,8 +14,8 @@ use crate::fs::{
     FileId, Follow, Grant, Inherit, Link, Made, NodeId, Opened, SHUT_READ, SHUT_WRITE, Sender,
     SocketId, SocketKind, Vfs, View, WalkRules, flag, permits,
 };
-use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -16,11 +16,11 @@ use crate::fs::{
     Control, Device, FileId, Inherit, Opened, Settings, TerminalEnd, TerminalId, TerminalSignal,
     flag,
 };
-use crate::schedule::{Channel, Interrupted};
 use crate::signal::number::{
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH,
 };
 use crate::signal::{SigInfo, bit};
+use crate::wait::{Channel, Interrupted};
 
 /// Requests of `ioctl` about terminals.
 mod request {

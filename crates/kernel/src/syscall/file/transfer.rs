@@ -10,8 +10,8 @@ use super::read_write::{readable, sys_readv, sys_writev, writable};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, NodeId, Opened, flag};
-use crate::schedule::Channel;
 use crate::syscall::Handler;
+use crate::wait::Channel;
 
 /// Bytes moved at once.
 const PIECE_BYTES: u64 = 256 << 10;

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::schedule::{Channel, Interrupted};
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
+use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
 pub(super) fn handler(number: u64) -> Option<Handler> {

@@ -2,6 +2,7 @@
 //! modelled TLB and the guest's page tables.
 
 mod access;
+mod alignment;
 mod block;
 mod branch;
 mod cache;

@@ -8,7 +8,7 @@
 use super::block::{ALL_LIVE, Extent, PARKED};
 use super::emit::{RAX, RCX, RDI, RSI};
 use super::emulate::bus::Bus;
-use super::emulate::strings::{Job, StringRegisters};
+use super::emulate::strings::{Job, Pace, StringRegisters};
 use super::engine::{Core, Refused};
 use super::pages::PageId;
 use super::run::{direction, parked, unparked};
@@ -61,8 +61,11 @@ pub(super) enum Stop {
     Moved { address: u64, slot: u32, frame: Frame, is_second: bool },
     /// The cache is full.
     NoRoom,
-    /// The instruction is done, and blocks have to die before the next one.
-    Stale,
+    /// The instruction is done, and blocks have to die before the next one, at this address. What
+    /// stands at its own may be something else by now.
+    Stale { next_rip: u64 },
+    /// One element of a repeated instruction is done, and the trap flag is set.
+    Element,
 }
 
 /// One access of an instruction.
@@ -121,9 +124,9 @@ impl Core {
                 self.trap.is_entry = !is_second;
                 self.fetch(hw, site, slot, is_second)
             }
-            SiteKind::String { job, live } => {
+            SiteKind::String { job, live, next_rip } => {
                 self.trap.live = live;
-                self.string(hw, site, job)
+                self.string(hw, site, job, next_rip)
             }
             SiteKind::Branch => Err(Stop::NoRoom),
         };
@@ -144,7 +147,14 @@ impl Core {
     }
 
     /// Does a string instruction on the homes of its registers.
-    fn string(&mut self, hw: &mut Machine, site: Site, job: Job) -> Result<(u64, u64), Stop> {
+    fn string(
+        &mut self,
+        hw: &mut Machine,
+        site: Site,
+        job: Job,
+        next_rip: u64,
+    ) -> Result<(u64, u64), Stop> {
+        let pace = if self.is_stepping() { Pace::Element } else { Pace::Whole };
         let fast = hw.fast();
         let flags = unparked(fast[words::FLAGS_SAVE]) | direction(fast);
         let rcx = fast[words::home(RCX)];
@@ -161,7 +171,7 @@ impl Core {
             },
         };
         let mut bus = Bus { hw, canonical_bits: self.canonical_bits, is_stack: false };
-        let result = job.run(&mut bus, &mut on);
+        let result = job.run(&mut bus, &mut on, pace);
         let fast = hw.fast();
         fast[words::home(RAX)] = on.rax;
         fast[words::home(RCX)] = on.rcx;
@@ -174,9 +184,12 @@ impl Core {
                 self.trap.live = u16::MAX;
             }
         }
-        result.map_err(Stop::Exit)?;
+        let is_over = result.map_err(Stop::Exit)?;
+        if !is_over {
+            return Err(Stop::Element);
+        }
         if hw.has_stale_code() {
-            return Err(Stop::Stale);
+            return Err(Stop::Stale { next_rip });
         }
         Ok((1, site.resume))
     }

@@ -451,7 +451,8 @@ fn is_kernel_only(name: Mnemonic) -> bool {
     )
 }
 
-fn is_bit_string(code: Code) -> bool {
+/// Bit strings: the register selects a bit anywhere around the operand, if that is in memory.
+pub(super) fn is_bit_string(code: Code) -> bool {
     matches!(
         code,
         Code::Bt_rm16_r16

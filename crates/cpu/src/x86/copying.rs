@@ -35,7 +35,7 @@ impl Emitter {
             rip: self.now.rip,
             resume: self.asm.here(),
             block: self.now.block,
-            kind: SiteKind::String { job, live },
+            kind: SiteKind::String { job, live, next_rip: self.now.next_rip },
         });
     }
 

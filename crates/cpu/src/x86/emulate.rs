@@ -1,7 +1,7 @@
 //! Instructions that are done in Rust on the full register file.
 //!
-//! Each either does everything and moves `rip`, or changes nothing and says why. `rep` string
-//! instructions do as many elements as they can first.
+//! Each either does everything and moves `rip`, or changes nothing and says why. String
+//! instructions work on fewer registers, out of emitted code (`strings.rs`).
 
 use super::classify::is_state_image;
 use super::engine::Core;
@@ -11,7 +11,7 @@ use crate::{Exception, Exit, Registers};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
 
-mod bits;
+pub(super) mod bits;
 pub(super) mod bus;
 mod flags;
 mod state;
@@ -40,7 +40,6 @@ impl Core {
         }
         use Mnemonic as M;
         match instruction.mnemonic() {
-            _ if instruction.is_string_instruction() => strings::execute(bus, regs, &instruction)?,
             M::Bt | M::Bts | M::Btr | M::Btc => bits::run(bus, regs, &instruction)?,
             M::Cpuid | M::Rdtsc | M::Rdtscp | M::Xgetbv => {
                 system::identify(regs, bus.hw, &instruction)?;

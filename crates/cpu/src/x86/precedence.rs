@@ -55,7 +55,7 @@ pub(super) fn waits_for_x87(instruction: &Instruction) -> bool {
 }
 
 /// The alignment that `instruction` demands of its operand, in bytes.
-fn aligned_bytes(instruction: &Instruction) -> u64 {
+pub(super) fn aligned_bytes(instruction: &Instruction) -> u64 {
     use Mnemonic as M;
     let bytes = instruction.memory_size().size() as u64;
     match instruction.mnemonic() {

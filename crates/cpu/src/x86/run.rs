@@ -17,6 +17,8 @@ pub(super) const ARITHMETIC: u64 = 0x8d5;
 pub(super) const DIRECTION: u64 = 0x400;
 /// The trap flag.
 pub(super) const TRAP: u64 = 0x100;
+/// The flag that lets misaligned accesses raise #AC: Linux sets CR0.AM.
+const ALIGNMENT: u64 = 0x4_0000;
 /// Flags that a user program can change and that emitted code never holds: TF NT AC ID.
 const KEPT: u64 = 0x0024_4100;
 /// Flags that are always set: bit 1 and IF.
@@ -88,7 +90,7 @@ impl Core {
             next = match next {
                 Next::Leave(exit) => break exit,
                 Next::Host(host) => self.stay(regs, hw, host),
-                Next::At(rip) => self.go_to(hw, rip),
+                Next::At(rip) => self.go_to(regs, hw, rip),
             };
         };
         self.store(regs, hw);
@@ -130,15 +132,12 @@ impl Core {
     }
 
     /// Finds the host address for `rip`.
-    fn go_to(&mut self, hw: &mut Machine, rip: u64) -> Next {
+    fn go_to(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
         if hw.has_stale_code() {
             self.apply_stale(hw);
         }
-        if self.virtual_state.flags & TRAP != 0 {
-            return match self.locate(hw, rip, Extent::Single, Ways::Links) {
-                Ok(block) => Next::Host(self.body(block)),
-                Err(exit) => Self::leave_at(hw, rip, exit),
-            };
+        if self.virtual_state.flags & (TRAP | ALIGNMENT) != 0 {
+            return self.go_one(regs, hw, rip);
         }
         let index = jump_slot(rip);
         let fast = hw.fast();
@@ -147,6 +146,22 @@ impl Core {
             return Next::Host(host);
         }
         self.find_block(hw, rip)
+    }
+
+    /// Finds the host address for the one instruction at `rip`.
+    fn go_one(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
+        let block = match self.locate(hw, rip, Extent::Single, Ways::Links) {
+            Ok(block) => block,
+            Err(exit) => return Self::leave_at(hw, rip, exit),
+        };
+        if self.virtual_state.flags & ALIGNMENT != 0 {
+            self.store(regs, hw);
+            if self.is_misaligned(regs, hw, rip) {
+                let exit = Exit::Exception(Exception::AlignmentCheck);
+                return Self::leave_at(hw, rip, exit);
+            }
+        }
+        Next::Host(self.body(block))
     }
 
     /// Finds the block at `rip` past the jump cache.
@@ -282,12 +297,13 @@ impl Core {
                 }
                 self.find_block(hw, rip)
             }
-            Stop::Stale => {
+            Stop::Stale { next_rip } => {
                 self.uncount_rest(block, rip, 1);
-                match self.decode_at(rip, hw) {
-                    Ok(instruction) => self.look_at_clock(hw, instruction.next_ip()),
-                    Err(exit) => Next::Leave(exit),
-                }
+                self.single_done(hw, next_rip)
+            }
+            Stop::Element => {
+                self.uncount_rest(block, rip, 0);
+                Self::leave_at(hw, rip, Exit::Exception(Exception::Debug))
             }
             Stop::NoRoom => {
                 self.uncount_rest(block, rip, 0);
@@ -341,15 +357,25 @@ impl Core {
         if let Some(frame) = self.trap.stale.take() {
             hw.frame_changed(frame);
         }
-        if self.virtual_state.flags & TRAP != 0 {
+        self.single_done(hw, rip)
+    }
+
+    /// Goes on at `rip`, unless the trap flag is set.
+    fn single_done(&mut self, hw: &mut Machine, rip: u64) -> Next {
+        if self.is_stepping() {
             return Self::leave_at(hw, rip, Exit::Exception(Exception::Debug));
         }
         self.look_at_clock(hw, rip)
     }
 
+    /// Whether the trap flag is set.
+    pub(super) fn is_stepping(&self) -> bool {
+        self.virtual_state.flags & TRAP != 0
+    }
+
     /// An instruction that is done in Rust.
     fn emulate_at(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
-        let was_traced = self.virtual_state.flags & TRAP != 0;
+        let was_traced = self.is_stepping();
         self.store(regs, hw);
         regs.fpu.clear_pointers();
         let result = self.emulate(regs, hw);

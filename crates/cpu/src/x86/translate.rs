@@ -54,7 +54,7 @@ pub(super) enum SiteKind {
         live: u16,
     },
     /// A string instruction, done in Rust.
-    String { job: Job, live: u16 },
+    String { job: Job, live: u16, next_rip: u64 },
     /// No access: where an indirect jump stands.
     Branch,
     /// The fetch of a page that is entered; `rip` is the address.

@@ -71,6 +71,14 @@ pub const MAPPINGS: [Mapping; 19] = [
     at(CODE_ALIAS, 0, RW),
 ];
 
+/// Distances in bytes between pages that lie in the same frame.
+pub fn alias_distances() -> impl Iterator<Item = u64> {
+    MAPPINGS.iter().flat_map(|one| {
+        let others = MAPPINGS.iter().filter(|other| other.frame == one.frame);
+        others.filter(|other| other.page > one.page).map(|other| other.page - one.page)
+    })
+}
+
 /// Pages from the data hole to the hole behind it.
 pub const DATA_PAGES: u64 = 15;
 

@@ -130,17 +130,54 @@ fn single_steps_are_those_of_the_host() {
     for first in (0..count).step_by(BATCH as usize) {
         let indexes = first..(first + BATCH).min(count);
         let mut cases: Vec<_> = indexes.map(|i| generate::sequence(seed, i, &codes)).collect();
-        // The engine takes a repeated string instruction and a gather as one step.
-        cases.retain(|case| {
-            case.instructions.first().is_some_and(|one| {
-                !one.has_rep_prefix() && !one.has_repne_prefix() && !one.is_vsib()
-            })
-        });
         for case in &mut cases {
             case.state.rflags |= TRAP;
         }
         bench.run(&cases);
     }
+    bench.finish();
+}
+
+#[test]
+fn repeated_strings_are_stepped_element_by_element() {
+    const TRAP: u64 = 0x100;
+    let mut bench = Bench::new(seed(), Build::Usual);
+    for variant in 0..case_count(4) {
+        let mut cases = strings::cases(seed().wrapping_add(variant), 1);
+        for case in &mut cases {
+            case.state.rflags |= TRAP;
+        }
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn misaligned_accesses_are_those_of_the_host() {
+    const ALIGNMENT: u64 = 0x4_0000;
+    let codes = catalog::comparable();
+    let (seed, count) = (seed(), case_count(20_000));
+    let mut bench = Bench::new(seed, Build::Usual);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let mut cases: Vec<_> = indexes
+            .filter_map(|index| match index % 8 {
+                0 => Some(generate::sequence(seed, index, &codes)),
+                _ => generate::single(seed, index, codes[index as usize % codes.len()]),
+            })
+            .collect();
+        for case in &mut cases {
+            case.state.rflags |= ALIGNMENT;
+        }
+        bench.run(&cases);
+    }
+    bench.finish();
+}
+
+#[test]
+fn a_string_instruction_that_overwrites_itself_ends_behind_itself() {
+    let mut bench = Bench::new(seed(), Build::Usual);
+    bench.run(&strings::over_themselves(seed()));
     bench.finish();
 }
 

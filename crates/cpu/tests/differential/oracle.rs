@@ -132,7 +132,7 @@ fn end(report: &[u8]) -> End {
     const PAGE_FAULT: u64 = 14;
     let (signal, trap) = (word(report, 18), word(report, 20));
     match signal {
-        14 => End::Endless,
+        26 => End::Endless,
         31 => End::Syscall,
         4 | 5 | 7 | 8 | 11 if trap == PAGE_FAULT => {
             End::Page { address: word(report, 22), error: word(report, 21) }

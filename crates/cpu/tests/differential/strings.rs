@@ -57,6 +57,23 @@ pub fn cases(seed: u64, variants: u64) -> Vec<Case> {
     cases
 }
 
+/// `rep stos` over its own bytes, which then are those of a longer instruction.
+pub fn over_themselves(seed: u64) -> Vec<Case> {
+    const MOVE: u64 = u64::from_le_bytes([0xbf; 8]);
+    let mut random = Random::new(seed ^ 0x0eef);
+    (0..40)
+        .map(|index| {
+            let name = format!("rep stosq over itself {index}");
+            let mut case = crate::exceptions::case(&mut random, name, &[0xf3, 0x48, 0xab]);
+            case.state.rflags &= !0x400;
+            case.state.gpr[0] = MOVE;
+            case.state.gpr[1] = 16 + random.below(8);
+            case.state.gpr[7] = case.state.rip - 64 + random.below(8);
+            case
+        })
+        .collect()
+}
+
 fn case(
     random: &mut Random,
     code: Code,

@@ -124,7 +124,7 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
                                   REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                   REG_R12, REG_R13, REG_R14, REG_R15};
     __asm__ volatile("pushfq\n andl $~0x44000, (%%rsp)\n popfq" ::: "cc", "memory");
-    if (signal == SIGALRM && (!in_case || is_own(gregs[REG_RIP]) || ++ticks < TICKS_ALLOWED)) return;
+    if (signal == SIGVTALRM && (!in_case || is_own(gregs[REG_RIP]) || ++ticks < TICKS_ALLOWED)) return;
     kernel_call(SYS_arch_prctl, ARCH_SET_FS, host_fs);
     if (!in_case || is_own(gregs[REG_RIP])) {
         char text[] = "oracle: signal in its own code\n";
@@ -272,7 +272,7 @@ static void run_batch(void) {
 }
 
 static void install_handlers(void) {
-    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGALRM};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGVTALRM};
     stack_t stack = {.ss_sp = allocate(1 << 18), .ss_size = 1 << 18};
     struct sigaction action = {.sa_sigaction = on_signal,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART};
@@ -288,7 +288,7 @@ int main(void) {
     uint64_t text = (uint64_t)__executable_start;
     if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, text, (uint64_t)etext - text, 0))
         die("syscall user dispatch");
-    if (setitimer(ITIMER_REAL, &tick, 0)) die("setitimer");
+    if (setitimer(ITIMER_VIRTUAL, &tick, 0)) die("setitimer");
     for (;;) {
         switch (read_word()) {
         case LAYOUT: lay_out(); break;

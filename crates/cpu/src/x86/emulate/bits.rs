@@ -9,15 +9,19 @@ use crate::Registers;
 use iced_x86::{Instruction, Mnemonic, Register};
 use machine::Access;
 
-/// Does a bit-string instruction.
-pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+/// By how many bytes the element is away from the operand, and which bit of it is selected.
+fn element_and_bit(regs: &Registers, instruction: &Instruction) -> (i64, u32) {
     let register = instruction.op1_register();
     let bytes = register.size();
     let shift = 64 - 8 * bytes as u32;
     let index = (read_gpr(regs, register) << shift) as i64 >> shift;
     let bits = 8 * bytes as i64;
-    let element = index.div_euclid(bits).wrapping_mul(bytes as i64);
-    let bit = index.rem_euclid(bits) as u32;
+    (index.div_euclid(bits).wrapping_mul(bytes as i64), index.rem_euclid(bits) as u32)
+}
+
+/// The linear address of the element that holds the selected bit.
+pub(in super::super) fn bit_string_address(regs: &Registers, instruction: &Instruction) -> u64 {
+    let (element, _) = element_and_bit(regs, instruction);
     let segment = match instruction.segment_prefix() {
         Register::FS => regs.fs_base,
         Register::GS => regs.gs_base,
@@ -28,7 +32,14 @@ pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction
     if is_short_address(instruction) {
         offset &= 0xffff_ffff;
     }
-    let address = offset.wrapping_add(segment);
+    offset.wrapping_add(segment)
+}
+
+/// Does a bit-string instruction.
+pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let bytes = instruction.op1_register().size();
+    let (_, bit) = element_and_bit(regs, instruction);
+    let address = bit_string_address(regs, instruction);
     let access = match instruction.mnemonic() {
         Mnemonic::Bt => Access::Read,
         _ => Access::Write,

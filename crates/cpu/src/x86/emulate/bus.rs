@@ -141,7 +141,15 @@ pub(super) fn linear(
     operand: u32,
     element: usize,
 ) -> u64 {
-    let value = |register: Register, lane: usize, size: usize| {
+    linear_of(regs, |value| instruction.virtual_address(operand, element, value))
+}
+
+/// What `find` makes of the values of registers: a linear address, or 0.
+pub(in super::super) fn linear_of(
+    regs: &Registers,
+    find: impl FnOnce(&mut dyn FnMut(Register, usize, usize) -> Option<u64>) -> Option<u64>,
+) -> u64 {
+    let mut value = |register: Register, lane: usize, size: usize| {
         Some(match register {
             Register::FS => regs.fs_base,
             Register::GS => regs.gs_base,
@@ -150,7 +158,7 @@ pub(super) fn linear(
             _ => read_gpr(regs, register),
         })
     };
-    instruction.virtual_address(operand, element, value).unwrap_or(0)
+    find(&mut value).unwrap_or(0)
 }
 
 fn vector_lane(regs: &Registers, register: Register, lane: usize, size: usize) -> u64 {

@@ -7,7 +7,6 @@
 use super::Result;
 use super::bus::Bus;
 use super::flags::{subtract, with};
-use crate::Registers;
 use iced_x86::{Instruction, Mnemonic, Register};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES, VirtAddr, layout};
 
@@ -27,6 +26,15 @@ enum Until {
     Never,
     Different,
     Equal,
+}
+
+/// How far one call goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) enum Pace {
+    /// To the end of the instruction.
+    Whole,
+    /// One element: with the trap flag set, each is a step.
+    Element,
 }
 
 /// One string instruction, as far as the instruction itself tells.
@@ -54,40 +62,17 @@ pub(in super::super) struct StringRegisters {
     pub source_base: u64,
 }
 
-/// Does a string instruction on the full register file.
-pub(super) fn execute(
-    bus: &mut Bus,
-    regs: &mut Registers,
-    instruction: &Instruction,
-) -> Result<()> {
-    let job = Job::new(instruction);
-    let mut on = StringRegisters {
-        rax: regs.gpr[Registers::RAX],
-        rcx: regs.gpr[Registers::RCX],
-        rsi: regs.gpr[Registers::RSI],
-        rdi: regs.gpr[Registers::RDI],
-        rflags: regs.rflags,
-        source_base: match job.segment {
-            Register::FS => regs.fs_base,
-            Register::GS => regs.gs_base,
-            _ => 0,
-        },
-    };
-    let result = job.run(bus, &mut on);
-    regs.gpr[Registers::RAX] = on.rax;
-    regs.gpr[Registers::RCX] = on.rcx;
-    regs.gpr[Registers::RSI] = on.rsi;
-    regs.gpr[Registers::RDI] = on.rdi;
-    regs.rflags = on.rflags;
-    result
-}
-
 /// Sets an address register: 32-bit addressing clears the upper half.
 fn set_masked(register: &mut u64, value: u64, mask: u64) {
     *register = value & mask;
 }
 
 impl Job {
+    /// All ones of the size of its addresses and of the count.
+    pub(in super::super) const fn mask(self) -> u64 {
+        if self.is_short { 0xffff_ffff } else { u64::MAX }
+    }
+
     /// Whether the instruction compares.
     pub(in super::super) fn writes_flags(self) -> bool {
         matches!(self.kind, Kind::Compare | Kind::Scan)
@@ -145,31 +130,38 @@ impl Job {
         }
     }
 
-    /// Does the instruction. On an error, the registers are those of the element that it stopped.
-    pub(in super::super) fn run(&self, bus: &mut Bus, regs: &mut StringRegisters) -> Result<()> {
+    /// Does the instruction, or one element of it; says whether it is over. On an error, the
+    /// registers are those of the element that it stopped.
+    pub(in super::super) fn run(
+        &self,
+        bus: &mut Bus,
+        regs: &mut StringRegisters,
+        pace: Pace,
+    ) -> Result<bool> {
         let run = Run {
             kind: self.kind,
             bytes: u64::from(self.bytes),
             until: self.until,
             is_backward: regs.rflags & super::super::run::DIRECTION != 0,
-            mask: if self.is_short { 0xffff_ffff } else { u64::MAX },
+            mask: self.mask(),
             source_base: regs.source_base,
         };
         if !self.is_repeated {
-            return run.step(bus, regs, 1).map(|_| ());
+            return run.step(bus, regs, 1).map(|_| true);
         }
         loop {
             let left = regs.rcx & run.mask;
             if left == 0 {
-                return Ok(());
+                return Ok(true);
             }
-            let (done, is_over) = run.step(bus, regs, left)?;
+            let most = if pace == Pace::Element { 1 } else { left };
+            let (done, is_over) = run.step(bus, regs, most)?;
             set_masked(&mut regs.rcx, left - done, run.mask);
             if bus.hw.fast()[layout::CLOCK] & CLOCK_DRAIN_BIT != 0 {
                 bus.hw.drain_clock();
             }
-            if is_over {
-                return Ok(());
+            if is_over || pace == Pace::Element {
+                return Ok(is_over || left == done);
             }
         }
     }

@@ -3,9 +3,10 @@
 //! A gather that faults keeps the elements it has, as hardware does: their mask bits are clear when
 //! it is run again.
 
+use super::super::run::TRAP;
 use super::bus::{Bus, linear, set_vector, vector};
 use super::{INVALID, Result};
-use crate::Registers;
+use crate::{Exception, Exit, Registers};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use machine::{Access, PAGE_BYTES};
 
@@ -31,6 +32,7 @@ pub(super) fn gather(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
     let lanes = (target.size() / bytes).min(index.size() / index_bytes);
     let mut result = vector(regs, target);
     let mut enabled = vector(regs, mask);
+    let mut has_gathered = false;
     for lane in 0..lanes {
         let range = lane * bytes..(lane + 1) * bytes;
         if enabled[range.end - 1] & 0x80 == 0 {
@@ -42,8 +44,11 @@ pub(super) fn gather(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
         if let Err(exit) = bus.read(address, &mut value[..bytes]) {
             set_vector(regs, target, &result);
             set_vector(regs, mask, &enabled);
-            return Err(exit);
+            // A trap that elements before this one have left pending comes first.
+            let is_trapped = has_gathered && regs.rflags & TRAP != 0;
+            return Err(if is_trapped { Exit::Exception(Exception::Debug) } else { exit });
         }
+        has_gathered = true;
         result[range.clone()].copy_from_slice(&value[..bytes]);
         enabled[range].fill(0);
     }

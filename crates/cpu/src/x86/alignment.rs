@@ -1,0 +1,135 @@
+//! Which instructions raise #AC while EFLAGS.AC is set: those with a misaligned operand.
+//!
+//! A program with the flag set runs one instruction at a time, and each is looked at before it is
+//! done. Nobody else pays for it.
+//!
+//! # Source
+//! Intel SDM 3A, 6.15 "Interrupt 17" and table 6-7. Vector operands and images of the
+//! floating-point state are as on the CPUs of AMD, where all cases were compared; the makers differ.
+
+use super::classify::is_bit_string;
+use super::emulate::bits::bit_string_address;
+use super::emulate::bus::linear_of;
+use super::emulate::strings::Job;
+use super::engine::Core;
+use super::precedence::{ERROR_SUMMARY, aligned_bytes, waits_for_x87};
+use crate::Registers;
+use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess};
+use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
+
+/// An operand in memory.
+#[derive(Clone, Copy, Debug)]
+struct Operand {
+    address: u64,
+    bytes: u64,
+    /// Its address must be a multiple of this.
+    unit: u64,
+    access: Access,
+}
+
+impl Core {
+    /// Whether the instruction at `rip` raises #AC. An operand before the misaligned one that
+    /// cannot be accessed comes first, and so does a pending x87 exception.
+    pub(super) fn is_misaligned(&mut self, regs: &Registers, hw: &mut Machine, rip: u64) -> bool {
+        let Ok(instruction) = self.decode_at(rip, hw) else { return false };
+        if regs.fpu.fsw() & ERROR_SUMMARY != 0 && waits_for_x87(&instruction) {
+            return false;
+        }
+        let job = instruction.is_string_instruction().then(|| Job::new(&instruction));
+        if job.is_some_and(|job| job.is_repeated && regs.gpr[Registers::RCX] & job.mask() == 0) {
+            return false;
+        }
+        for operand in self.operands(regs, &instruction, job) {
+            let last = operand.address.wrapping_add(operand.bytes.saturating_sub(1));
+            let is_canonical = |address| VirtAddr::new(address).is_canonical(self.canonical_bits);
+            if !is_canonical(operand.address) || !is_canonical(last) {
+                return false;
+            }
+            if !operand.address.is_multiple_of(operand.unit) {
+                return true;
+            }
+            if !is_accessible(hw, operand.address, last, operand.access) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// The operands in memory in the order in which they are accessed: what is read, then what is
+    /// written.
+    fn operands(
+        &mut self,
+        regs: &Registers,
+        instruction: &Instruction,
+        job: Option<Job>,
+    ) -> Vec<Operand> {
+        let used = self.emitter.factory.info(instruction).used_memory();
+        let mut operands: Vec<_> = used
+            .iter()
+            .filter_map(|used| {
+                let access = match used.access() {
+                    OpAccess::None | OpAccess::NoMemAccess => return None,
+                    OpAccess::Read | OpAccess::CondRead => Access::Read,
+                    _ => Access::Write,
+                };
+                let size = used.memory_size();
+                let bytes = job.map_or(size.size() as u64, |job| job.bytes.into());
+                let address = match is_bit_string(instruction.code()) {
+                    true => bit_string_address(regs, instruction),
+                    false => linear_of(regs, |value| used.virtual_address(0, value)),
+                };
+                let unit = if job.is_some() { bytes } else { unit(instruction, size) };
+                Some(Operand { address, bytes, unit, access })
+            })
+            .collect();
+        operands.sort_by_key(|operand| operand.access == Access::Write);
+        if instruction.mnemonic() == Mnemonic::Enter {
+            operands.push(end_of_frame(regs, instruction));
+        }
+        operands
+    }
+}
+
+/// Whether an access would succeed. Not an access itself.
+fn is_accessible(hw: &mut Machine, first: u64, last: u64, access: Access) -> bool {
+    let is_crossing = first / PAGE_BYTES != last / PAGE_BYTES;
+    [Some(first), is_crossing.then_some(last)]
+        .into_iter()
+        .flatten()
+        .all(|address| hw.probe(VirtAddr::new(address), access, Privilege::User).is_ok())
+}
+
+/// `enter` looks at the place to which rsp will point.
+fn end_of_frame(regs: &Registers, instruction: &Instruction) -> Operand {
+    let bytes = if instruction.code() == Code::Enterq_imm16_imm8 { 8 } else { 2 };
+    let level = u64::from(instruction.immediate8_2nd() & 31);
+    let pushed = bytes * if level == 0 { 1 } else { level + 1 };
+    let locals = u64::from(instruction.immediate16());
+    let address = regs.gpr[Registers::RSP].wrapping_sub(pushed + locals);
+    Operand { address, bytes, unit: bytes, access: Access::Write }
+}
+
+/// The alignment in bytes below which an operand of this size raises #AC.
+fn unit(instruction: &Instruction, size: MemorySize) -> u64 {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        // Each active element is an access of its own, which is not checked.
+        M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => return 1,
+        _ if instruction.is_vsib() => return 1,
+        M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => return 8,
+        M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => return 4,
+        // These are #GP.
+        _ if aligned_bytes(instruction) > 1 => return 1,
+        _ => {}
+    }
+    match size {
+        MemorySize::FpuEnv14 | MemorySize::FpuState94 | MemorySize::SegPtr16 => 2,
+        MemorySize::FpuEnv28 | MemorySize::FpuState108 | MemorySize::SegPtr32 => 4,
+        MemorySize::Float80 | MemorySize::Bcd | MemorySize::SegPtr64 => 8,
+        _ => match size.size() as u64 {
+            bytes @ (2 | 4 | 8) => bytes,
+            16 | 32 => 16,
+            _ => 1,
+        },
+    }
+}

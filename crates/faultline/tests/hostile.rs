@@ -59,6 +59,7 @@ macro_rules! same {
 
 same! {
     alias_rights: "alias_rights";
+    alignment_flag: "alignment_flag";
     bad_pointers: "bad_pointers";
     break_calls: "break_calls";
     call_flood: "call_flood";
@@ -143,6 +144,7 @@ same! {
     stack_attack_limit: "stack_attack" "limit";
     stack_attack_recurse: "stack_attack" "recurse";
     stale_translation: "stale_translation";
+    step_strings: "step_strings";
     straddle: "straddle";
     truncated_code: "truncated_code";
     undefined: "undefined";

@@ -243,7 +243,8 @@ impl Scan {
         let touching = self.steps.iter().rposition(|step| {
             let instruction = &step.instruction;
             let flags = instruction.rflags_read() | instruction.rflags_modified();
-            !matches!(step.class, Class::Nop | Class::Lea) && flags & ARITHMETIC != 0
+            let touches = flags & ARITHMETIC != 0 || is_rotate_through_carry(instruction);
+            !matches!(step.class, Class::Nop | Class::Lea) && touches
         });
         for step in &mut self.steps[touching.map_or(0, |at| at + 1)..] {
             step.live = PARKED;
@@ -395,6 +396,12 @@ fn is_conditional(instruction: &Instruction) -> bool {
         OpKind::Register => instruction.op_register(last) == Register::CL,
         _ => true,
     }
+}
+
+/// A count that is a multiple of 9 or 17 leaves carry as it is; what it leaves of overflow is the
+/// CPU's own affair.
+fn is_rotate_through_carry(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Rcl | Mnemonic::Rcr)
 }
 
 /// Instructions that are looked at by Rust, with all flags.

@@ -120,6 +120,18 @@ impl Bus<'_> {
         result.map(|_| ()).map_err(Exit::Fault)
     }
 
+    /// Raises what a write of `bytes` bytes at `address` would raise. Else it is not an access.
+    pub(super) fn check_write_of(&mut self, address: u64, bytes: usize) -> Result<()> {
+        for address in [address, address.wrapping_add(bytes as u64 - 1)] {
+            self.check(address)?;
+            let page = VirtAddr::new(address);
+            if self.hw.probe(page, Access::Write, Privilege::User).is_err() {
+                self.one(address, Access::Write)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the top of the stack; rsp does not move.
     pub(super) fn peek(&mut self, address: u64, bytes: usize) -> Result<u64> {
         self.read_number(address, bytes).map_err(on_stack)

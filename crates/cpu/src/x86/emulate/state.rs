@@ -266,6 +266,18 @@ fn environment_bytes(bytes: usize) -> usize {
     if bytes == 14 || bytes == 94 { 14 } else { 28 }
 }
 
+/// Raises what the first word or register of an image of the x87 unit raises. They are stored one
+/// after the other, so that a page fault comes before a non-canonical address behind it.
+fn check_parts(bus: &mut Bus, address: u64, length: usize) -> Result<()> {
+    let word = length / 7;
+    let words = (0..7).map(|index| (index * word, word));
+    let registers = (0..8).map(|index| (length + index * 10, 10));
+    for (offset, bytes) in words.chain(registers) {
+        bus.check_write_of(address.wrapping_add(offset as u64), bytes)?;
+    }
+    Ok(())
+}
+
 fn store_environment(
     bus: &mut Bus,
     regs: &mut Registers,
@@ -299,6 +311,7 @@ fn load_environment(bus: &mut Bus, regs: &mut Registers, address: u64, bytes: us
 
 fn store_x87(bus: &mut Bus, regs: &mut Registers, address: u64, bytes: usize) -> Result<()> {
     let length = environment_bytes(bytes);
+    check_parts(bus, address, length)?;
     let mut image = [0; 108];
     image[..length].copy_from_slice(&environment(regs, length)[..length]);
     for slot in 0..8 {

@@ -15,6 +15,7 @@ fn program(name: &str, how: Build) -> Option<PathBuf> {
     let suffix = match how {
         Build::Cxx => "cc",
         Build::Rust => "rs",
+        Build::Go => "go",
         _ => "c",
     };
     build(&format!("processes/{name}.{suffix}"), how)
@@ -49,6 +50,7 @@ same! {
     exec_and_exit_of_threads: "groups_of_threads" MuslStatic;
     futexes: "futexes" MuslStatic;
     futexes_by_glibc: "futexes" Dynamic;
+    goroutines: "goroutines" Go;
     orphans_and_groups: "family" MuslStatic;
     queued_signals: "queue" MuslStatic;
     queued_signals_by_glibc: "queue" Dynamic;

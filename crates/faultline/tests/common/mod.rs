@@ -258,6 +258,8 @@ pub(crate) enum Build {
     Cxx,
     /// Rust.
     Rust,
+    /// Go, without C.
+    Go,
 }
 
 /// Builds a program of `programs/`, once as long as its source does not change.
@@ -283,8 +285,14 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
         Build::Nolibc => ("cc", &["-O1", "-w", "-static", "-nostdlib"]),
         Build::Cxx => ("c++", &["-O1", "-w"]),
         Build::Rust => ("rustc", &["-O", "--edition", "2021"]),
+        Build::Go => ("go", &["build"]),
     };
-    let output = Command::new(compiler).args(arguments).arg("-o").arg(&fresh).arg(&path).output();
+    let mut command = Command::new(compiler);
+    if build == Build::Go {
+        command.envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);
+        command.env("GOCACHE", target.with_file_name("go-cache"));
+    }
+    let output = command.args(arguments).arg("-o").arg(&fresh).arg(&path).output();
     let output = match output {
         Ok(output) => output,
         Err(error) => {

@@ -32,6 +32,7 @@ mod regular;
 mod socket;
 mod special;
 mod stat;
+mod stream;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -59,8 +60,6 @@ pub(crate) use attributes::{Change, Grant, host_fstatfs, host_statfs, permits};
 pub(crate) use content::{FILE_BYTES_MAX, Seek};
 pub use descriptor::FdTable;
 pub(crate) use descriptor::Inherit;
-pub use device::Stream;
-pub(crate) use device::wait_for_streams;
 pub(crate) use device::{Device, write_device};
 pub(crate) use listing::Entry;
 pub(crate) use lock::{Lock, LockKind, LockOwner};
@@ -77,6 +76,8 @@ pub(crate) use special::{
 };
 pub(crate) use stat::encode_device;
 pub use stat::{FileType, Stat, Timestamp};
+pub use stream::Stream;
+pub(crate) use stream::wait_for_streams;
 pub(crate) use terminal::{Control, End as TerminalEnd, Settings, TerminalId, TerminalSignal};
 pub(crate) use walk::{Follow, View, Walk, WalkRules};
 

@@ -112,11 +112,6 @@ impl Kernel {
         self.tasks.processes.get_mut(&pid)
     }
 
-    /// Whether no other task exists.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.tasks.tasks.is_empty()
-    }
-
     /// Takes a task that cannot run from the queue.
     pub(crate) fn unready(&mut self, tid: u32) {
         self.tasks.ready.retain(|&other| other != tid);

@@ -10,12 +10,13 @@ use mm::MappedFile;
 
 use super::attributes::Grant;
 use super::content::{Content, Lower};
-use super::device::{Device, Stream};
+use super::device::Device;
 use super::listing::Entry;
 use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
 use super::proc::Reading;
 use super::stat::{FileType, Stat};
+use super::stream::Stream;
 use super::timer::TimerFile;
 use super::walk::{Follow, Last, View, Walk, WalkRules};
 use super::{FileId, News, NodeId, SocketId, Vfs, host};

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Budget;
-use super::device::{Device, Stream};
+use super::device::Device;
 use super::node::{Child, Directory, Layer, Listing, Node, NodeKind, ProcFile, Regular};
 use super::proc::{ProcDirectory, Scope};
 use super::socket::Sockets;
 use super::stat::{FileType, Stat, Timestamp};
+use super::stream::Stream;
 use super::{Bind, BindAccess, NodeId, Vfs, VfsConfig, VfsError, host, proc};
 use crate::errno::Errno;
 use crate::random::Generator;

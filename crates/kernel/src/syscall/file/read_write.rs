@@ -23,6 +23,9 @@ use crate::wait::{Channel, Interrupted};
 const CALL_BYTES_MAX: u64 = 0x7fff_f000;
 /// Most buffers of a vector call.
 const VECTORS_MAX: u64 = 1024;
+/// Events that a task waits for at the host.
+const POLL_IN: u16 = 1;
+const POLL_OUT: u16 = 4;
 /// Bytes moved at once.
 pub(super) const PIECE_BYTES: u64 = 256 << 10;
 
@@ -283,7 +286,6 @@ fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysRes
 fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
     kernel.check_reader(file)?;
-    kernel.wait_for_input(file)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
     loop {
@@ -389,7 +391,12 @@ impl Kernel {
                 }
                 // What comes after this read is an edge for an epoll.
                 self.vfs.file_mut(file).moves[0] += 1;
-                self.vfs.read_device(device, offset, bytes)
+                match self.vfs.read_device(device, offset, bytes) {
+                    Err(Errno::EAGAIN) if !is_nonblocking => {
+                        Err(self.wait_for_host(device, POLL_IN))
+                    }
+                    result => result,
+                }
             }
             Opened::Proc { .. } => self.read_proc(file, at, bytes),
             Opened::Pipe(node) => {
@@ -437,8 +444,18 @@ impl Kernel {
                 if let Some(terminal) = pseudo_terminal(*device) {
                     return self.write_terminal(terminal, bytes, is_nonblocking);
                 }
-                let result = write_device(*device, offset, bytes);
-                if let (Err(Errno::EPIPE), Device::Stream(_)) = (&result, *device) {
+                let device = *device;
+                let mut result = write_device(device, offset, bytes);
+                let stream = device.stream().filter(|_| !is_nonblocking);
+                if let (Err(Errno::EAGAIN), Some(stream)) = (&result, stream) {
+                    if stream.is_writable_soon() {
+                        result = write_device(device, offset, bytes);
+                    }
+                    if let Err(Errno::EAGAIN) = result {
+                        return Err(self.wait_for_host(device, POLL_OUT));
+                    }
+                }
+                if let (Err(Errno::EPIPE), Device::Stream(_)) = (&result, device) {
                     self.send_sigpipe();
                 }
                 result
@@ -506,7 +523,10 @@ impl Kernel {
             file.opened,
             Opened::Pipe(_)
                 | Opened::Socket(_)
-                | Opened::Device { device: Device::Master(_) | Device::Slave(_), .. }
+                | Opened::Device {
+                    device: Device::Master(_) | Device::Slave(_) | Device::Stream(_) | Device::Tty,
+                    ..
+                }
         );
         waits && !file.is_nonblocking()
     }
@@ -517,13 +537,8 @@ impl Kernel {
         self.block(&channels, None, Interrupted::Restarts)
     }
 
-    /// Sleeps while a stream of the host has nothing to read and other tasks could run.
-    fn wait_for_input(&mut self, file: FileId) -> Result<(), Errno> {
-        const POLL_IN: u16 = 1;
-        let Some(stream) = self.stream_of(file) else { return Ok(()) };
-        if self.is_alone() || stream.is_readable() {
-            return Ok(());
-        }
-        Err(self.block(&[Channel::Stream(stream, POLL_IN)], None, Interrupted::Restarts))
+    /// Sleeps until the host's stream behind a device is ready.
+    fn wait_for_host(&mut self, device: Device, events: u16) -> Errno {
+        self.wait_on(device.stream().map(|stream| Channel::Stream(stream, events)))
     }
 }

@@ -103,12 +103,12 @@ impl Translator {
         Ok(Self { core: Box::new(engine::Core::new(config)?) })
     }
 
-    /// All code that stands for guest code at the moment, and the host address of its first byte:
-    /// for those who want to verify it.
-    pub fn emitted(&self) -> (u64, &[u8]) {
-        let (start, code) = (self.core.cache.range().0, self.core.cache.code());
-        let stubs = self.core.stub_bytes.min(code.len());
-        (start + stubs as u64, &code[stubs..])
+    /// All code that stands for guest code at the moment, hot and cold, each with the host address
+    /// of its first byte: for those who want to verify it.
+    pub fn emitted(&self) -> [(u64, &[u8]); 2] {
+        let [(start, hot), cold] = self.core.cache.code();
+        let stubs = self.core.stub_bytes.min(hot.len());
+        [(start + stubs as u64, &hot[stubs..]), cold]
     }
 }
 

@@ -1,14 +1,17 @@
 //! The memory that emitted code lives in: mapped twice, writable here, executable there.
 //!
-//! No address of it is ever writable and executable. Space is only ever taken from the end; all of
-//! it is given back at once.
+//! No address of it is ever writable and executable. One half holds hot code, the other cold code,
+//! so that what runs lies densely. Space is only ever taken from the end of a half; all of it is
+//! given back at once.
 //!
 //! Invariants
 //! 1. Host addresses handed out are those of the executable view.
-//! 2. `used <= bytes`; everything behind `used` was never executed since the last [`Cache::reset`].
+//! 2. `used[0] <= middle <= used[1] <= bytes`, both offsets; what is behind them in their half was
+//!    never executed since the last [`Cache::reset`].
 #![allow(unsafe_code, reason = "owns the mappings of emitted code")]
 
 use super::EngineError;
+use super::emit::Place;
 
 /// The code cache.
 #[derive(Debug)]
@@ -16,7 +19,10 @@ pub(super) struct Cache {
     writable: *mut u8,
     executable: u64,
     bytes: usize,
-    used: usize,
+    /// Where the cold half begins.
+    middle: usize,
+    /// Where each half is used up to.
+    used: [usize; 2],
     is_dirty: bool,
 }
 
@@ -67,22 +73,29 @@ impl Cache {
                 return Err(error);
             }
         };
-        Ok(Self { writable, executable, bytes, used: 0, is_dirty: false })
+        let middle = bytes / 2;
+        Ok(Self { writable, executable, bytes, middle, used: [0, middle], is_dirty: false })
     }
 
-    /// Host address of the next byte to be appended.
-    pub(super) fn next(&self) -> u64 {
-        self.executable + self.used as u64
+    /// Host addresses of the next bytes to be appended.
+    pub(super) fn next(&self) -> Place {
+        let [hot, cold] = self.used.map(|used| self.executable + used as u64);
+        Place { hot, cold }
     }
 
-    /// Bytes still free.
+    /// Bytes still free in the half that has less.
     pub(super) fn free(&self) -> usize {
-        self.bytes - self.used
+        (self.middle - self.used[0]).min(self.bytes - self.used[1])
     }
 
-    /// Bytes in use.
-    pub(super) fn used(&self) -> usize {
-        self.used
+    /// Bytes of hot code.
+    pub(super) fn hot_bytes(&self) -> usize {
+        self.used[0]
+    }
+
+    /// First host address of cold code.
+    pub(super) fn cold_start(&self) -> u64 {
+        self.executable + self.middle as u64
     }
 
     /// First host address, and the one behind the last.
@@ -90,28 +103,34 @@ impl Cache {
         (self.executable, self.executable + self.bytes as u64)
     }
 
-    /// Appends code, and returns where it stands.
+    /// Appends code, hot and cold, at [`Self::next`].
     ///
     /// # Panics
     /// If it does not fit: the caller has looked at [`Self::free`].
-    pub(super) fn append(&mut self, code: &[u8]) -> u64 {
-        assert!(code.len() <= self.free(), "the caller has checked that the code fits");
-        let host = self.next();
-        // SAFETY: 1. `used <= bytes` (invariant 2), so the sum stays inside the mapping.
-        let target = unsafe { self.writable.add(self.used) };
-        // SAFETY: 1. `code.len()` bytes are free there, by the assertion. 2. `code` is a Rust
-        // slice, which cannot overlap a mapping that only this value knows.
-        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
-        self.used += code.len();
+    pub(super) fn append(&mut self, (hot, cold): (&[u8], &[u8])) {
+        let bytes = hot.len().max(cold.len());
+        assert!(bytes <= self.free(), "the caller has checked that the code fits");
+        for (used, code) in self.used.iter_mut().zip([hot, cold]) {
+            // SAFETY: 1. `used <= bytes` (invariant 2), so the sum stays inside the mapping.
+            let target = unsafe { self.writable.add(*used) };
+            // SAFETY: 1. `code.len()` bytes are free there, by the assertion. 2. `code` is a Rust
+            // slice, which cannot overlap a mapping that only this value knows.
+            unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
+            *used += code.len();
+        }
         self.is_dirty = true;
-        host
     }
 
-    /// Everything in use.
-    pub(super) fn code(&self) -> &[u8] {
-        // SAFETY: 1. `used <= bytes` (invariant 2). 2. The memory is written through `&mut self`
-        // only.
-        unsafe { core::slice::from_raw_parts(self.writable, self.used) }
+    /// Everything in use: hot code and cold code, each with its host address.
+    pub(super) fn code(&self) -> [(u64, &[u8]); 2] {
+        [0, self.middle].map(|start| {
+            let used = self.used[usize::from(start > 0)];
+            // SAFETY: 1. `start <= used <= bytes` (invariant 2).
+            let first = unsafe { self.writable.add(start) };
+            // SAFETY: 1. As above. 2. The memory is written through `&mut self` only.
+            let code = unsafe { core::slice::from_raw_parts(first, used - start) };
+            (self.executable + start as u64, code)
+        })
     }
 
     /// Overwrites four bytes at `host`: the displacement of a branch.
@@ -121,7 +140,10 @@ impl Cache {
     pub(super) fn patch(&mut self, host: u64, field: [u8; 4]) {
         let offset = usize::try_from(host.wrapping_sub(self.executable))
             .ok()
-            .filter(|offset| offset.checked_add(4).is_some_and(|end| end <= self.used))
+            .filter(|offset| {
+                let used = self.used[usize::from(*offset >= self.middle)];
+                offset.checked_add(4).is_some_and(|end| end <= used)
+            })
             .expect("patches are inside emitted code");
         // SAFETY: 1. `offset + 4 <= used <= bytes`.
         let target = unsafe { self.writable.add(offset) };
@@ -130,9 +152,9 @@ impl Cache {
         self.is_dirty = true;
     }
 
-    /// Gives back everything behind the first `keep` bytes.
+    /// Gives back everything behind the first `keep` hot bytes.
     pub(super) fn reset(&mut self, keep: usize) {
-        self.used = keep.min(self.used);
+        self.used = [keep.min(self.used[0]), self.middle];
         self.is_dirty = true;
     }
 

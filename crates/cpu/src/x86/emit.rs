@@ -61,11 +61,23 @@ impl Mem {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Patch(usize);
 
-/// A buffer of host code that will stand at a known address.
-#[derive(Debug, Default)]
+/// Where code will stand: its hot part, and the cold part that is kept apart from it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Place {
+    /// Host address of the first hot byte.
+    pub hot: u64,
+    /// Host address of the first cold byte.
+    pub cold: u64,
+}
+
+/// A buffer of host code that will stand at known addresses: first all hot bytes, then the cold
+/// ones.
+#[derive(Debug)]
 pub(super) struct Assembler {
     pub(super) buffer: Vec<u8>,
-    base: u64,
+    place: Place,
+    /// Hot bytes; all so far are hot if it is beyond the end.
+    hot_bytes: usize,
     /// Which stolen register S1 and S0 are known to be equal to.
     held: [Option<Reg>; 2],
     /// Whether the home of that register does not have the value yet.
@@ -74,12 +86,45 @@ pub(super) struct Assembler {
     newest: Reg,
 }
 
+impl Default for Assembler {
+    fn default() -> Self {
+        Self {
+            buffer: Vec::new(),
+            place: Place::default(),
+            hot_bytes: usize::MAX,
+            held: [None; 2],
+            is_ahead: [false; 2],
+            newest: 0,
+        }
+    }
+}
+
 impl Assembler {
-    /// Empties the buffer; what follows will stand at host address `base`.
-    pub(super) fn restart(&mut self, base: u64) {
+    /// Empties the buffer; what follows is hot code that will stand at `place`.
+    pub(super) fn restart(&mut self, place: Place) {
         self.buffer.clear();
-        self.base = base;
+        self.place = place;
+        self.hot_bytes = usize::MAX;
         self.forget();
+    }
+
+    /// What follows is cold.
+    pub(super) fn turn_cold(&mut self) {
+        self.forget();
+        self.hot_bytes = self.buffer.len();
+    }
+
+    /// The hot bytes and the cold ones.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.buffer.split_at(self.hot_bytes.min(self.buffer.len()))
+    }
+
+    /// The host address of the byte at `offset` in the buffer.
+    fn address(&self, offset: usize) -> u64 {
+        match offset.checked_sub(self.hot_bytes) {
+            None => self.place.hot + offset as u64,
+            Some(cold) => self.place.cold + cold as u64,
+        }
     }
 
     /// Says that scratch register `scratch` is equal to the home of `register` from here on.
@@ -144,7 +189,7 @@ impl Assembler {
 
     /// The host address of the next byte.
     pub(super) fn here(&self) -> u64 {
-        self.base + self.buffer.len() as u64
+        self.address(self.buffer.len())
     }
 
     /// Bytes emitted so far.
@@ -469,13 +514,15 @@ impl Assembler {
 
     /// Lets the near branch whose displacement stands at host address `field` go here.
     pub(super) fn resolve_at(&mut self, field: u64) {
-        let offset = (field - self.base) as usize;
-        self.resolve(Patch(offset));
+        let hot = field.wrapping_sub(self.place.hot) as usize;
+        let cold = field.wrapping_sub(self.place.cold) as usize;
+        let is_hot = hot < self.hot_bytes.min(self.buffer.len());
+        self.resolve(Patch(if is_hot { hot } else { self.hot_bytes + cold }));
     }
 
     /// The host address of the displacement of a near branch.
     pub(super) fn address_of(&self, patch: Patch) -> u64 {
-        self.base + patch.0 as u64
+        self.address(patch.0)
     }
 }
 

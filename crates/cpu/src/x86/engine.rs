@@ -70,7 +70,7 @@ impl Core {
         emitter.asm.restart(cache.next());
         let is_quick = is_plain_function(slow::quick_access_address());
         emitter.stubs = Stubs::emit(&mut emitter.asm, is_quick);
-        cache.append(&emitter.asm.buffer);
+        cache.append(emitter.asm.parts());
         let registration = Registration::new(cache.range(), emitter.stubs.signal)?;
         let counting = match config.instructions {
             InstructionCount::Off => None,
@@ -78,7 +78,7 @@ impl Core {
         };
         Ok(Self {
             config,
-            stub_bytes: cache.used(),
+            stub_bytes: cache.hot_bytes(),
             cache,
             _registration: registration,
             emitter,
@@ -231,12 +231,13 @@ impl Core {
         let first_point = self.emitter.points.len() as u32;
         let first_site = self.emitter.sites.len() as u32;
         let counter = self.counting.as_mut().map(|counting| counting.add(id));
-        let base = self.cache.next();
+        let place = self.cache.next();
         let second_page = second.map(|page| SecondPage { slot: slot(page) });
         let slot = (ways == Ways::All).then(|| slot(page));
-        let start = Start { base, block: id, extent, second: second_page, counter, slot };
+        let start = Start { place, block: id, extent, second: second_page, counter, slot };
         let emitted = self.emitter.block(&self.scan, start);
-        self.cache.append(&self.emitter.asm.buffer);
+        self.cache.append(self.emitter.asm.parts());
+        let end = self.cache.next();
         self.note_statistics();
         let block = Block {
             rip,
@@ -245,9 +246,11 @@ impl Core {
             extent,
             is_alive: true,
             is_flags_live: self.scan.is_flags_live_before,
-            base,
+            base: place.hot,
             body: emitted.body,
-            end: self.cache.next(),
+            end: end.hot,
+            cold: place.cold,
+            cold_end: end.cold,
             entry: emitted.entry,
             first_point,
             point_count: self.emitter.points.len() as u32 - first_point,
@@ -308,11 +311,11 @@ impl Core {
         if self.cache.free() < BLOCK_BYTES_MAX {
             return (0, 0);
         }
-        let base = self.cache.next();
+        let place = self.cache.next();
         let (rip, body, is_live) = (block.rip, block.body, block.is_flags_live);
         let slot = slot(block.page);
-        let entry = self.emitter.entry(base, id, rip, slot, body, is_live);
-        self.cache.append(&self.emitter.asm.buffer);
+        let entry = self.emitter.entry(place, id, rip, slot, body, is_live);
+        self.cache.append(self.emitter.asm.parts());
         self.pages.blocks[id as usize].entry = Some(entry);
         entry
     }

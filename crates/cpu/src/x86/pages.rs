@@ -35,6 +35,9 @@ pub(super) struct Block {
     pub base: u64,
     pub body: u64,
     pub end: u64,
+    /// Host address of the first byte of its cold code, and the one behind it.
+    pub cold: u64,
+    pub cold_end: u64,
     /// Ways in through the fetch model, made with the block or when first needed.
     pub entry: Option<(u64, u64)>,
     pub first_point: u32,
@@ -222,11 +225,17 @@ impl CodePages {
         })
     }
 
-    /// The block whose code holds `host`.
-    pub(super) fn block_at_host(&self, host: u64) -> Option<BlockId> {
-        let behind = self.blocks.partition_point(|block| block.base <= host);
+    /// The block whose hot code holds `host`, or whose cold code if `is_cold`; and how many bytes
+    /// of the block come before that byte.
+    pub(super) fn block_at_host(&self, host: u64, is_cold: bool) -> Option<(BlockId, u64)> {
+        let part = |block: &Block| match is_cold {
+            false => (block.base, block.end, 0),
+            true => (block.cold, block.cold_end, block.end - block.base),
+        };
+        let behind = self.blocks.partition_point(|block| part(block).0 <= host);
         let id = behind.checked_sub(1)?;
-        (host < self.blocks[id].end).then_some(id as BlockId)
+        let (start, end, before) = part(&self.blocks[id]);
+        (host < end).then_some((id as BlockId, before + (host - start)))
     }
 }
 

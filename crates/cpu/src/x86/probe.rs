@@ -7,7 +7,7 @@
 //! Neither form touches memory at an address of the guest's choice before it has decided.
 
 use super::block::{PARKED, Scan};
-use super::emit::{CLK, Mem, RAX, RCX, S0, S1};
+use super::emit::{CLK, Mem, Place, RAX, RCX, S0, S1};
 use super::group::Group;
 use super::translate::{Cold, Emitter, IsSecond, Site, SiteKind};
 use super::words;
@@ -177,14 +177,14 @@ impl Emitter {
     /// both.
     pub(super) fn entry(
         &mut self,
-        base: u64,
+        place: Place,
         block: super::translate::BlockId,
         rip: u64,
         slot: u32,
         body: u64,
         is_flags_live: bool,
     ) -> (u64, u64) {
-        self.asm.restart(base);
+        self.asm.restart(place);
         self.cold.clear();
         self.now.block = block;
         self.now.rip = rip;
@@ -200,7 +200,7 @@ impl Emitter {
         }
         self.asm.jump_to(body);
         self.finish(&Scan::default());
-        (base, page_entry)
+        (place.hot, page_entry)
     }
 
     /// Parks the flags in memory. Changes r13; the flags may be lost afterwards.

@@ -327,14 +327,14 @@ impl Core {
             19 => Exception::SimdFloatingPoint,
             trap => panic!("emitted code at {host:#x} raised trap {trap}: a bug of the engine"),
         };
-        let id = self
+        let (id, offset) = self
             .pages
-            .block_at_host(host)
+            .block_at_host(host, host >= self.cache.cold_start())
             .unwrap_or_else(|| panic!("exception at {host:#x} outside of blocks"));
         let block = &self.pages.blocks[id as usize];
         let first = block.first_point as usize;
         let points = &self.emitter.points[first..first + block.point_count as usize];
-        let behind = points.partition_point(|point| block.base + u64::from(point.host) <= host);
+        let behind = points.partition_point(|point| u64::from(point.host) <= offset);
         let point = points[behind.saturating_sub(1)];
         for (spill, register) in point.spilled.iter().enumerate() {
             if *register != 0xff {

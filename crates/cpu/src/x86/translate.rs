@@ -1,8 +1,10 @@
 //! From one guest block to host code.
 //!
 //! ```text
-//! [point: hot code of each instruction ...][exit][cold: slow ways of probes, links, leaves]
+//! [ways in][point: hot code of each instruction ...][exit]   [slow ways of probes, links, leaves]
 //! ```
+//! What is on the right is cold and stands in another part of the code cache.
+
 //! Every instruction is emitted as it is, with its memory operand on `[r14+r13]` behind a probe
 //! (`probe.rs`), stolen registers replaced (`operand.rs`), and the stack (`stack.rs`) and control
 //! transfers (`branch.rs`) rewritten.
@@ -14,7 +16,7 @@
 
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
-use super::emit::{Assembler, Mem, Patch, S0, S1};
+use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::emulate::strings::Job;
 use super::members::puts_stack_off;
 use super::stubs::{PARKED_BIT, Reason, Stubs};
@@ -23,7 +25,7 @@ use crate::Exception;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
 use machine::{Access, PAGE_BYTES, layout};
 
-const NOT_EQUAL: u8 = 5;
+const EQUAL: u8 = 4;
 
 /// Index of a block.
 pub(super) type BlockId = u32;
@@ -79,7 +81,7 @@ pub(super) struct Link {
 /// The start of one instruction in emitted code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Point {
-    /// Bytes from the start of the body.
+    /// Bytes of the block before it, the cold ones being behind the hot ones.
     pub host: u32,
     /// Bytes from the first instruction of the block.
     pub guest: u16,
@@ -106,8 +108,6 @@ pub(super) enum Cold {
     Indirect { branches: [Patch; 2], site: u32 },
     /// Leave with an address and a reason.
     Leave { branch: Patch, rip: u64, reason: u32 },
-    /// The block is entered from another page.
-    Enter { branch: Patch, rip: u64, slot: u32, body: u64, is_flags_live: bool },
     /// A page is entered that is not in the fetch shadow.
     Fetch { branch: Patch, site: u32, is_flags_live: bool },
 }
@@ -159,8 +159,8 @@ pub(super) enum Ways {
 /// Where and for what a block is emitted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
-    /// Host address of its first byte.
-    pub base: u64,
+    /// Host addresses of its first bytes.
+    pub place: Place,
     pub block: BlockId,
     pub extent: Extent,
     /// The page that its only instruction reaches into.
@@ -232,7 +232,7 @@ impl Emitter {
         let page = first & !(PAGE_BYTES - 1);
         let second = start.second;
         let exit_page = if second.is_some() { page.wrapping_add(PAGE_BYTES) } else { page };
-        self.asm.restart(start.base);
+        self.asm.restart(start.place);
         self.cold.clear();
         self.now = Current {
             block: start.block,
@@ -265,18 +265,20 @@ impl Emitter {
             self.go(scan.next_rip, scan.is_flags_live_next);
         }
         self.finish(scan);
-        Emitted { body, entry: start.slot.map(|_| (start.base, self.now.page_entry)) }
+        Emitted { body, entry: start.slot.map(|_| (start.place.hot, self.now.page_entry)) }
     }
 
-    /// Emits the way into the block for indirect jumps, right in front of its body.
+    /// Emits the ways into the block for indirect jumps and from other pages, right in front of its
+    /// body.
     fn way_in(&mut self, rip: u64, slot: u32, is_flags_live: bool) {
         self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
-        let branch = self.asm.branch(NOT_EQUAL);
+        let same = self.asm.short(0x70 | EQUAL);
+        self.now.page_entry = self.asm.here();
+        self.page_entry(rip, slot, false, IsSecond::No);
+        self.asm.land(same);
         if is_flags_live {
             self.unpark();
         }
-        let body = self.asm.here();
-        self.cold.push(Cold::Enter { branch, rip, slot, body, is_flags_live });
     }
 
     fn steps(&mut self, scan: &Scan) {
@@ -396,6 +398,7 @@ impl Emitter {
 
     /// Emits what stands behind the hot code.
     pub(super) fn finish(&mut self, scan: &Scan) {
+        self.asm.turn_cold();
         let mut index = 0;
         while let Some(cold) = self.cold.get(index).copied() {
             index += 1;
@@ -429,15 +432,6 @@ impl Emitter {
                 Cold::Group { branch, first, last, resume, is_flags_live } => {
                     self.asm.resolve(branch);
                     self.cold_group(&scan.steps[first..=last], resume, is_flags_live);
-                }
-                Cold::Enter { branch, rip, slot, body, is_flags_live } => {
-                    self.asm.resolve(branch);
-                    self.now.page_entry = self.asm.here();
-                    self.page_entry(rip, slot, false, IsSecond::No);
-                    if is_flags_live {
-                        self.unpark();
-                    }
-                    self.asm.jump_to(body);
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);

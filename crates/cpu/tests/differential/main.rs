@@ -228,8 +228,7 @@ fn emitted_code_keeps_to_its_words_and_probes() {
         };
         let _ = guest.run(&case);
         if index % CASES_BETWEEN == 0 {
-            let (start, code) = guest.engine.emitted();
-            let violation = verify::find_violation(start, code);
+            let violation = verify::find_violation(&guest.engine.emitted());
             assert!(violation.is_none(), "{}", violation.unwrap_or_default());
         }
     }

@@ -13,9 +13,13 @@ const SPAN_BYTES: u64 = 512;
 /// How far a pointer that was computed for an instruction is followed.
 const POINTER_STEPS: usize = 4;
 
-/// The first thing that emitted code must not contain; its text says what.
-pub fn find_violation(start: u64, code: &[u8]) -> Option<String> {
-    let end = start + code.len() as u64;
+/// The first thing that emitted code, in parts with their host addresses, must not contain; its
+/// text says what.
+pub fn find_violation(parts: &[(u64, &[u8])]) -> Option<String> {
+    parts.iter().find_map(|(start, code)| find_violation_in(*start, code, parts))
+}
+
+fn find_violation_in(start: u64, code: &[u8], parts: &[(u64, &[u8])]) -> Option<String> {
     let mut recent: Vec<Instruction> = Vec::new();
     for one in Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
         let problem = if one.is_invalid() {
@@ -24,7 +28,7 @@ pub fn find_violation(start: u64, code: &[u8]) -> Option<String> {
             Some("not allowed")
         } else if !is_memory_known(&one, &recent) {
             Some("unknown memory operand")
-        } else if leaves(&one, end) {
+        } else if leaves(&one, parts) {
             Some("jump out of the cache")
         } else {
             None
@@ -169,15 +173,18 @@ fn is_copy_of_pointer(base: Register, recent: &[Instruction]) -> bool {
     })
 }
 
-/// Whether a direct jump leaves the cache (backwards it may go to the stubs).
-fn leaves(one: &Instruction, end: u64) -> bool {
-    const STUBS_AT_MOST: u64 = 1 << 32;
+/// Whether a direct jump leaves the code and does not go to the stubs right in front of it.
+fn leaves(one: &Instruction, parts: &[(u64, &[u8])]) -> bool {
+    const STUBS_AT_MOST: u64 = 4096;
     let is_direct = matches!(
         one.flow_control(),
         FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
     );
     is_direct && {
         let target = one.near_branch_target();
-        target >= end || end - target > STUBS_AT_MOST
+        let is_stub = parts[0].0.wrapping_sub(target) <= STUBS_AT_MOST;
+        let mut inside =
+            parts.iter().map(|(start, code)| target.wrapping_sub(*start) < code.len() as u64);
+        !is_stub && !inside.any(|is_inside| is_inside)
     }
 }

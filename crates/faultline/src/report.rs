@@ -5,6 +5,7 @@
 //! 2. Each figure of the text is one of the JSON, or computed from figures of the JSON.
 
 pub(crate) mod json;
+mod oom;
 mod processes;
 pub(crate) mod text;
 
@@ -14,6 +15,7 @@ use mm::{FaultCounters, Rss};
 use serde::Serialize;
 
 use crate::args::high::RunPlan;
+pub(crate) use oom::OomFigures;
 pub(crate) use processes::{ProcessFigures, ProcessesFigures};
 
 /// Name and version of the JSON form.
@@ -36,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) memory: MemoryFigures,
     pub(crate) swap: SwapFigures,
     pub(crate) reclaim: ReclaimFigures,
+    /// Processes killed for want of memory.
+    pub(crate) oom: OomFigures,
     pub(crate) tlb: Option<TlbFigures>,
     pub(crate) walks: WalkFigures,
     pub(crate) vmas: Vec<VmaFigures>,
@@ -225,6 +229,7 @@ impl Report {
                 used_pages: run.swap.used,
             },
             reclaim: ReclaimFigures { scanned: run.events.scanned, reclaimed: run.events.stolen },
+            oom: OomFigures::new(&run.oom),
             tlb: TlbFigures::new(plan, counters),
             walks: WalkFigures {
                 count: counters.walks,

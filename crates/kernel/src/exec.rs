@@ -340,6 +340,7 @@ impl Kernel {
             special,
             settings: std::collections::BTreeMap::new(),
             ledger: ProcessReports::default(),
+            oom: crate::oom::OomKills::default(),
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,
             deadlock: Deadlock::default(),

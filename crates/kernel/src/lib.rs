@@ -24,6 +24,7 @@ mod family;
 pub mod fs;
 pub mod ledger;
 mod load;
+pub mod oom;
 mod outcome;
 pub mod process;
 pub mod random;
@@ -158,6 +159,8 @@ pub struct Kernel {
     /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
     settings: std::collections::BTreeMap<&'static str, i64>,
     ledger: ledger::ProcessReports,
+    /// Who was killed for want of memory.
+    oom: oom::OomKills,
     /// The virtual time at which the run is ended.
     end_ns: u64,
     /// How the run ended.

@@ -5,6 +5,7 @@ use machine::Counters;
 use mm::{FaultCounters, MemoryUsage, Rss};
 
 use crate::ledger::ProcessReports;
+use crate::oom::OomKills;
 use crate::stuck::Deadlock;
 
 /// How a run ended.
@@ -14,7 +15,7 @@ pub enum Outcome {
     Exited(u8),
     /// A signal ended it.
     Killed(u8),
-    /// The guest's RAM was full and nothing could be freed; Linux would send SIGKILL.
+    /// It was killed because no frame could be had: see [`crate::oom`]. Linux sends SIGKILL.
     OutOfMemory,
     /// The program had used up its time ([`crate::TaskLimits::run_ns_max`]).
     TimedOut,
@@ -79,6 +80,8 @@ pub struct RunReport {
     pub processes: ProcessReports,
     /// Who waits for what, if the run was stuck.
     pub deadlock: Deadlock,
+    /// Who was killed for want of memory.
+    pub oom: OomKills,
     /// Resident pages of the first process at the end.
     pub rss: Rss,
     /// Resident pages at the moment when there were most.

@@ -103,6 +103,7 @@ impl Kernel {
             faults: processes.faults,
             processes,
             deadlock: self.deadlock.clone(),
+            oom: self.oom.clone(),
             rss: mm.rss(&self.memory),
             rss_at_peak: mm.rss_at_peak(&self.memory),
             page_table_bytes: mm.page_table_frames(&self.memory) * page,

@@ -8,7 +8,7 @@
 //! 2. TLB counts and the access clock do not move: these are not accesses of the program.
 
 use machine::{Access, Machine, PAGE_BYTES, PhysAddr, Privilege, VirtAddr};
-use mm::{Memory, Mm};
+use mm::{FaultError, Memory, Mm};
 
 use crate::Kernel;
 use crate::errno::Errno;
@@ -20,6 +20,21 @@ pub const TASK_END: u64 = 0x7fff_ffff_f000;
 /// no access needs more than a table, a copy and a write upgrade.
 const FAULTS_MAX: u32 = 4;
 
+/// Why an address of a task can not be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refused {
+    /// Nothing is mapped there, or a right is missing.
+    Fault,
+    /// There is no frame.
+    NoFrame,
+}
+
+impl From<Refused> for Errno {
+    fn from(_: Refused) -> Self {
+        Self::EFAULT
+    }
+}
+
 /// Where `addr` of `mm`, the machine's active address space, lies in RAM.
 fn resolve(
     mm: &mut Mm,
@@ -27,19 +42,21 @@ fn resolve(
     hw: &mut Machine,
     addr: VirtAddr,
     access: Access,
-) -> Result<PhysAddr, Errno> {
+) -> Result<PhysAddr, Refused> {
     if addr.as_u64() >= TASK_END {
-        return Err(Errno::EFAULT);
+        return Err(Refused::Fault);
     }
     for _ in 0..FAULTS_MAX {
         match hw.probe(addr, access, Privilege::User) {
             Ok(place) => return Ok(place),
-            Err(fault) => {
-                mm::handle_fault(mm, memory, hw, fault).map_err(|_| Errno::EFAULT)?;
-            }
+            Err(fault) => match mm::handle_fault(mm, memory, hw, fault) {
+                Ok(_) => {}
+                Err(FaultError::OutOfMemory { .. }) => return Err(Refused::NoFrame),
+                Err(_) => return Err(Refused::Fault),
+            },
         }
     }
-    Err(Errno::EFAULT)
+    Err(Refused::Fault)
 }
 
 /// Writes `bytes` to `mm`, the machine's active address space, whose task does not run yet.
@@ -68,9 +85,17 @@ impl Kernel {
     /// Where `addr` lies in RAM, for an access of the kernel on behalf of the task.
     ///
     /// # Errors
-    /// `EFAULT`: nothing mapped there, a right is missing, or there is no memory.
+    /// `EFAULT`: nothing mapped there, a right is missing, or there is no memory and the task is to
+    /// be killed for it (FLT-13).
     pub fn resolve_user(&mut self, addr: VirtAddr, access: Access) -> Result<PhysAddr, Errno> {
-        resolve(&mut self.mm, &mut self.memory, &mut self.hw, addr, access)
+        loop {
+            let found = resolve(&mut self.mm, &mut self.memory, &mut self.hw, addr, access);
+            match found {
+                // Each round kills a process.
+                Err(Refused::NoFrame) if self.relieve_memory() => {}
+                found => return Ok(found?),
+            }
+        }
     }
 
     /// Refuses a buffer that does not lie below the end of user space, without looking at it.

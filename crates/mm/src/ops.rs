@@ -17,6 +17,7 @@ mod mremap;
 mod msync;
 mod munmap;
 mod place;
+mod reap;
 
 pub use brk::brk;
 pub use exec::{map_stack, set_rights_of_stack};
@@ -29,6 +30,7 @@ pub use mprotect::{ProtectFlags, mprotect};
 pub use mremap::{RemapFlags, mremap};
 pub use msync::{SyncFlags, msync};
 pub use munmap::munmap;
+pub use reap::reap;
 
 /// A length in whole pages; one that would not fit into 64 bits becomes 0, as in Linux where this
 /// is used.

@@ -1,4 +1,5 @@
-//! The report for people: at most 40 lines (42 with several processes) of at most 100 columns.
+//! The report for people: at most 40 lines (42 with several processes, 16 more if a process was
+//! killed for want of memory) of at most 100 columns.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -23,6 +24,7 @@ const NAME_COLUMNS: usize = 42;
 pub(crate) fn render(report: &Report) -> String {
     let mut out = String::new();
     verdict(&mut out, report);
+    super::oom::render(&mut out, report);
     faults(&mut out, report);
     memory(&mut out, report);
     vmas(&mut out, report);

@@ -11,7 +11,6 @@ use super::number::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
 use super::{SI_KERNEL, SigDetail, SigInfo};
 use crate::Kernel;
 use crate::errno::Errno;
-use crate::outcome::Outcome;
 use crate::syscall;
 use crate::uaccess::TASK_END;
 
@@ -57,7 +56,8 @@ impl Kernel {
             Err(FaultError::BusError { addr }) => {
                 self.send_page_fault(SIGBUS, BUS_ADRERR, addr.as_u64(), code);
             }
-            Err(FaultError::OutOfMemory { .. }) => self.exit_process(Outcome::OutOfMemory),
+            // The instruction is tried again, or the task ends before it is.
+            Err(FaultError::OutOfMemory { .. }) => drop(self.relieve_memory()),
         }
     }
 

@@ -1,8 +1,9 @@
 use super::*;
 use crate::report::processes::{CopyFigures, ForkFigures, ProcessesFigures, SwitchFigures};
 use crate::report::{
-    AccessFigures, ExitFigures, FaultFigures, MachineFigures, MemoryFigures, ReclaimFigures,
-    RssFigures, SwapFigures, SyscallFigures, TlbFigures, UnimplementedFigures, WalkFigures, json,
+    AccessFigures, ExitFigures, FaultFigures, MachineFigures, MemoryFigures, OomFigures,
+    ReclaimFigures, RssFigures, SwapFigures, SyscallFigures, TlbFigures, UnimplementedFigures,
+    WalkFigures, json,
 };
 
 /// A report with every number as large as a run of weeks can make it, and every list long.
@@ -60,6 +61,7 @@ fn largest() -> Report {
         },
         swap: SwapFigures::default(),
         reclaim: ReclaimFigures::default(),
+        oom: OomFigures { count: 0, kills: vec![] },
         tlb: Some(TlbFigures { l1d: level, l1i: level, l2: level }),
         walks: WalkFigures { count: most, memory_reads: most, dirty_only: 0 },
         vmas: vec![vma; 300],

@@ -220,6 +220,7 @@ fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
         "pgfault" => events.faults,
         "pgmajfault" => events.major_faults,
         "drop_pagecache" => events.cache_drops,
+        "oom_kill" => kernel.oom_kill_count(),
         "nr_written" => events.pages_written,
         _ => 0,
     }

@@ -87,23 +87,10 @@ fn auxv(kernel: &Kernel, mm: &Mm) -> Vec<u8> {
     vector[..pairs * 2].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// How ready the kernel is to end the process when memory is short.
-///
-/// # Source
-/// Linux 6.12 `mm/oom_kill.c:oom_badness`, `fs/proc/base.c:proc_oom_score`.
+/// How ready the kernel is to end the process when memory is short (OOM-2).
 fn oom_score(shown: &Shown<'_>) -> i64 {
-    let signed = |pages: u64| i64::try_from(pages).unwrap_or(i64::MAX);
-    let memory = &shown.kernel.memory;
-    let total = signed(memory.usage().frames_total).max(1);
-    let adjustment = i64::from(shown.process.settings.oom_score_adj);
-    let points = match shown.mm {
-        Some(mm) if adjustment > -1000 => {
-            signed(mm.rss(memory).total_pages() + mm.page_table_frames(memory))
-                + adjustment * (total / 1000)
-        }
-        _ => return 0,
-    };
-    (1000 + points * 1000 / total) * 2 / 3
+    let adjustment = shown.process.settings.oom_score_adj;
+    shown.mm.map_or(0, |mm| shown.kernel.oom_score(mm, adjustment))
 }
 
 /// The old scale of -17 to 15.

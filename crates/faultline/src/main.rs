@@ -12,6 +12,7 @@ mod failure;
 mod machine;
 mod report;
 mod run;
+mod swap_file;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

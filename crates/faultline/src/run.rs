@@ -8,13 +8,16 @@ use std::process::{Command, ExitCode};
 
 use cpu::x86::{Translator, TranslatorConfig};
 use kernel::stuck::Deadlock;
-use kernel::{BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, VfsConfig};
+use kernel::{
+    BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, SwapConfig, SwapKind, VfsConfig,
+};
 use observe::{Observer, TraceWriter};
 use rustix::process::{Resource, Rlimit};
 
-use crate::args::high::{JsonTarget, RunPlan, TextTarget};
+use crate::args::high::{JsonTarget, RunPlan, SwapPlan, TextTarget};
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Report, json, text};
+use crate::swap_file::SwapFile;
 
 /// Stack limit of the guest, bytes: Linux's default.
 const STACK_BYTES: u64 = 8 << 20;
@@ -99,8 +102,19 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         seed: plan.seed,
         task_limits: plan.task_limits,
         context_switch: plan.context_switch,
-        swap: plan.swap,
+        swap: plan.swap.as_ref().map(swap_config).transpose()?,
     })
+}
+
+fn swap_config(plan: &SwapPlan) -> Result<SwapConfig, Failure> {
+    let latency = plan.latency;
+    let Some(path) = &plan.file else {
+        let (bytes, store) = (plan.bytes.unwrap_or(0), Box::new(mm::PackedStore::new()));
+        return Ok(SwapConfig { bytes, latency, store, kind: SwapKind::Memory });
+    };
+    let file = SwapFile::open(path, plan.bytes)?;
+    let bytes = file.page_bytes();
+    Ok(SwapConfig { bytes, latency, store: Box::new(file), kind: SwapKind::File })
 }
 
 /// The program runs as who we are.

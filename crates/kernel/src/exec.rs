@@ -19,8 +19,8 @@ use std::sync::Arc;
 use cpu::Registers;
 use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
 use mm::{
-    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, PackedStore, Pager,
-    PagerError, Rights, Sharing, Vma, VmaFlags,
+    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, Pager, PagerError, Rights,
+    Sharing, Vma, VmaFlags,
 };
 
 use crate::asid::Asids;
@@ -39,7 +39,7 @@ use crate::stuck::Deadlock;
 use crate::syscall::SyscallTally;
 use crate::task::{self, Parts, Task, task_name};
 use crate::uaccess::{self, TASK_END};
-use crate::{BootError, Kernel, KernelConfig, vdso};
+use crate::{BootError, Kernel, KernelConfig, SwapConfig, SwapKind, vdso};
 
 use program::Prepared;
 
@@ -268,6 +268,11 @@ fn first_registers(image_entry: u64, stack_pointer: u64) -> Registers {
     regs
 }
 
+fn attach_swap(memory: &mut Memory, swap: SwapConfig) -> SwapKind {
+    memory.swap_on(swap.slot_count(), swap.store, swap.latency);
+    swap.kind
+}
+
 impl Kernel {
     /// Builds the machine and loads the program into it.
     ///
@@ -275,12 +280,10 @@ impl Kernel {
     ///
     /// # Errors
     /// Every [`BootError`].
-    pub fn new(config: KernelConfig) -> Result<Self, BootError> {
+    pub fn new(mut config: KernelConfig) -> Result<Self, BootError> {
         let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
         let mut memory = Memory::new(&mut hw).map_err(BootError::Memory)?;
-        if let Some(swap) = &config.swap {
-            memory.swap_on(swap.slot_count(), Box::new(PackedStore::new()), swap.latency);
-        }
+        let swap_kind = config.swap.take().map(|swap| attach_swap(&mut memory, swap));
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
@@ -340,6 +343,7 @@ impl Kernel {
             special,
             settings: std::collections::BTreeMap::new(),
             ledger: ProcessReports::default(),
+            swap_kind,
             oom: crate::oom::OomKills::default(),
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,

@@ -89,13 +89,25 @@ pub struct KernelConfig {
     pub swap: Option<SwapConfig>,
 }
 
-/// Swap in memory of the host, compressed, that costs the virtual time of a device.
+/// What a swap area is to the program, in `/proc/swaps`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SwapKind {
+    /// A device of compressed memory.
+    Memory,
+    /// A file.
+    File,
+}
+
+/// Swap that costs the virtual time of a device.
 pub struct SwapConfig {
     /// Bytes of pages that it can hold.
     pub bytes: u64,
     /// What it costs.
     pub latency: mm::Latency,
+    /// Who keeps the bytes.
+    pub store: Box<dyn mm::SwapStore>,
+    /// How it is shown.
+    pub kind: SwapKind,
 }
 
 impl SwapConfig {
@@ -159,6 +171,8 @@ pub struct Kernel {
     /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
     settings: std::collections::BTreeMap<&'static str, i64>,
     ledger: ledger::ProcessReports,
+    /// What the swap area is, if there is one.
+    swap_kind: Option<SwapKind>,
     /// Who was killed for want of memory.
     oom: oom::OomKills,
     /// The virtual time at which the run is ended.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use cpu::x86::InstructionCount;
 use kernel::fs::{Bind, BindAccess};
-use kernel::{ContextSwitch, SwapConfig, TaskLimits};
+use kernel::{ContextSwitch, TaskLimits};
 use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
 
 use super::low;
@@ -40,7 +40,18 @@ pub(crate) struct RunPlan {
     pub(crate) trace: Option<PathBuf>,
     pub(crate) task_limits: TaskLimits,
     pub(crate) context_switch: ContextSwitch,
-    pub(crate) swap: Option<SwapConfig>,
+    pub(crate) swap: Option<SwapPlan>,
+}
+
+/// Where private pages go when RAM is short.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SwapPlan {
+    /// Bytes of pages; `None` for what the file holds.
+    pub(crate) bytes: Option<u64>,
+    /// What it costs in virtual time.
+    pub(crate) latency: mm::Latency,
+    /// A file of the host instead of its memory.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Where the report for people goes.
@@ -78,7 +89,7 @@ impl RunPlan {
         let day_end = (host.now_seconds / DAY_SECONDS + 1) * DAY_SECONDS;
         let boot_seconds = typed.boot_time.unwrap_or(day_end);
         let count_instructions = typed.count == Some(low::Count::Instructions);
-        let swap = swap_config(&typed)?;
+        let swap = swap_plan(&typed)?;
         Ok(Self {
             swap,
             machine: machine_config(&typed, boot_seconds)?,
@@ -162,20 +173,23 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-fn swap_config(typed: &low::Run) -> Result<Option<SwapConfig>, Failure> {
+fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
     let name = &typed.swap_device;
     let latency = *mm::latency(name).ok_or_else(|| {
         let names = mm::LATENCIES.map(|latency| latency.name).join(", ");
         Failure::own(format!("--swap-device {name}: no such device; there are {names}"))
     })?;
-    let Some(text) = &typed.swap else { return Ok(None) };
+    let file = typed.swap_file.clone();
+    let Some(text) = &typed.swap else {
+        return Ok(file.map(|file| SwapPlan { bytes: None, latency, file: Some(file) }));
+    };
     let wrong = |why: &str| Failure::own(format!("--swap {text}: {why}"));
     let bytes = parse_size(text)
         .ok_or_else(|| wrong("not a size; give a number with an optional suffix K, M, G or T"))?;
     if !bytes.is_multiple_of(PAGE_BYTES) || !(PAGE_BYTES..=1 << 40).contains(&bytes) {
         return Err(wrong("no such swap; give a multiple of 4K from 4K to 1T"));
     }
-    Ok(Some(SwapConfig { bytes, latency }))
+    Ok(Some(SwapPlan { bytes: Some(bytes), latency, file }))
 }
 
 fn parse_ram(text: &str) -> Result<u64, Failure> {

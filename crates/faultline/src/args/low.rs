@@ -35,6 +35,7 @@ Examples:
   faultline run --json report.json --report none -- python3 script.py
   faultline run --ram 64M --tlb off -- sort big.txt
   faultline run --ram 32M --swap 1G --swap-device ssd -- sort big.txt
+  faultline run --ram 32M --swap 1G --swap-file /var/tmp/swap -- sort big.txt
   faultline run --bind /data:/data:rw --cwd /data -- ./tool --its-own-option
   faultline run --trace events.txt -- /bin/true
   faultline run --max-procs 100 --timeout 60 -- sh build.sh
@@ -62,6 +63,10 @@ pub(crate) struct Run {
     /// Swap: how much can leave RAM when it is short [default: none]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) swap: Option<String>,
+
+    /// Swap in a file of the host, made for --swap SIZE if it is not there
+    #[arg(long, value_name = "PATH", help_heading = "Machine")]
+    pub(crate) swap_file: Option<PathBuf>,
 
     /// What swapping costs in the machine's time: nvme, ssd, hdd, zram or remote
     #[arg(long, value_name = "NAME", default_value = "nvme", help_heading = "Machine")]

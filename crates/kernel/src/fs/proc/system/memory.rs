@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use machine::{PAGE_BYTES, PAGE_SHIFT};
 
-use crate::Kernel;
+use crate::{Kernel, SwapKind};
 
 const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
 
@@ -318,8 +318,11 @@ pub(super) fn swaps(kernel: &Kernel) -> String {
         // A number that fills its column needs one tab less.
         let column = |kib: u64| if kib < 10_000_000 { format!("{kib}\t") } else { kib.to_string() };
         let (total, used) = (column(swap.total * KIB_PER_PAGE), column(swap.used * KIB_PER_PAGE));
-        writeln!(text, "{:<40}partition\t{total}\t{used}\t-2", "/dev/zram0")
-            .expect("a string takes it");
+        let (name, kind) = match kernel.swap_kind {
+            Some(SwapKind::File) => ("/swapfile", "file\t"),
+            _ => ("/dev/zram0", "partition"),
+        };
+        writeln!(text, "{name:<40}{kind}\t{total}\t{used}\t-2").expect("a string takes it");
     }
     text
 }

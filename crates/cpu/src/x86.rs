@@ -3,6 +3,7 @@
 
 mod access;
 mod alignment;
+mod ask;
 mod block;
 mod branch;
 mod cache;
@@ -50,7 +51,7 @@ pub struct TranslatorConfig {
     pub instructions: InstructionCount,
     /// Data accesses after which `run` returns [`Exit::Budget`] at the next block boundary.
     pub slice_accesses: u64,
-    /// Bytes of the code cache.
+    /// Bytes of the code cache, at least 2 MiB and at most 64 MiB.
     pub code_bytes: u64,
 }
 

@@ -5,6 +5,7 @@
 //! on a copy that is written back when the block is done. Writes to bytes that blocks depend on go
 //! on in such a block, too, because what follows in the present block may no longer be true.
 
+use super::ask::Ask;
 use super::block::{ALL_LIVE, Extent, PARKED};
 use super::emit::{RAX, RCX, RDI, RSI};
 use super::emulate::bus::Bus;
@@ -86,14 +87,12 @@ impl Core {
         &mut self,
         hw: &mut Machine,
         address: u64,
-        site: u32,
+        ask: u32,
         slot: usize,
     ) -> u64 {
-        let Some(site) = self.emitter.sites.get(site as usize) else { return 0 };
-        let SiteKind::Access { access, bytes, .. } = site.kind else { return 0 };
-        let resume = site.resume;
+        let Ask::Access { resume, access, bytes } = Ask::decode(ask) else { return 0 };
         let address = VirtAddr::new(address);
-        let host = if address.page_offset() + u64::from(bytes) > PAGE_BYTES {
+        let host = if address.page_offset() + bytes > PAGE_BYTES {
             quick_crossing(hw, address, access)
         } else {
             hw.access_quickly(address, access, slot)
@@ -101,15 +100,15 @@ impl Core {
         let Some(host) = host else { return 0 };
         self.statistics.slow_access_count += 1;
         if let Some(word) = hw.fast().get_mut(words::RESUME) {
-            *word = resume;
+            *word = self.emitter.cache_start + u64::from(resume);
         }
         host
     }
 
     /// Decides one access: returns where the operand is in host memory, or 0 to leave. Called by
     /// emitted code.
-    pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, site: u32) -> u64 {
-        let site = self.emitter.sites[site as usize];
+    pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, ask: u32) -> u64 {
+        let site = self.asking(ask);
         self.trap.is_entry = false;
         let result = match site.kind {
             SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
@@ -144,6 +143,20 @@ impl Core {
                 0
             }
         }
+    }
+
+    /// The site of a word that emitted code hands over.
+    fn asking(&self, ask: u32) -> Site {
+        let resume = match Ask::decode(ask) {
+            Ask::Site(number) => return self.emitter.sites[number as usize],
+            Ask::Access { resume, .. } => self.emitter.cache_start + u64::from(resume),
+        };
+        let is_cold = resume >= self.cache.cold_start();
+        let (block, _) =
+            self.pages.block_at_host(resume, is_cold).expect("a site is in the code of a block");
+        let block = &self.pages.blocks[block as usize];
+        let sites = &self.emitter.sites[block.first_site as usize..][..block.site_count as usize];
+        *sites.iter().find(|site| site.resume == resume).expect("each resumption has a site")
     }
 
     /// Does a string instruction on the homes of its registers.

@@ -4,6 +4,7 @@
 //! without leaving the block: the stub keeps the vector registers, and the homes of rax, rcx, rsi
 //! and rdi are what Rust works on.
 
+use super::ask::Ask;
 use super::block::{PARKED, Step};
 use super::emit::{Mem, RAX, RDI, RSI, Reg, S0, S1};
 use super::emulate::strings::{Job, Kind};
@@ -27,7 +28,7 @@ impl Emitter {
 
     fn string_in_rust(&mut self, job: Job, live: u16) {
         let site = self.sites.len() as u32;
-        self.asm.constant(S1, u64::from(site));
+        self.asm.constant(S1, u64::from(Ask::numbered(site)));
         let is_kept = job.writes_flags() || live != 0 && live != PARKED;
         self.asm.jump_to(if is_kept { self.stubs.slow_with_flags } else { self.stubs.slow });
         self.asm.forget();

@@ -7,6 +7,7 @@
 //! 3. At least [`RESERVE`] bytes of the cache are free whenever emitted code runs, unless single
 //!    blocks have used them up; then the slow path asks for a flush.
 
+use super::ask::Ask;
 use super::block::{BLOCK_INSTRUCTIONS, Extent, Scan};
 use super::cache::Cache;
 use super::classify::Classifier;
@@ -15,7 +16,7 @@ use super::emit::relative;
 use super::pages::{Block, CodePages, PageId, slot};
 use super::plain::is_plain_function;
 use super::signals::Registration;
-use super::stubs::Stubs;
+use super::stubs::{Quick, Stubs};
 use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
 use super::{EngineError, InstructionCount, TranslatorConfig, host, slow, words};
 use crate::{EngineStatistics, Exception, Exit};
@@ -64,12 +65,16 @@ pub(super) enum Refused {
 impl Core {
     pub(super) fn new(config: TranslatorConfig) -> Result<Self, EngineError> {
         host::check_features()?;
-        let bytes = usize::try_from(config.code_bytes).unwrap_or(usize::MAX).max(2 << 20);
+        let bytes = config.code_bytes.clamp(2 << 20, Ask::CACHE_BYTES_MAX) as usize;
         let mut cache = Cache::new(bytes & !0xfff)?;
         let mut emitter = Emitter::new();
+        emitter.cache_start = cache.range().0;
         emitter.asm.restart(cache.next());
-        let is_quick = is_plain_function(slow::quick_access_address());
-        emitter.stubs = Stubs::emit(&mut emitter.asm, is_quick);
+        let quick = Quick {
+            is_access: is_plain_function(slow::quick_access_address()),
+            is_target: is_plain_function(slow::quick_target_address()),
+        };
+        emitter.stubs = Stubs::emit(&mut emitter.asm, quick);
         cache.append(emitter.asm.parts());
         let registration = Registration::new(cache.range(), emitter.stubs.signal)?;
         let counting = match config.instructions {
@@ -116,6 +121,7 @@ impl Core {
         fast[words::SPIN] = SPIN_EDGES;
         fast[words::SLOW_ACCESS] = slow::slow_access_address();
         fast[words::QUICK_ACCESS] = slow::quick_access_address();
+        fast[words::QUICK_TARGET] = slow::quick_target_address();
     }
 
     /// What has to be done right before emitted code is entered; returns the `enter` stub.
@@ -257,6 +263,7 @@ impl Core {
             instruction_count: self.scan.steps.len() as u32,
             first_site,
             site_count: self.emitter.sites.len() as u32 - first_site,
+            next: 0,
             incoming: Vec::new(),
         };
         Ok(self.pages.add(block, &self.scan.seen))
@@ -350,6 +357,27 @@ impl Core {
         let fast = hw.fast();
         fast[index] = rip.wrapping_neg();
         fast[index + words::JUMP_DISTANCE] = entry;
+    }
+
+    /// The way into a known block at `rip` for an indirect jump that the jump cache does not know,
+    /// which knows it from now on; 0 if there is no such block, or if the clock is to be drained.
+    #[inline(always)]
+    pub(super) fn quick_target(&mut self, hw: &mut Machine, rip: u64) -> u64 {
+        let has_stale = hw.has_stale_code();
+        let fast = hw.fast();
+        let word = |index: usize| fast.get(index).map_or(0, |word| *word);
+        let is_resident = |slot: u32| word(layout::FETCH_RESIDENT + slot as usize) != 0;
+        let entry = self.pages.entry_at(rip, is_resident);
+        if entry == 0 || has_stale || word(layout::CLOCK) & CLOCK_DRAIN_BIT != 0 {
+            return 0;
+        }
+        let index = jump_slot(rip);
+        for (word, value) in [(index, rip.wrapping_neg()), (index + words::JUMP_DISTANCE, entry)] {
+            if let Some(word) = fast.get_mut(word) {
+                *word = value;
+            }
+        }
+        entry
     }
 
     /// Kills all blocks that depend on a page.

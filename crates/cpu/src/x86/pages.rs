@@ -45,6 +45,8 @@ pub(super) struct Block {
     pub instruction_count: u32,
     pub first_site: u32,
     pub site_count: u32,
+    /// The next block of the same [`chain`], plus 1.
+    pub next: u32,
     /// Links that are patched to this block.
     pub incoming: Vec<u32>,
 }
@@ -57,22 +59,38 @@ pub(super) struct CodePage {
     has_twins: bool,
     /// Living blocks that depend on it.
     blocks: Vec<BlockId>,
-    /// Where those that begin in it begin, in ascending order.
-    starts: Vec<((u16, Extent), BlockId)>,
     /// Bytes that blocks depend on.
     covered: Box<[u64; 64]>,
 }
 
 /// All code pages and blocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CodePages {
     pub blocks: Vec<Block>,
+    /// Living blocks in chains by their address: the first of each, plus 1; 0 for none.
+    chains: Vec<u32>,
     pages: Vec<CodePage>,
     /// By number of the virtual page and of the frame.
     by_place: BTreeMap<(u64, u64), PageId>,
     /// By number of the virtual page.
     present: BTreeMap<u64, PageId>,
     by_frame: BTreeMap<u64, Vec<PageId>>,
+}
+
+/// Chains of blocks.
+const CHAINS: usize = 1 << 16;
+
+impl Default for CodePages {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            chains: vec![0; CHAINS],
+            pages: Vec::new(),
+            by_place: BTreeMap::new(),
+            present: BTreeMap::new(),
+            by_frame: BTreeMap::new(),
+        }
+    }
 }
 
 /// The slot of a page in the fetch shadow.
@@ -87,18 +105,43 @@ impl CodePages {
         for page in self.pages.iter_mut().filter(|page| !page.blocks.is_empty()) {
             frames.push(page.frame);
             page.blocks.clear();
-            page.starts.clear();
             page.covered.fill(0);
         }
         self.blocks.clear();
+        self.chains = vec![0; CHAINS];
         frames
     }
 
     /// The block of `page` at `rip`.
     pub(super) fn find(&self, page: PageId, rip: u64, extent: Extent) -> Option<BlockId> {
-        let starts = &self.pages[page as usize].starts;
-        let found = starts.binary_search_by_key(&start(rip, extent), |(start, _)| *start);
-        found.ok().map(|at| starts[at].1)
+        let mut at = self.chains[chain(rip)];
+        while let Some(id) = at.checked_sub(1) {
+            let block = &self.blocks[id as usize];
+            if block.rip == rip && block.page == page && block.extent == extent {
+                return Some(id);
+            }
+            at = block.next;
+        }
+        None
+    }
+
+    /// The way into the block at `rip` for indirect jumps; 0 if there is none. Of a virtual page
+    /// that was seen in several frames, that frame counts whose page is resident in the fetch
+    /// shadow, which `is_resident` says of a slot.
+    #[inline(always)]
+    pub(super) fn entry_at(&self, rip: u64, is_resident: impl Fn(u32) -> bool) -> u64 {
+        let mut at = self.chains.get(chain(rip)).map_or(0, |first| *first);
+        while let Some(block) = self.blocks.get((at as usize).wrapping_sub(1)) {
+            if block.rip == rip && block.extent == Extent::Block {
+                let has_twins =
+                    self.pages.get(block.page as usize).is_none_or(|page| page.has_twins);
+                if !has_twins || is_resident(slot(block.page)) {
+                    return block.entry.map_or(0, |entry| entry.0);
+                }
+            }
+            at = block.next;
+        }
+        0
     }
 
     /// The page with this index.
@@ -139,7 +182,6 @@ impl CodePages {
             frame,
             has_twins,
             blocks: Vec::new(),
-            starts: Vec::new(),
             covered: Box::new([0; 64]),
         });
         self.by_place.insert(place, page);
@@ -163,21 +205,20 @@ impl CodePages {
     }
 
     /// Adds a block, and returns its index.
-    pub(super) fn add(&mut self, block: Block, seen: &[(u16, u16)]) -> BlockId {
+    pub(super) fn add(&mut self, mut block: Block, seen: &[(u16, u16)]) -> BlockId {
         let id = self.blocks.len() as BlockId;
         for page in [Some(block.page), block.second].into_iter().flatten() {
             self.pages[page as usize].blocks.push(id);
         }
         let first = &mut self.pages[block.page as usize];
-        let key = start(block.rip, block.extent);
-        let at = first.starts.partition_point(|(start, _)| *start < key);
-        first.starts.insert(at, (key, id));
         for (start, end) in seen {
             cover(&mut first.covered, *start, *end);
         }
         if let Some(second) = block.second {
             cover(&mut self.pages[second as usize].covered, 0, 15);
         }
+        let head = &mut self.chains[chain(block.rip)];
+        block.next = core::mem::replace(head, id + 1);
         self.blocks.push(block);
         id
     }
@@ -191,17 +232,26 @@ impl CodePages {
         taken
     }
 
-    /// Takes a block out of the list of starts; `false` if it was dead. The lists of living blocks
+    /// Takes a block out of its chain; `false` if it was dead. The lists of living blocks
     /// keep it until they are taken.
     pub(super) fn take_block(&mut self, id: BlockId) -> bool {
         let block = &mut self.blocks[id as usize];
         if !core::mem::take(&mut block.is_alive) {
             return false;
         }
-        let key = start(block.rip, block.extent);
-        let starts = &mut self.pages[block.page as usize].starts;
-        if let Ok(at) = starts.binary_search_by_key(&key, |(start, _)| *start) {
-            starts.remove(at);
+        let (next, head) = (block.next, chain(block.rip));
+        let mut at = self.chains[head];
+        if at == id + 1 {
+            self.chains[head] = next;
+            return true;
+        }
+        while let Some(before) = at.checked_sub(1) {
+            let link = &mut self.blocks[before as usize].next;
+            if *link == id + 1 {
+                *link = next;
+                break;
+            }
+            at = *link;
         }
         true
     }
@@ -239,9 +289,9 @@ impl CodePages {
     }
 }
 
-/// The key of a block among those of its page.
-const fn start(rip: u64, extent: Extent) -> (u16, Extent) {
-    ((rip % PAGE_BYTES) as u16, extent)
+/// The chain that blocks at `rip` are in.
+const fn chain(rip: u64) -> usize {
+    ((rip as u32).wrapping_mul(0x9e37_79b1) >> 16) as usize % CHAINS
 }
 
 fn cover(covered: &mut [u64; 64], start: u16, end: u16) {

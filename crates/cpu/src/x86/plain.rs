@@ -54,6 +54,7 @@ mod tests {
     #[cfg(not(debug_assertions))]
     fn the_quick_slow_path_uses_no_vector_registers() {
         assert!(is_plain_function(slow::quick_access_address()));
+        assert!(is_plain_function(slow::quick_target_address()));
     }
 
     #[test]

@@ -124,11 +124,11 @@ impl Emitter {
             self.asm.complement(RCX);
             self.asm.lea(S0, Mem { displacement: 1, ..Mem::sum(S0, RCX) });
             self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-            self.asm.constant(S1, u64::from(site));
+            self.ask(site);
             self.asm.jump_to(self.stubs.slow_with_flags);
         } else {
             self.asm.sub_flags(S0, tag);
-            self.asm.constant(S1, u64::from(site));
+            self.ask(site);
             self.asm.jump_to(self.stubs.slow);
         }
     }

@@ -65,6 +65,23 @@ extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64, s
     core.quick_access(hw, address, site as u32, slot)
 }
 
+/// Host address of [`quick_target`].
+pub(super) fn quick_target_address() -> u64 {
+    quick_target as *const () as u64
+}
+
+/// Where to go on for an indirect jump to `rip`, or 0 if that takes more than a look. Touches no
+/// vector register, which `plain.rs` checks.
+extern "C" fn quick_target(context: *mut SlowContext, rip: u64) -> u64 {
+    // SAFETY: as in `slow_access`.
+    let context = unsafe { &mut *context };
+    // SAFETY: as in `slow_access`.
+    let core = unsafe { &mut *context.core };
+    // SAFETY: as in `slow_access`.
+    let hw = unsafe { &mut *context.hw };
+    core.quick_target(hw, rip)
+}
+
 /// Host address of [`slow_access`].
 pub(super) fn slow_access_address() -> u64 {
     slow_access as *const () as u64

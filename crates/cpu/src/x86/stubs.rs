@@ -5,8 +5,8 @@
 //!
 //! Invariants
 //! 1. `leave` stores every guest register in its home before Rust runs.
-//! 2. The slow path brings back every register but r13 to r15, all vector registers, and, through
-//!    its second door, the arithmetic flags.
+//! 2. The slow path and the search for a target bring back every register but r13 to r15, all
+//!    vector registers, and, the slow path through its second door, the arithmetic flags.
 
 use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::words;
@@ -83,8 +83,19 @@ pub(super) struct Stubs {
     pub slow: u64,
     /// Slow path, flags survive.
     pub slow_with_flags: u64,
+    /// An indirect jump missed the jump cache; r14 = address, r13 = reason to leave for.
+    pub indirect: u64,
     /// Leaves because of a signal.
     pub signal: u64,
+}
+
+/// Which functions of Rust keep away from vector registers, so that they can be called in a hurry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quick {
+    /// The quick slow path.
+    pub is_access: bool,
+    /// The search for the target of an indirect jump.
+    pub is_target: bool,
 }
 
 /// The state of the upper halves of vector registers in XINUSE.
@@ -98,8 +109,8 @@ const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
 
 impl Stubs {
-    /// Emits all stubs; `is_quick` says that the quick slow path keeps away from vector registers.
-    pub(super) fn emit(asm: &mut Assembler, is_quick: bool) -> Self {
+    /// Emits all stubs.
+    pub(super) fn emit(asm: &mut Assembler, quick: Quick) -> Self {
         let enter = enter(asm);
         let leave = asm.here();
         asm.store(Mem::word(words::RIP), S0);
@@ -110,10 +121,11 @@ impl Stubs {
         asm.store_imm(Mem::word(words::REASON), Reason::Signal as i32);
         asm.jump_to(leave_as_is);
         let slow = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Nothing, is_quick);
+        slow_path(asm, leave_as_is, Keeping::Nothing, quick.is_access);
         let slow_with_flags = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Flags, is_quick);
-        Self { enter, leave, slow, slow_with_flags, signal }
+        slow_path(asm, leave_as_is, Keeping::Flags, quick.is_access);
+        let indirect = if quick.is_target { find_target(asm, leave) } else { leave };
+        Self { enter, leave, slow, slow_with_flags, indirect, signal }
     }
 }
 
@@ -185,19 +197,9 @@ enum Keeping {
     Flags,
 }
 
-/// Saves what a call of Rust may change but for vector registers, asks the quick slow path and
-/// then, if need be, the full one. r14 and r13 survive calls.
+/// Asks the quick slow path and then, if need be, the full one. r14 and r13 survive calls.
 fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping, is_quick: bool) {
-    for register in CALLER_SAVED {
-        asm.store(Mem::word(words::home(register)), register);
-    }
-    if keeping == Keeping::Flags {
-        asm.bytes(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
-        asm.store(Mem::word(words::FLAGS_SAVE), RAX);
-    }
-    asm.store(Mem::word(words::home(RSP)), RSP);
-    asm.store(Mem::word(layout::CLOCK), CLK);
-    asm.load(RSP, Mem::word(words::HOST_RSP));
+    save_guest(asm, keeping);
     if is_quick {
         asm.pext(RCX, S0, layout::MASK_INDEX);
         let more = call_slow(asm, words::QUICK_ACCESS);
@@ -248,7 +250,35 @@ fn go_on(asm: &mut Assembler, keeping: Keeping) {
     asm.jump_through(Mem::word(words::RESUME));
 }
 
-/// Loads what the slow path has saved.
+/// Asks Rust for the target of an indirect jump, and goes there; leaves if it does not know.
+fn find_target(asm: &mut Assembler, leave: u64) -> u64 {
+    let start = asm.here();
+    save_guest(asm, Keeping::Nothing);
+    let unknown = call_slow(asm, words::QUICK_TARGET);
+    asm.store(Mem::word(words::RESUME), RAX);
+    load_guest(asm, Keeping::Nothing);
+    asm.jump_through(Mem::word(words::RESUME));
+    asm.resolve(unknown);
+    load_guest(asm, Keeping::Nothing);
+    asm.jump_to(leave);
+    start
+}
+
+/// Saves what a call of Rust may change but for vector registers, and turns to the host's stack.
+fn save_guest(asm: &mut Assembler, keeping: Keeping) {
+    for register in CALLER_SAVED {
+        asm.store(Mem::word(words::home(register)), register);
+    }
+    if keeping == Keeping::Flags {
+        asm.bytes(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
+        asm.store(Mem::word(words::FLAGS_SAVE), RAX);
+    }
+    asm.store(Mem::word(words::home(RSP)), RSP);
+    asm.store(Mem::word(layout::CLOCK), CLK);
+    asm.load(RSP, Mem::word(words::HOST_RSP));
+}
+
+/// Loads what [`save_guest`] has saved.
 fn load_guest(asm: &mut Assembler, keeping: Keeping) {
     if keeping == Keeping::Flags {
         asm.load(RAX, Mem::word(words::FLAGS_SAVE));

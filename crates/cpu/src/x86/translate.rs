@@ -14,6 +14,7 @@
 //! 2. No guest register changes before the last access of its instruction.
 //! 3. The words RCX_SAVE, SPILL and PARK hold nothing across points.
 
+use super::ask::Ask;
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
@@ -183,6 +184,8 @@ pub(super) struct Emitted {
 pub(super) struct Emitter {
     pub asm: Assembler,
     pub stubs: Stubs,
+    /// Host address of the first byte of the cache.
+    pub cache_start: u64,
     pub sites: Vec<Site>,
     pub links: Vec<Link>,
     pub points: Vec<Point>,
@@ -209,6 +212,7 @@ impl Emitter {
         Self {
             asm: Assembler::default(),
             stubs: Stubs::default(),
+            cache_start: 0,
             sites: Vec::new(),
             links: Vec::new(),
             points: Vec::new(),
@@ -423,7 +427,7 @@ impl Emitter {
                     self.asm.sub_flags(S0, Mem::table(words::JUMP_TAG, S1));
                     let reason = Reason::Indirect.with(site) | u32::from(PARKED_BIT);
                     self.asm.constant(S1, u64::from(reason));
-                    self.asm.jump_to(self.stubs.leave);
+                    self.asm.jump_to(self.stubs.indirect);
                 }
                 Cold::Leave { branch, rip, reason } => {
                     self.asm.resolve(branch);
@@ -435,13 +439,19 @@ impl Emitter {
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);
-                    self.asm.constant(S1, u64::from(site));
+                    self.ask(site);
                     let stub =
                         if is_flags_live { self.stubs.slow_with_flags } else { self.stubs.slow };
                     self.asm.jump_to(stub);
                 }
             }
         }
+    }
+
+    /// Brings to r13 what the slow path has to know of a site.
+    pub(super) fn ask(&mut self, site: u32) {
+        let word = Ask::word(site, &self.sites[site as usize], self.cache_start);
+        self.asm.constant(S1, u64::from(word));
     }
 
     /// Encodes a guest instruction as it is now.

@@ -53,6 +53,8 @@ pub(super) const FLAGS_SAVE: usize = word(39);
 /// Arithmetic flags between blocks that are not on the same page or not known to each other: ah as
 /// `lahf` leaves it, al the overflow flag.
 pub(super) const FLAGS_PARKED: usize = word(44);
+/// Host address of the function that finds the targets of indirect jumps.
+pub(super) const QUICK_TARGET: usize = word(45);
 /// MXCSR of the host.
 pub(super) const HOST_MXCSR: usize = word(40);
 /// Where emitted code is entered.

@@ -175,7 +175,7 @@ fn is_copy_of_pointer(base: Register, recent: &[Instruction]) -> bool {
 
 /// Whether a direct jump leaves the code and does not go to the stubs right in front of it.
 fn leaves(one: &Instruction, parts: &[(u64, &[u8])]) -> bool {
-    const STUBS_AT_MOST: u64 = 4096;
+    const STUBS_AT_MOST: u64 = 8192;
     let is_direct = matches!(
         one.flow_control(),
         FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch

@@ -1,0 +1,82 @@
+//! What emitted code tells the slow path about an access, in one constant.
+
+use super::translate::{Site, SiteKind};
+use machine::Access;
+
+/// What emitted code hands to the slow path: the number of a site, or, for a usual data access,
+/// where to go on and what is accessed, so that the record of the site need not be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ask {
+    /// By number.
+    Site(u32),
+    /// A data access behind which emitted code goes on `resume` bytes into the cache.
+    Access { resume: u32, access: Access, bytes: u64 },
+}
+
+impl Ask {
+    /// Most bytes of a cache.
+    pub(super) const CACHE_BYTES_MAX: u64 = 1 << 26;
+    const NUMBER: u32 = 1 << 31;
+    const WRITE: u32 = 1 << 30;
+    const SIZE_SHIFT: u32 = 26;
+
+    /// The word for site `number`, which is `site` in a cache that begins at `start`.
+    pub(super) fn word(number: u32, site: &Site, start: u64) -> u32 {
+        match site.kind {
+            SiteKind::Access { access, bytes, .. } if bytes.is_power_of_two() && bytes <= 64 => {
+                let write = if access == Access::Write { Self::WRITE } else { 0 };
+                let resume = site.resume.wrapping_sub(start) as u32;
+                debug_assert!(
+                    u64::from(resume) < Self::CACHE_BYTES_MAX,
+                    "the site is in the cache"
+                );
+                resume | bytes.trailing_zeros() << Self::SIZE_SHIFT | write
+            }
+            _ => Self::numbered(number),
+        }
+    }
+
+    /// The word for site `number` of another kind.
+    pub(super) const fn numbered(number: u32) -> u32 {
+        Self::NUMBER | number
+    }
+
+    /// What a word says.
+    #[inline(always)]
+    pub(super) fn decode(word: u32) -> Self {
+        if word & Self::NUMBER != 0 {
+            return Self::Site(word & !Self::NUMBER);
+        }
+        let access = if word & Self::WRITE != 0 { Access::Write } else { Access::Read };
+        let bytes = 1 << (word >> Self::SIZE_SHIFT & 15);
+        Self::Access { resume: word & (Self::CACHE_BYTES_MAX as u32 - 1), access, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(access: Access, bytes: u16) -> Site {
+        let kind = SiteKind::Access { access, bytes, ordinal: 0, is_stack: false, live: 0 };
+        Site { rip: 0, resume: 0x7000_03ff_fff1, block: 0, kind }
+    }
+
+    #[test]
+    fn a_usual_access_needs_no_record() {
+        for access in [Access::Read, Access::Write] {
+            for shift in 0..7 {
+                let bytes = 1 << shift;
+                let word = Ask::word(5, &site(access, bytes), 0x7000_0000_0000);
+                let bytes = u64::from(bytes);
+                assert_eq!(Ask::decode(word), Ask::Access { resume: 0x3ff_fff1, access, bytes });
+            }
+        }
+    }
+
+    #[test]
+    fn an_operand_of_ten_bytes_is_asked_for_by_number() {
+        let word = Ask::word(5, &site(Access::Write, 10), 0x7000_0000_0000);
+        assert_eq!(Ask::decode(word), Ask::Site(5));
+    }
+}

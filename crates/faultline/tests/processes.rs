@@ -50,7 +50,10 @@ same! {
     exec_and_exit_of_threads: "groups_of_threads" MuslStatic;
     futexes: "futexes" MuslStatic;
     futexes_by_glibc: "futexes" Dynamic;
+    descriptors_of_processes: "pidfds" Dynamic;
     goroutines: "goroutines" Go;
+    handlers_in_common_and_limits_of_time: "handlers" Dynamic;
+    locks_of_the_dead_and_waits_for_several: "inheritance" Dynamic;
     orphans_and_groups: "family" MuslStatic;
     queued_signals: "queue" MuslStatic;
     queued_signals_by_glibc: "queue" Dynamic;

@@ -33,6 +33,7 @@ mod flag {
     pub(super) const PARENT: u64 = 0x8000;
     pub(super) const THREAD: u64 = 0x1_0000;
     pub(super) const NEWNS: u64 = 0x2_0000;
+    pub(super) const DETACHED: u64 = 0x40_0000;
     pub(super) const SETTLS: u64 = 0x8_0000;
     pub(super) const PARENT_SETTID: u64 = 0x10_0000;
     pub(super) const CHILD_CLEARTID: u64 = 0x20_0000;
@@ -52,6 +53,8 @@ struct Request {
     parent_tid: u64,
     child_tid: u64,
     thread_pointer: u64,
+    /// Where the descriptor of the child goes.
+    pidfd: u64,
 }
 
 pub(crate) fn sys_fork(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
@@ -73,6 +76,7 @@ pub(crate) fn sys_clone(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         parent_tid,
         child_tid,
         thread_pointer,
+        pidfd: parent_tid,
     })
 }
 
@@ -99,19 +103,8 @@ pub(crate) fn sys_clone3(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         .chunks_exact(8)
         .map(|word| word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
         .collect();
-    let &[
-        flags,
-        _pidfd,
-        child_tid,
-        parent_tid,
-        signal,
-        stack,
-        stack_bytes,
-        tls,
-        tids,
-        tid_count,
-        _,
-    ] = words.as_slice()
+    let &[flags, fd, child_tid, parent_tid, signal, stack, stack_bytes, tls, tids, tid_count, _] =
+        words.as_slice()
     else {
         return Err(Errno::EINVAL);
     };
@@ -131,17 +124,25 @@ pub(crate) fn sys_clone3(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         parent_tid,
         child_tid,
         thread_pointer: tls,
+        pidfd: fd,
     })
 }
 
 /// Whether flags go together.
-fn check(flags: u64) -> Result<(), Errno> {
+fn check(request: &Request) -> Result<(), Errno> {
+    let flags = request.flags;
     let needs = |what: u64, other: u64| flags & what != 0 && flags & other == 0;
     let clashes = flags & flag::SIGHAND != 0 && flags & flag::CLEAR_SIGHAND != 0;
     if needs(flag::THREAD, flag::SIGHAND) || needs(flag::SIGHAND, flag::VM) || clashes {
         return Err(Errno::EINVAL);
     }
-    if flags & flag::FS != 0 && flags & flag::NEWNS != 0 || flags & flag::PIDFD != 0 {
+    if flags & flag::FS != 0 && flags & flag::NEWNS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Differs from Linux: since 6.9 a thread can have a descriptor of its own.
+    let unmade = flag::DETACHED | flag::THREAD;
+    let is_one_place = flags & flag::PARENT_SETTID != 0 && request.pidfd == request.parent_tid;
+    if flags & flag::PIDFD != 0 && (flags & unmade != 0 || is_one_place) {
         return Err(Errno::EINVAL);
     }
     // Differs from Linux: there is one set of namespaces, also for root.
@@ -153,10 +154,17 @@ impl Kernel {
         if let Some(child) = self.task.wait.as_ref().map(|wait| wait.progress) {
             return self.wait_for_vfork(child);
         }
-        check(request.flags)?;
+        check(request)?;
         self.check_task_limits(request.flags & flag::THREAD != 0)?;
-        let parts = self.clone_parts(request.flags)?;
         let tid = self.tasks.take_pid();
+        let pidfd = self.install_pidfd(request, tid)?;
+        let parts = match self.clone_parts(request.flags) {
+            Ok(parts) => parts,
+            Err(errno) => {
+                self.take_pidfd_back(pidfd);
+                return Err(errno);
+            }
+        };
         let is_thread = request.flags & flag::THREAD != 0;
         let pid = if is_thread { self.task.pid } else { tid };
         if is_thread {
@@ -180,6 +188,29 @@ impl Kernel {
             return self.wait_for_vfork(tid.into());
         }
         Ok(tid.into())
+    }
+
+    /// Gives the running task a descriptor of the process to come, if it asks for one.
+    ///
+    /// # Errors
+    /// `EFAULT`: its number cannot be told. `EMFILE`, `ENFILE`. Nothing is left open.
+    fn install_pidfd(&mut self, request: &Request, pid: u32) -> Result<Option<u64>, Errno> {
+        if request.flags & flag::PIDFD == 0 {
+            return Ok(None);
+        }
+        let fd = self.open_pidfd(pid, 0)?;
+        let number = (fd & 0xffff_ffff) as u32;
+        if let Err(errno) = self.write_user_u32(VirtAddr::new(request.pidfd), number) {
+            self.take_pidfd_back(Some(fd));
+            return Err(errno);
+        }
+        Ok(Some(fd))
+    }
+
+    fn take_pidfd_back(&mut self, fd: Option<u64>) {
+        if let Some(file) = fd.and_then(|fd| self.files.take(fd).ok()) {
+            self.vfs.release(file);
+        }
     }
 
     /// Sleeps until the child has an address space of its own or is gone.
@@ -258,7 +289,11 @@ impl Kernel {
         self.task.parts.files = key;
     }
 
-    fn clone_process(&self, pid: u32, request: &Request) -> Process {
+    fn clone_process(&mut self, pid: u32, request: &Request) -> Process {
+        if request.flags & flag::SIGHAND != 0 {
+            let table = self.process.pid;
+            self.process.actions_shared.get_or_insert(table);
+        }
         let own = &self.process;
         let is_sibling = request.flags & flag::PARENT != 0;
         let mut actions = own.actions.clone();
@@ -271,6 +306,7 @@ impl Kernel {
             parent_thread: if is_sibling { own.parent_thread } else { self.task.tid },
             threads: BTreeSet::from([pid]),
             actions,
+            actions_shared: own.actions_shared.filter(|_| request.flags & flag::SIGHAND != 0),
             pending: Pending::default(),
             timers: Timers::default(),
             settings: Settings { parent_death_signal: 0, subreaper: 0, ..own.settings },

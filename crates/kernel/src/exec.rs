@@ -419,6 +419,8 @@ impl Kernel {
         self.activate();
         self.task.regs = first_registers(image.entry, image.stack_pointer);
         self.process.actions.reset_for_exec();
+        self.process.actions_shared = None;
+        self.process.settings.barriers = 0;
         self.drop_created_timers();
         self.process.has_executed = true;
         self.task.signals.alt_stack = AltStack::NONE;

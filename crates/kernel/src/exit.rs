@@ -72,6 +72,7 @@ impl Kernel {
     /// Lets go of locks and of a sleeping parent: what exec and exit do before the memory goes.
     pub(crate) fn leave_memory_to_others(&mut self) {
         self.leave_robust_futexes();
+        self.leave_locks();
         let clear = std::mem::take(&mut self.task.clear_tid);
         let is_shared = self.tasks.mms.user_count(self.task.parts.mm) > 1;
         if clear != VirtAddr::default() && is_shared {

@@ -27,6 +27,7 @@ pub const LIMIT_COUNT: usize = 16;
 /// `RLIM_INFINITY`.
 pub const INFINITY: u64 = u64::MAX;
 
+const RLIMIT_CPU: usize = 0;
 const RLIMIT_FSIZE: usize = 1;
 const RLIMIT_DATA: usize = 2;
 const RLIMIT_STACK: usize = 3;
@@ -173,6 +174,8 @@ pub struct Process {
     pub threads: BTreeSet<u32>,
     /// What is done on signals.
     pub actions: Actions,
+    /// The name of the table of actions, if other processes may have the same (`CLONE_SIGHAND`).
+    pub actions_shared: Option<u32>,
     /// Signals for any of its threads.
     pub pending: Pending,
     /// Resource limits by number.
@@ -215,6 +218,7 @@ impl Process {
             session: PID,
             threads: BTreeSet::from([PID]),
             actions: Actions::default(),
+            actions_shared: None,
             pending: Pending::default(),
             limits,
             settings: Settings::default(),
@@ -230,6 +234,12 @@ impl Process {
             io: IoCounts::default(),
             remains: None,
         }
+    }
+
+    /// Seconds of CPU time after which the process is told so, and after which it is killed
+    /// (`RLIMIT_CPU`).
+    pub fn cpu_seconds(&mut self) -> &mut ResourceLimit {
+        &mut self.limits[RLIMIT_CPU]
     }
 
     /// The largest file that the process may make (`RLIMIT_FSIZE`).
@@ -286,6 +296,8 @@ pub struct Settings {
     pub policy: u32,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: i32,
+    /// The commands by which it registered for `membarrier`.
+    pub barriers: u64,
 }
 
 impl Default for Settings {
@@ -301,6 +313,7 @@ impl Default for Settings {
             nice: 0,
             policy: 0,
             oom_score_adj: 0,
+            barriers: 0,
         }
     }
 }

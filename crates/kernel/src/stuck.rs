@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use machine::VirtAddr;
-
 use crate::Kernel;
 use crate::outcome::Outcome;
 use crate::process::Life;
@@ -168,13 +166,8 @@ impl Kernel {
 
     /// Who holds the lock whose word is at `addr` of a task's address space.
     fn owner_of(&mut self, tid: u32, addr: u64) -> Option<u32> {
-        let key = self.task_of(tid)?.parts.mm;
-        let is_own = self.task.parts.mm == key;
-        let mm = if is_own { &mut self.mm } else { self.tasks.mms.get_mut(key)? };
-        let mut bytes = [0; 4];
-        let addr = VirtAddr::new(addr);
-        mm.read_remote(&mut self.memory, &mut self.hw, addr, &mut bytes, mm::Force::No).ok()?;
-        Some(u32::from_le_bytes(bytes) & FUTEX_TID_MASK).filter(|owner| *owner != 0)
+        let word = self.word_of(tid, addr)?;
+        Some(word & FUTEX_TID_MASK).filter(|owner| *owner != 0)
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Wait {
     pub(crate) deadline_ns: Option<u64>,
     /// Whether somebody woke it by name: see [`Kernel::wake_count`].
     pub(crate) is_woken: bool,
+    /// Where it was woken by name.
+    pub(crate) woken_at: Option<Channel>,
     /// What is done already: the call's own number.
     pub(crate) progress: u64,
     /// A file that the call has opened already.
@@ -163,6 +165,7 @@ impl Kernel {
         wait.channels = channels.to_vec();
         wait.deadline_ns = deadline_ns;
         wait.is_woken = false;
+        wait.woken_at = None;
         for &channel in channels {
             let queue = self.tasks.waiters.entry(channel).or_default();
             if !queue.contains(&tid) {
@@ -237,13 +240,19 @@ impl Kernel {
             if !task.wait.as_ref().is_some_and(&admits) {
                 continue;
             }
-            self.wake_task(tid);
-            if let Some(wait) = self.task_mut(tid).and_then(|task| task.wait.as_mut()) {
-                wait.is_woken = true;
-            }
+            self.wake_by_name(tid, channel);
             count += 1;
         }
         count
+    }
+
+    /// Wakes a task that waits for `channel`, and tells it so.
+    pub(crate) fn wake_by_name(&mut self, tid: u32, channel: Channel) {
+        self.wake_task(tid);
+        if let Some(wait) = self.task_mut(tid).and_then(|task| task.wait.as_mut()) {
+            wait.is_woken = true;
+            wait.woken_at = Some(channel);
+        }
     }
 
     /// Moves at most `count_max` that wait for one channel to the queue of another.
@@ -257,7 +266,10 @@ impl Kernel {
             }
             self.tasks.waiters.entry(to).or_default().push_back(tid);
             if let Some(wait) = self.task_mut(tid).and_then(|task| task.wait.as_mut()) {
-                wait.channels = vec![to];
+                // One that waits for several keeps the others.
+                for channel in wait.channels.iter_mut().filter(|channel| **channel == from) {
+                    *channel = to;
+                }
             }
             count += 1;
         }

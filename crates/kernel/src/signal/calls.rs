@@ -66,6 +66,7 @@ fn sys_rt_sigaction(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let before = kernel.process.actions.get(signal);
     if let Some(action) = action {
         kernel.process.actions.set(signal, action);
+        kernel.share_actions();
         kernel.forget_ignored(signal);
     }
     if old != 0 {

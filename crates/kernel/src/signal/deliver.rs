@@ -61,12 +61,14 @@ impl Kernel {
         self.end_interrupted_call(action);
         if action.flags & flag::SA_RESETHAND != 0 {
             self.process.actions.forget_handler(info.signal);
+            self.share_actions();
         }
         self.abort_rseq();
         if self.push_signal_frame(info, action).is_err() {
             // Linux: a handler of SIGSEGV that cannot be entered is not tried a second time.
             if info.signal == SIGSEGV {
                 self.process.actions.forget_handler(SIGSEGV);
+                self.share_actions();
             }
             self.force_segv();
             return;

@@ -269,11 +269,22 @@ impl Kernel {
         let is_blocked = self.task.signals.mask & bit(info.signal) != 0;
         if is_blocked || self.process.actions.get(info.signal).handler == SigAction::IGNORE {
             self.process.actions.forget_handler(info.signal);
+            self.share_actions();
             self.task.signals.mask &= !bit(info.signal);
         }
         // A synchronous signal that is already pending keeps its first information, as in Linux.
         self.task.signals.pending.push(info, u64::MAX);
         self.task.signals.is_notified = true;
+    }
+
+    /// Gives what the running process wants done on signals to those that share its table.
+    pub(crate) fn share_actions(&mut self) {
+        let Some(table) = self.process.actions_shared else { return };
+        for other in self.tasks.processes.values_mut() {
+            if other.actions_shared == Some(table) {
+                other.actions.clone_from(&self.process.actions);
+            }
+        }
     }
 
     /// Sends SIGSEGV because a frame could not be built or taken down.

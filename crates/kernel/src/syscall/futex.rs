@@ -6,6 +6,9 @@
 //! # Source
 //! man 2 `futex`; Linux 6.12 `kernel/futex`.
 
+mod pi;
+mod several;
+
 use machine::VirtAddr;
 use mm::{Backing, MmId, ObjectId, Sharing};
 
@@ -41,6 +44,7 @@ pub enum FutexKey {
 pub fn handler(number: u64) -> Option<Handler> {
     Some(match number {
         202 => sys_futex,
+        449 => several::sys_futex_waitv,
         _ => return None,
     })
 }
@@ -112,10 +116,13 @@ fn sys_futex(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         4 => requeue(kernel, &call),
         5 => wake_and_change(kernel, &call),
         // LOCK_PI, LOCK_PI2, TRYLOCK_PI, UNLOCK_PI
-        6 => lock(kernel, &call, Deadline::Realtime),
-        13 => lock(kernel, &call, absolute),
-        8 => try_lock(kernel, &call),
-        7 => unlock(kernel, &call),
+        6 => pi::lock(kernel, &call, Deadline::Realtime),
+        13 => pi::lock(kernel, &call, absolute),
+        8 => pi::try_lock(kernel, &call),
+        7 => pi::unlock(kernel, &call),
+        // WAIT_REQUEUE_PI, CMP_REQUEUE_PI
+        11 => pi::wait_to_be_moved(kernel, &call, absolute),
+        12 => pi::requeue(kernel, &call),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -212,6 +219,11 @@ fn count_of(value: u32) -> u32 {
     value.cast_signed().max(1).cast_unsigned()
 }
 
+/// Whether a task waits for a plain futex, and not for a lock.
+fn is_plain(wait: &crate::wait::Wait) -> bool {
+    wait.progress & u64::from(ALL_BITS) != 0
+}
+
 fn wake(kernel: &mut Kernel, call: &Call, bits: u32) -> SysResult {
     let admits = |wait: &crate::wait::Wait| wait.progress & u64::from(bits) != 0;
     Ok(kernel.wake_count(Channel::Futex(call.key), count_of(call.value), admits).into())
@@ -226,7 +238,7 @@ fn requeue(kernel: &mut Kernel, call: &Call) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let to = kernel.checked_key(call.second, call.scope)?;
-    let woken = kernel.wake_count(Channel::Futex(call.key), call.value, |_| true);
+    let woken = kernel.wake_count(Channel::Futex(call.key), call.value, is_plain);
     let moved = kernel.requeue(Channel::Futex(call.key), Channel::Futex(to), moved_max);
     Ok(u64::from(woken) + u64::from(moved))
 }
@@ -264,64 +276,12 @@ fn wake_and_change(kernel: &mut Kernel, call: &Call) -> SysResult {
         5 => value >= wanted,
         _ => return Err(Errno::ENOSYS),
     };
-    let mut count = kernel.wake_count(Channel::Futex(call.key), count_of(call.value), |_| true);
+    let mut count = kernel.wake_count(Channel::Futex(call.key), count_of(call.value), is_plain);
     if passes {
         let count_max = count_of(low(call.fourth));
-        count += kernel.wake_count(Channel::Futex(second), count_max, |_| true);
+        count += kernel.wake_count(Channel::Futex(second), count_max, is_plain);
     }
     Ok(count.into())
-}
-
-/// Takes the lock if it is free: `None` if somebody else has it.
-fn take_lock(kernel: &mut Kernel, call: &Call) -> Result<Option<u64>, Errno> {
-    let value = kernel.read_user_u32(call.word)?;
-    let (owner, own) = (value & FUTEX_TID_MASK, kernel.task.tid);
-    if owner == own {
-        // Who unlocked hands the lock over before it wakes.
-        let was_given = kernel.task.wait.as_ref().is_some_and(|wait| wait.is_woken);
-        return if was_given { Ok(Some(0)) } else { Err(Errno::EDEADLK) };
-    }
-    if owner == 0 {
-        let kept = value & (FUTEX_OWNER_DIED | FUTEX_WAITERS);
-        kernel.write_user_u32(call.word, own | kept)?;
-        return Ok(Some(0));
-    }
-    if kernel.task_of(owner).is_none() {
-        return Err(Errno::ESRCH);
-    }
-    Ok(None)
-}
-
-fn try_lock(kernel: &mut Kernel, call: &Call) -> SysResult {
-    take_lock(kernel, call)?.ok_or(Errno::EAGAIN)
-}
-
-fn lock(kernel: &mut Kernel, call: &Call, kind: Deadline) -> SysResult {
-    if let Some(done) = take_lock(kernel, call)? {
-        return Ok(done);
-    }
-    let deadline = deadline(kernel, call.fourth, kind)?;
-    if kernel.has_passed(deadline) {
-        return Err(Errno::ETIMEDOUT);
-    }
-    let value = kernel.read_user_u32(call.word)?;
-    kernel.write_user_u32(call.word, value | FUTEX_WAITERS)?;
-    Err(sleep(kernel, call.key, deadline, ALL_BITS.into(), Interrupted::Always))
-}
-
-fn unlock(kernel: &mut Kernel, call: &Call) -> SysResult {
-    if kernel.read_user_u32(call.word)? & FUTEX_TID_MASK != kernel.task.tid {
-        return Err(Errno::EPERM);
-    }
-    let channel = Channel::Futex(call.key);
-    let Some(next) = kernel.first_waiter(channel) else {
-        kernel.write_user_u32(call.word, 0)?;
-        return Ok(0);
-    };
-    let waiters = if kernel.waiter_count(channel) > 1 { FUTEX_WAITERS } else { 0 };
-    kernel.write_user_u32(call.word, next | waiters)?;
-    kernel.wake_count(channel, 1, |_| true);
-    Ok(0)
 }
 
 /// An argument that is an int: the upper half does not count.

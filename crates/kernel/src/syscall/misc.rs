@@ -108,14 +108,40 @@ fn sys_getrandom(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     Ok(done)
 }
 
-fn sys_membarrier(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    if args[1] != 0 {
+/// Commands of `membarrier`, the registration of each being twice its number: one processor needs
+/// none of them, but who has not registered is told.
+mod barrier {
+    pub(super) const GLOBAL: u64 = 1;
+    pub(super) const GLOBAL_EXPEDITED: u64 = 2;
+    pub(super) const PRIVATE: u64 = 8;
+    pub(super) const SYNC_CORE: u64 = 32;
+    pub(super) const RSEQ: u64 = 128;
+    pub(super) const GET_REGISTRATIONS: u64 = 512;
+    pub(super) const ALL: u64 = 1023;
+}
+
+fn sys_membarrier(kernel: &mut Kernel, [command, flags, ..]: [u64; 6]) -> SysResult {
+    /// `MEMBARRIER_CMD_FLAG_CPU`.
+    const ONE_CPU: u64 = 1;
+    let (command, flags) = (command & 0xffff_ffff, flags & 0xffff_ffff);
+    let takes = if command == barrier::RSEQ { ONE_CPU } else { 0 };
+    if flags & !takes != 0 {
         return Err(Errno::EINVAL);
     }
-    match args[0] {
-        // QUERY: GLOBAL, PRIVATE_EXPEDITED and its registration.
-        0 => Ok(1 | 1 << 3 | 1 << 4),
-        1 | 8 | 16 => Ok(0),
+    let registered = &mut kernel.process.settings.barriers;
+    match command {
+        0 => Ok(barrier::ALL),
+        barrier::GLOBAL | barrier::GLOBAL_EXPEDITED => Ok(0),
+        barrier::PRIVATE | barrier::SYNC_CORE | barrier::RSEQ => {
+            if *registered & command << 1 == 0 { Err(Errno::EPERM) } else { Ok(0) }
+        }
+        4 | 16 | 64 | 256 => {
+            *registered |= command;
+            Ok(0)
+        }
+        // Each kind of private barrier shows the plain one with it.
+        barrier::GET_REGISTRATIONS if *registered & (64 | 256) != 0 => Ok(*registered | 16),
+        barrier::GET_REGISTRATIONS => Ok(*registered),
         _ => Err(Errno::EINVAL),
     }
 }

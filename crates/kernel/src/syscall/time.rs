@@ -12,7 +12,7 @@ use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
+use crate::signal::number::{SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU};
 use crate::signal::{SI_KERNEL, SigDetail, SigInfo};
 use crate::syscall::Handler;
 use crate::syscall::timers::PosixTimer;
@@ -133,6 +133,21 @@ impl Kernel {
                 self.expire_timer(self.process.pid, index, now);
             }
         }
+        self.enforce_cpu_limit();
+    }
+
+    /// Tells the running process that its CPU time is over, once a second, and kills it at the hard
+    /// limit.
+    fn enforce_cpu_limit(&mut self) {
+        let used_s = self.process_cpu_ns() / NS_PER_SECOND;
+        let limit = self.process.cpu_seconds();
+        if used_s < limit.soft {
+            return;
+        }
+        let signal = if used_s >= limit.hard { SIGKILL } else { SIGXCPU };
+        // The next time is a second later, and `getrlimit` shows it.
+        limit.soft = limit.soft.saturating_add(u64::from(signal == SIGXCPU));
+        self.send_to_process(self.process.pid, SigInfo::kernel(signal));
     }
 
     /// Sends the signal of one timer if it has run out, and sets it again if it repeats.

@@ -84,15 +84,26 @@ fn sys_waitid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let number = int(id);
+    let mut options = options;
+    let mut is_nonblocking = false;
     let which = match kind & 0xffff_ffff {
         0 => Which::Any,
         1 if number > 0 => Which::Process(number.unsigned_abs()),
         2 if number == 0 => Which::Group(kernel.process.group),
         2 if number > 0 => Which::Group(number.unsigned_abs()),
-        3 => Which::Process(kernel.pid_of_file(id)?),
+        3 => {
+            let pid = kernel.pid_of_file(id)?;
+            is_nonblocking = options & WNOHANG == 0
+                && kernel.files.get(id).is_ok_and(|file| kernel.vfs.file(file).is_nonblocking());
+            options |= if is_nonblocking { WNOHANG } else { 0 };
+            Which::Process(pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
-    let result = wait(kernel, which, options);
+    let mut result = wait(kernel, which, options);
+    if is_nonblocking && matches!(result, Ok(None)) {
+        result = Err(Errno::EAGAIN);
+    }
     if let Err(Errno::BLOCKED) = result {
         return Err(Errno::BLOCKED);
     }

@@ -26,6 +26,7 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
         289 => sys_signalfd4,
         424 => sys_pidfd_send_signal,
         434 => sys_pidfd_open,
+        438 => sys_pidfd_getfd,
         _ => return None,
     })
 }
@@ -173,7 +174,20 @@ fn sys_pidfd_open(kernel: &mut Kernel, [pid, flags, ..]: [u64; 6]) -> SysResult 
         let is_thread = kernel.task_of(pid).is_some();
         return Err(if is_thread { Errno::ENOENT } else { Errno::ESRCH });
     }
-    let file = kernel.vfs.open_process(pid, flags & flag::NONBLOCK);
+    kernel.open_pidfd(pid, flags & flag::NONBLOCK)
+}
+
+/// Takes a file of another process: a descriptor of it for the running one.
+fn sys_pidfd_getfd(kernel: &mut Kernel, [fd, wanted, flags, ..]: [u64; 6]) -> SysResult {
+    if low32(flags) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let pid = kernel.pid_of_file(fd)?;
+    let roster = kernel.roster();
+    let first = roster.process(pid).and_then(crate::Process::first_thread);
+    let task = first.and_then(|tid| roster.task(tid)).ok_or(Errno::ESRCH)?;
+    let file = roster.files_of(task).ok_or(Errno::ESRCH)?.get(low32(wanted).into())?;
+    kernel.vfs.retain(file);
     install_flagged(kernel, file, flag::CLOEXEC)
 }
 
@@ -221,6 +235,15 @@ impl Kernel {
             Opened::Process(pid) => Ok(pid),
             _ => Err(Errno::EBADF),
         }
+    }
+
+    /// A new descriptor of process `pid`, closed by exec.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub(crate) fn open_pidfd(&mut self, pid: u32, status: u32) -> SysResult {
+        let file = self.vfs.open_process(pid, status);
+        install_flagged(self, file, flag::CLOEXEC)
     }
 
     /// Whether a process has ended, whether or not somebody has asked.

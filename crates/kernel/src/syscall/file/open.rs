@@ -168,6 +168,9 @@ fn sys_close_range(kernel: &mut Kernel, [first, last, flags, ..]: [u64; 6]) -> S
     if flags & !(UNSHARE | CLOEXEC) != 0 || first > last {
         return Err(Errno::EINVAL);
     }
+    if flags & UNSHARE != 0 {
+        kernel.unshare_files();
+    }
     let numbers: Vec<u32> =
         kernel.files.numbers().filter(|number| (first..=last).contains(number)).collect();
     for number in numbers {

@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::page_table::{LOCKED, PteState, SPECIAL};
 use crate::rights::{Rights, VmaFlags};
 use crate::space::{Mm, Totals};
-use crate::swap::{SwapSlot, decode};
+use crate::swap::{SwapPlace, SwapSlot, decode};
 use crate::vma::Vma;
 
 /// One invariant that does not hold.
@@ -171,7 +171,7 @@ struct Found {
     /// Frames that are page tables or free.
     is_plain: Vec<bool>,
     /// How many entries name each swap slot.
-    swap_users: BTreeMap<SwapSlot, u64>,
+    swap_users: BTreeMap<SwapPlace, u64>,
 }
 
 impl Found {
@@ -369,29 +369,32 @@ fn check_cache(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
         }
         found.hold_counts[index(frame)] = 1;
     }
+    for (object, at, place) in memory.cache.iter_swapped() {
+        let is_alone = found.swap_users.insert(place, 1).is_none();
+        if !is_alone || memory.cache.get(object, at).is_some() {
+            return Err(Violation::Swap { slot: place.slot });
+        }
+    }
     Ok(())
 }
 
 /// I9: slots, their users, and the swap cache agree.
 fn check_swap(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
-    let Some(swap) = &memory.swap else {
-        let slot = found.swap_users.keys().next().copied();
-        return slot.map_or(Ok(()), |slot| Err(Violation::Swap { slot }));
-    };
-    swap.area.check().map_err(Violation::SwapArea)?;
-    for (&slot, &count) in &found.swap_users {
-        if swap.area.use_count(slot) != count {
-            return Err(Violation::Swap { slot });
+    let swap = &memory.swap;
+    swap.check().map_err(Violation::SwapArea)?;
+    for (&place, &count) in &found.swap_users {
+        if swap.use_count(place) != count {
+            return Err(Violation::Swap { slot: place.slot });
         }
     }
-    if swap.area.used_count() as usize != found.swap_users.len() {
+    if swap.used_count() != found.swap_users.len() as u64 {
         return Err(Violation::SwapArea("a used slot has no entry"));
     }
-    for (slot, frame) in swap.iter_cached() {
+    for (place, frame) in swap.iter_cached() {
         let is_private = memory.frames.state(frame) == FrameState::Anon;
-        let is_once = swap.slot_of(frame) == Some(slot) && found.swap_users.contains_key(&slot);
+        let is_once = swap.slot_of(frame) == Some(place) && found.swap_users.contains_key(&place);
         if !is_private || !is_once || memory.frames.is_exclusive(frame) {
-            return Err(Violation::Swap { slot });
+            return Err(Violation::Swap { slot: place.slot });
         }
         found.hold_counts[index(frame)] += 1;
     }
@@ -400,12 +403,11 @@ fn check_swap(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
 
 /// I10: pages are on a list of reclaim, other frames on none. The kernel's own pages may be off.
 fn check_list(memory: &Memory, frame: Frame) -> Result<(), Violation> {
-    let Some(reclaim) = &memory.reclaim else { return Ok(()) };
+    let reclaim = &memory.reclaim;
     let is_listed = reclaim.lru.contains(index(frame) as u32);
     let is_right = match memory.frames.state(frame) {
-        FrameState::Anon => is_listed,
         FrameState::File => true,
-        _ => !is_listed,
+        state => is_listed == reclaim.first_list(state).is_some(),
     };
     if is_right { Ok(()) } else { Err(Violation::List { frame }) }
 }

@@ -125,18 +125,52 @@ pub struct VmEvents {
     pub pages_written: u64,
     /// Pages looked at by reclaim (`pgscan_*`).
     pub scanned: u64,
+    /// Of those, the ones looked at in the background (`pgscan_kswapd`).
+    pub scanned_kswapd: u64,
     /// Pages that reclaim took out of RAM (`pgsteal_*`).
     pub stolen: u64,
+    /// Of those, the ones taken in the background (`pgsteal_kswapd`).
+    pub stolen_kswapd: u64,
+    /// Of `scanned`, pages that are not of files (`pgscan_anon`).
+    pub scanned_anon: u64,
+    /// Of `stolen`, pages that are not of files (`pgsteal_anon`).
+    pub stolen_anon: u64,
+    /// Allocations that had to take frames back themselves (`allocstall_*`).
+    pub direct_stalls: u64,
+    /// Times that the background was woken (`pageoutrun`).
+    pub kswapd_runs: u64,
+    /// Pages found locked and put aside (`unevictable_pgs_culled`).
+    pub culled: u64,
+    /// Pages put aside that may leave again (`unevictable_pgs_rescued`).
+    pub rescued: u64,
     /// Pages that reclaim found in use (`pgactivate`).
     pub activated: u64,
     /// Pages that reclaim moved to an inactive list (`pgdeactivate`).
     pub deactivated: u64,
+    /// Pages of active lists that reclaim looked at (`pgrefill`).
+    pub refilled: u64,
     /// Pages written to swap (`pswpout`).
     pub swap_outs: u64,
     /// Pages read from swap, those ahead of a fault included (`pswpin`).
     pub swap_ins: u64,
     /// Pages of files that came back after reclaim took them (`workingset_refault_file`).
     pub refaults: u64,
+    /// Pages that came back from swap (`workingset_refault_anon`).
+    pub refaults_anon: u64,
+    /// Of `refaults`, those that came back soon enough to be kept (`workingset_activate_file`).
+    pub workingset_activated_file: u64,
+    /// The same of pages from swap (`workingset_activate_anon`).
+    pub workingset_activated_anon: u64,
+    /// Of those kept, the ones in use before they had left (`workingset_restore_file`).
+    pub workingset_restored_file: u64,
+    /// The same of pages from swap (`workingset_restore_anon`).
+    pub workingset_restored_anon: u64,
+    /// Pages read from swap ahead of their use (`swap_ra`).
+    pub swap_ra: u64,
+    /// Of those, the ones that were used (`swap_ra_hit`).
+    pub swap_ra_hits: u64,
+    /// Virtual nanoseconds that programs waited for devices of swap and files.
+    pub wait_ns: u64,
     /// Calls of [`crate::Memory::drop_clean_cache`] (`drop_pagecache`).
     pub cache_drops: u64,
 }

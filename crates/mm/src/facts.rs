@@ -96,8 +96,9 @@ impl Memory {
         match PteState::of(pte) {
             PteState::Empty => 0,
             PteState::Swapped => {
-                // Swap type 0 in the low five bits.
-                PAGEMAP_SWAP | u64::from(decode(geometry, pte).0.0) << 5
+                // The number of the area in the low five bits.
+                let place = decode(geometry, pte).0;
+                PAGEMAP_SWAP | u64::from(place.slot.0) << 5 | u64::from(place.area.0)
             }
             PteState::Present => {
                 let frame = pte.frame();

@@ -30,7 +30,7 @@ use crate::page_table::{LOCKED, PageTables, PteState, Slot};
 use crate::remote::Force;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
-use crate::swap::SwapInError;
+use crate::swap::{History, SwapInError};
 use crate::vma::Vma;
 
 mod anon;
@@ -127,6 +127,7 @@ struct Promise {
     anon: Option<AnonId>,
     is_pfn_map: bool,
     is_locked: bool,
+    history: History,
 }
 
 impl Promise {
@@ -144,6 +145,7 @@ impl Promise {
             anon: vma.anon,
             is_pfn_map: vma.flags.contains(VmaFlags::PFN_MAP),
             is_locked: vma.flags.contains(VmaFlags::LOCKED),
+            history: vma.history,
         }
     }
 
@@ -286,6 +288,7 @@ fn resolve(
     if on_way.cost == Cost::Major {
         resolved.cost = Cost::Major;
     }
+    let history = on_way.promise.history;
     if resolved.pte != old {
         let stale = mm.tables.replace(memory, hw, slot, page, (old, resolved.pte));
         stale.flush(&mut mm.tables, hw);
@@ -293,6 +296,7 @@ fn resolve(
     }
     if let Some(vma) = mm.vmas.find_mut(addr) {
         vma.fault_count += 1;
+        vma.history = history;
     }
     match resolved.kind {
         FaultKind::Zero if has_grown => Ok(Resolved { kind: FaultKind::Stack, ..resolved }),

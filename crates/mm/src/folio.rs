@@ -5,8 +5,8 @@
 //! that (see `rmap.rs`). It allocates nothing and knows no content.
 //!
 //! ```text
-//!  word:  |63 .. 56|    55    | 54 |    53   |  52 | 51 .. 48 | 47 .. 32 | 31 .. 0 |
-//!         |  zero  |referenced|used|exclusive|dirty|  state   |   holds  | mapcount|
+//!  word:  |63 .. 58|    57    |    56   |    55    | 54 |    53   |  52 | 51..48 | 47..32 | 31..0  |
+//!         |  zero  |workingset|readahead|referenced|used|exclusive|dirty| state  | holds  |mapcount|
 //! ```
 //!
 //! Invariants
@@ -78,6 +78,8 @@ const DIRTY: u64 = 1 << 52;
 const EXCLUSIVE: u64 = 1 << 53;
 const USED: u64 = 1 << 54;
 const REFERENCED: u64 = 1 << 55;
+const READAHEAD: u64 = 1 << 56;
+const WORKINGSET: u64 = 1 << 57;
 
 /// Whether a frame ever held bytes since the machine started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -211,12 +213,35 @@ impl FrameTable {
         *self.word_mut(frame) |= EXCLUSIVE;
     }
 
-    /// Notes that the page was found used by reclaim, and whether it was so before.
-    pub(crate) fn set_referenced(&mut self, frame: Frame) -> bool {
+    /// Notes whether the page was found used by reclaim. Returns whether it was so before.
+    pub(crate) fn note_referenced(&mut self, frame: Frame, is_referenced: bool) -> bool {
         let word = self.word_mut(frame);
         let was_set = *word & REFERENCED != 0;
-        *word |= REFERENCED;
+        *word = if is_referenced { *word | REFERENCED } else { *word & !REFERENCED };
         was_set
+    }
+
+    /// Marks a page that was read ahead of its first use.
+    pub(crate) fn set_readahead(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= READAHEAD;
+    }
+
+    /// Whether the page was read ahead and is used for the first time now.
+    pub(crate) fn take_readahead(&mut self, frame: Frame) -> bool {
+        let word = self.word_mut(frame);
+        let was_set = *word & READAHEAD != 0;
+        *word &= !READAHEAD;
+        was_set
+    }
+
+    /// Marks a page that was in use before it left RAM.
+    pub(crate) fn set_workingset(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= WORKINGSET;
+    }
+
+    /// Whether the page was activated since it came, or before it left.
+    pub(crate) fn is_workingset(&self, frame: Frame) -> bool {
+        self.word(frame) & WORKINGSET != 0
     }
 
     /// Whether a cached page differs from what its pager has.

@@ -34,6 +34,7 @@ mod page_table;
 mod pager;
 mod reclaim;
 mod remote;
+mod replacement;
 mod rights;
 mod rmap;
 mod space;
@@ -52,12 +53,16 @@ pub use folio::FrameState;
 pub use memory::{Memory, Overcommit};
 pub use page_table::PteState;
 pub use pager::{Pager, ZeroPager};
-pub use reclaim::Watermarks;
+pub use reclaim::{GroupLimits, GroupUsage, Watermarks};
 pub use remote::{Force, Partial};
+pub use replacement::{
+    ListSizes, POLICIES, PageKind, PageSeen, Policy, Queue, Replacement, Verdict, policy,
+};
 pub use rights::{Rights, Sharing, VmaFlags};
 pub use rmap::mappings_of;
 pub use space::{Layout, Limits, Mm, Totals};
 pub use swap::{
-    LATENCIES, Latency, PackedStore, SwapError, SwapSlot, SwapStore, SwapUsage, latency,
+    AreaId, AreaInfo, LATENCIES, Latency, PackedStore, SwapError, SwapSlot, SwapStore, SwapUsage,
+    latency,
 };
 pub use vma::Vma;

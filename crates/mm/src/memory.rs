@@ -9,7 +9,6 @@
 //!    zero because RAM starts so.
 //! 3. Resident counts of a space change only with its leaf entries.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
@@ -24,10 +23,9 @@ use crate::entries::Entries;
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::page_cache::PageCache;
-use crate::page_table::SPECIAL;
+use crate::page_table::{LOCKED, SPECIAL};
 use crate::reclaim::Reclaim;
-use crate::reclaim::lru::ListId;
-use crate::swap::{History, Swap, SwapSlot};
+use crate::swap::{Swap, SwapPlace};
 
 /// How much memory may be promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,8 +65,6 @@ pub(crate) struct Space {
     pub(crate) root: Frame,
     /// Entries that say that their page is in swap (`VmSwap`).
     pub(crate) swap_pages: u64,
-    /// What its faults on pages in swap taught.
-    pub(crate) swap_history: History,
     /// Whether entries changed while the space was not active; also in its page tables.
     pub(crate) is_stale: Arc<AtomicBool>,
 }
@@ -84,7 +80,6 @@ impl Space {
             table_frames_peak: 0,
             root: Frame::new(0),
             swap_pages: 0,
-            swap_history: History::default(),
             is_stale: Arc::default(),
         }
     }
@@ -118,11 +113,14 @@ pub struct Memory {
     /// How many allocations may still succeed before one is refused.
     refuse_after: Option<u64>,
     /// Slots named by entries that were taken out of page tables, with the space of the entry.
-    pub(crate) gathered_slots: Vec<(usize, SwapSlot)>,
-    /// How frames are taken back, if they are.
-    pub(crate) reclaim: Option<Box<Reclaim>>,
-    /// Where private pages go.
-    pub(crate) swap: Option<Swap>,
+    pub(crate) gathered_slots: Vec<(usize, SwapPlace)>,
+    /// How frames are taken back.
+    pub(crate) reclaim: Reclaim,
+    /// The most free frames at which an allocation has to balance.
+    pub(crate) due_at: u64,
+    /// Where private pages and shared memory go.
+    pub(crate) swap: Swap,
+    pub(crate) page_cluster: u32,
     by_state: [u64; FrameState::ALL.len()],
     committed_pages: u64,
     free_min: u64,
@@ -158,8 +156,10 @@ impl Memory {
             gathered: Vec::new(),
             refuse_after: None,
             gathered_slots: Vec::new(),
-            reclaim: None,
-            swap: None,
+            reclaim: Reclaim::new(count as usize),
+            due_at: 0,
+            swap: Swap::default(),
+            page_cluster: 3,
             by_state: [0; FrameState::ALL.len()],
             committed_pages: 0,
             free_min: frame_count,
@@ -169,6 +169,7 @@ impl Memory {
             dirty_pages: 0,
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
+        memory.update_due();
         memory.zero = memory
             .alloc(hw, FrameState::Kernel, Content::Zeroed)
             .ok_or(MmError::NoMemory("no frame for the zero page"))?;
@@ -184,7 +185,12 @@ impl Memory {
         state: FrameState,
         content: Content,
     ) -> Option<Frame> {
-        self.balance_if_due(hw);
+        if self.by_state[FrameState::Free as usize] <= self.due_at {
+            self.balance_if_due(hw);
+            if !self.may_charge(state) {
+                return None;
+            }
+        }
         if let Some(left) = self.refuse_after {
             self.refuse_after = left.checked_sub(1);
             if left == 0 {
@@ -192,12 +198,8 @@ impl Memory {
             }
         }
         let frame = Frame::new(self.buddy.alloc_frame()?.into());
-        if let Some(reclaim) = &mut self.reclaim {
-            match state {
-                FrameState::Anon => reclaim.lru.push(frame.number() as u32, ListId::InactiveAnon),
-                FrameState::File => reclaim.lru.push(frame.number() as u32, ListId::InactiveFile),
-                _ => {}
-            }
+        if let Some(list) = self.reclaim.first_list(state) {
+            self.reclaim.lru.push(frame.number() as u32, list);
         }
         let past = self.frames.claim(frame, state);
         if content == Content::Zeroed && past == Past::Recycled {
@@ -239,8 +241,8 @@ impl Memory {
     #[inline]
     pub(crate) fn free(&mut self, hw: &mut Machine, frame: Frame) {
         debug_assert!(self.frames.is_unused(frame), "frame {:#x} is used", frame.number());
-        if let Some(reclaim) = &mut self.reclaim {
-            reclaim.lru.remove(frame.number() as u32);
+        if self.reclaim.first_list(self.frames.state(frame)).is_some() {
+            self.reclaim.lru.remove(frame.number() as u32);
         }
         hw.frame_changed(frame);
         if cfg!(debug_assertions) {
@@ -255,9 +257,7 @@ impl Memory {
 
     /// Takes a page off the lists of reclaim: it stays in RAM.
     pub(crate) fn keep_page(&mut self, frame: Frame) {
-        if let Some(reclaim) = &mut self.reclaim {
-            reclaim.lru.remove(frame.number() as u32);
-        }
+        self.reclaim.lru.remove(frame.number() as u32);
     }
 
     /// Frees the gathered frames and lets go of the gathered slots; the last frame goes first, so
@@ -271,8 +271,8 @@ impl Memory {
         if self.gathered_slots.is_empty() {
             return;
         }
-        for (space, slot) in core::mem::take(&mut self.gathered_slots) {
-            self.release_swap(hw, space, slot);
+        for (space, place) in core::mem::take(&mut self.gathered_slots) {
+            self.release_swap(hw, space, place);
         }
     }
 
@@ -318,6 +318,9 @@ impl Memory {
             self.mark_dirty(frame);
         }
         self.frames.unmap(frame);
+        if pte.contains(LOCKED) {
+            self.rescue(frame);
+        }
         self.entries.remove(frame, at);
         if state != FrameState::Anon && self.frames.map_count(frame) == 0 {
             self.mapped_pages -= 1;
@@ -410,7 +413,7 @@ impl Memory {
 
     /// Pages that swap can hold.
     fn swap_slots(&self) -> u64 {
-        self.swap.as_ref().map_or(0, |swap| swap.area.usable_count().into())
+        self.swap.slot_count()
     }
 
     /// How many frames have a state.

@@ -16,7 +16,7 @@
 //! Linux 6.12 `mm/filemap.c`, `mm/truncate.c`; semantics FILE-1 to FILE-3.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -28,10 +28,13 @@ use crate::error::{MmError, PagerError};
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::pager::Pager;
-use crate::swap::LATENCIES;
+use crate::reclaim::Shadow;
+use crate::replacement::PageKind;
+use crate::swap::{LATENCIES, SwapPlace};
 
 mod dirty;
 mod resize;
+mod swapped;
 
 /// Who ends the life of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +135,9 @@ struct Object {
     pager: Box<dyn Pager>,
     pages: PageMap,
     /// Pages that reclaim took away and that did not come back.
-    evicted: BTreeSet<u64>,
+    shadows: BTreeMap<u64, Shadow>,
+    /// Pages of shared memory that are in swap.
+    swapped: BTreeMap<u64, SwapPlace>,
     /// The size when the cache last heard of it: bytes beyond are zero in cached pages.
     seen_bytes: u64,
     life: Life,
@@ -158,7 +163,8 @@ impl PageCache {
         self.objects.push(Some(Box::new(Object {
             pager,
             pages: PageMap::default(),
-            evicted: BTreeSet::new(),
+            shadows: BTreeMap::new(),
+            swapped: BTreeMap::new(),
             seen_bytes,
             life,
         })));
@@ -196,7 +202,9 @@ impl PageCache {
     /// Whether a fault near page `index` may map it: it is in RAM, or its pager has it.
     pub(crate) fn is_uptodate(&self, id: ObjectId, index: u64) -> bool {
         self.object(id).is_some_and(|object| {
-            let is_at_hand = object.pager.has(index) && !object.evicted.contains(&index);
+            let has_left =
+                object.shadows.contains_key(&index) || object.swapped.contains_key(&index);
+            let is_at_hand = object.pager.has(index) && !has_left;
             object.pages.get(index).is_some() || is_at_hand
         })
     }
@@ -258,6 +266,9 @@ impl Memory {
         for (_, frame) in object.pages.iter() {
             self.uncache(hw, frame);
         }
+        for &place in object.swapped.values() {
+            self.swap.release(place);
+        }
         let (Life::Kept { charged_pages } | Life::WithMappings { charged_pages }) = object.life;
         self.uncharge_commit(charged_pages);
     }
@@ -306,6 +317,9 @@ impl Memory {
         if let Some(frame) = object.pages.get(index) {
             return Ok((frame, Source::Cache));
         }
+        if let Some(place) = self.cache.swapped(id, index) {
+            return self.swap_in_object(hw, (id, index), place);
+        }
         let frame = self.alloc(hw, state, Content::Zeroed).ok_or(PageInError::NoFrame)?;
         let object = self.cache.object_mut(id).ok_or(PageInError::BeyondEnd)?;
         let page = hw.ram.slice_mut(frame.start(), PAGE_BYTES);
@@ -319,14 +333,15 @@ impl Memory {
         }
         object.pages.insert(index, frame);
         self.events.pages_read += u64::from(state == FrameState::File);
-        let source = if object.evicted.remove(&index) { Source::Device } else { Source::Cache };
+        let shadow = object.shadows.remove(&index);
         self.frames.set_owner(frame, Owner::Cached { object: id, index });
         self.frames.hold(frame);
-        if source == Source::Device {
-            self.events.refaults += 1;
-            hw.advance_ns(LATENCIES[0].read_time_ns(1));
-        }
-        Ok((frame, source))
+        let Some(shadow) = shadow else { return Ok((frame, Source::Cache)) };
+        self.note_refault(frame, PageKind::File, shadow);
+        let wait_ns = LATENCIES[0].read_time_ns(1);
+        hw.advance_ns(wait_ns);
+        self.events.wait_ns += wait_ns;
+        Ok((frame, Source::Device))
     }
 
     /// Reads from the object as `read` does: pages in RAM first, else the pager, which leaves no
@@ -367,6 +382,10 @@ impl Memory {
     ) -> Result<(), PagerError> {
         let index = offset >> PAGE_SHIFT;
         let skip = offset & (PAGE_BYTES - 1);
+        if let Some(place) = self.cache.swapped(id, index) {
+            let brought = self.swap_in_object(hw, (id, index), place);
+            brought.map_err(|_| PagerError::NoPage { index })?;
+        }
         let object = self.cache.object_mut(id).ok_or(PagerError::NoPage { index })?;
         if let Some(frame) = object.pages.get(index) {
             hw.load(frame.start().wrapping_add(skip), bytes);
@@ -389,6 +408,8 @@ impl Memory {
             let count = ((PAGE_BYTES - skip) as usize).min(bytes.len() - done);
             if let Some(frame) = self.cache.get(id, at >> PAGE_SHIFT) {
                 hw.store(frame.start().wrapping_add(skip), &bytes[done..done + count]);
+            } else {
+                self.write_swapped(hw, (id, at), &bytes[done..done + count]);
             }
             done += count;
         }

@@ -154,11 +154,6 @@ impl PageTables {
         self.is_stale.swap(false, Ordering::Relaxed)
     }
 
-    /// The slot of the address space in [`Memory`].
-    pub(crate) const fn space(&self) -> usize {
-        self.space
-    }
-
     /// How many entries a table of level 1 has.
     pub(crate) const fn leaf_entries(&self) -> u64 {
         self.geometry.entries(1)
@@ -274,7 +269,11 @@ impl PageTables {
         addr: VirtAddr,
         (old, new): (Pte, Pte),
     ) -> Stale {
-        debug_assert!(self.read(hw, slot) == old, "the entry changed while a case was computed");
+        debug_assert!(
+            // Reclaim may have asked meanwhile whether the page was used.
+            self.read(hw, slot).without(Pte::ACCESSED) == old.without(Pte::ACCESSED),
+            "the entry changed while a case was computed"
+        );
         let mut stale = Stale::NONE;
         let is_same = PteState::of(old) == PteState::Present && old.with_frame(new.frame()) == old;
         if !(is_same && old.contains(SPECIAL) == new.contains(SPECIAL)) {

@@ -1,37 +1,46 @@
 //! Taking frames back from programs and files when free ones run short.
 //!
-//! Off until [`Memory::enable_reclaim`] or [`Memory::swap_on`]. Then each allocation that finds the
-//! free frames at the low mark balances them up to the high mark: pages at the back of the inactive
-//! lists leave, unless they were used since they were last looked at. Private pages go to swap,
-//! pages of files to their pagers if they are dirty; shared memory and locked pages stay.
+//! Each allocation that finds the free frames at the low mark balances them up to the high mark:
+//! the policy (`replacement.rs`) says which pages leave. Pages of files go to their pagers if they
+//! are dirty, and come back from there; private pages and shared memory go to swap, if there is
+//! some; locked pages stay.
 //!
-//! There is no thread: what kswapd does in Linux happens in the allocation that wakes it.
+//! There is no thread: what kswapd does in Linux happens in the allocation that wakes it, but takes
+//! none of its virtual time; below the min mark, and at a limit, the allocation waits for devices.
 //!
 //! Invariants
-//! 1. Every frame of a private page or of a file is on one list; other frames are on none. Frames
-//!    of the kernel's own pages (vdso) are taken off.
+//! 1. Every page of a file is on a list, and with swap every private page and page of shared
+//!    memory; other frames are on none. Frames of the kernel's own pages (vdso) are taken off.
 //! 2. A frame that somebody else holds than its cache is not taken.
+//! 3. `Memory::due_at` is the most free frames at which an allocation has to balance.
 //!
 //! # Source
 //! Linux 6.12 `mm/vmscan.c`, `mm/page_alloc.c`; semantics PHYS-3, PHYS-4, LRU-1 to LRU-5.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte};
+use machine::{Frame, Machine, PAGE_BYTES};
 
-use crate::folio::{FrameState, Owner};
+use crate::folio::FrameState;
 use crate::memory::Memory;
-use crate::page_table::LOCKED;
-use crate::swap::{Latency, Ownership, Swap, SwapSlot, SwapStore, encode};
+use crate::replacement::{POLICIES, PageKind, Replacement};
 use lru::{ListId, Lru};
 
+mod evict;
+mod limit;
 pub(crate) mod lru;
+mod scan;
+mod workingset;
+
+pub use limit::{GroupLimits, GroupUsage};
+pub(crate) use workingset::Shadow;
 
 /// Pages that are taken in one go (`SWAP_CLUSTER_MAX`).
 const BATCH_PAGES: u64 = 32;
 /// `DEF_PRIORITY`: at first one page in 4,096 is looked at.
 const PRIORITY_MAX: u32 = 12;
+/// Allocations after which a policy of use sees again who was used.
+const SORT_ALLOCATIONS: u64 = 64;
 /// Rounds without success after which only an allocation below the min mark tries again.
 const FAILURES_MAX: u32 = 16;
 
@@ -64,95 +73,195 @@ pub(crate) struct Reclaim {
     pub(crate) marks: Watermarks,
     /// `vm.swappiness`.
     swappiness: u64,
+    policy: Box<dyn Replacement>,
+    /// Whether pages that need swap to leave are on the lists.
+    pub(crate) lists_anon: bool,
+    /// Rounds in a row that took nothing.
     failures: u32,
+    /// Frames are being taken: an allocation on the way does not start again.
     is_running: bool,
     /// Pages that may still be looked at before the running allocation goes on.
     budget: u64,
+    /// Pages that left or were activated; see `workingset.rs`.
+    age: u64,
+    /// What reclaim of each kind has cost lately, in pages.
+    costs: [u64; 2],
+    /// Whether pages of each kind came back too soon since the last reclaim.
+    has_returned: [bool; 2],
+    /// Pages that had come back too soon at the last reclaim.
+    returned: [u64; 2],
+    /// Allocations since the queues were brought into the order of use.
+    unsorted: u64,
+    group: limit::Group,
+}
+
+/// Why frames are to be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    /// Free frames are at the low mark: in the background.
+    Background,
+    /// Free frames are at the min mark: the allocation waits.
+    Short,
+    /// The group is at its limit: the allocation waits.
+    Limit,
 }
 
 impl Reclaim {
-    /// Whether an allocation that finds `free` frames must balance first.
-    fn is_due(&self, free: u64) -> bool {
-        let is_low = free <= self.marks.low && self.failures < FAILURES_MAX;
-        !self.is_running && (is_low || free <= self.marks.min)
-    }
-}
-
-/// What is to become of a page at the back of an inactive list (LRU-4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verdict {
-    /// One more round.
-    Keep,
-    /// To the active list.
-    Activate,
-    /// Out.
-    Evict,
-}
-
-impl Memory {
-    /// Starts to take frames back when they run short. To be called before the first address space
-    /// is made.
-    pub fn enable_reclaim(&mut self) {
-        if self.reclaim.is_none() {
-            let lru = Lru::new(self.frames.len());
-            let marks = Watermarks::of(self.frames.len() as u64);
-            self.reclaim = Some(Box::new(Reclaim {
-                lru,
-                marks,
-                swappiness: 60,
-                failures: 0,
-                is_running: false,
-                budget: 0,
-            }));
+    /// Empty lists for the frames of a machine.
+    pub(crate) fn new(frame_count: usize) -> Self {
+        Self {
+            lru: Lru::new(frame_count),
+            marks: Watermarks::of(frame_count as u64),
+            swappiness: 60,
+            policy: (POLICIES[0].make)(0),
+            lists_anon: false,
+            failures: 0,
+            is_running: false,
+            budget: 0,
+            age: 0,
+            costs: [0; 2],
+            has_returned: [false; 2],
+            returned: [0; 2],
+            unsorted: 0,
+            group: limit::Group::default(),
         }
     }
 
-    /// Gives private pages a place to go: `slot_count` slots of `store`, the first of which is not
-    /// used, with the costs of `latency` in virtual time. Reclaim is enabled. To be called before
-    /// the first address space is made.
-    pub fn swap_on(&mut self, slot_count: u32, store: Box<dyn SwapStore>, latency: Latency) {
-        self.enable_reclaim();
-        self.swap = Some(Swap::new(slot_count, store, latency));
+    /// The list of a new page of `state`.
+    #[inline]
+    pub(crate) const fn first_list(&self, state: FrameState) -> Option<ListId> {
+        match state {
+            FrameState::File => Some(ListId::InactiveFile),
+            FrameState::Anon | FrameState::Shmem if self.lists_anon => Some(ListId::InactiveAnon),
+            _ => None,
+        }
+    }
+}
+
+impl Memory {
+    /// Puts every page that needs swap to leave on its list, in the order of frames.
+    pub(crate) fn list_anon(&mut self) {
+        if self.reclaim.lists_anon {
+            return;
+        }
+        self.reclaim.lists_anon = true;
+        for number in 0..self.frames.len() {
+            let state = self.frames.state(Frame::new(number as u64));
+            if matches!(state, FrameState::Anon | FrameState::Shmem) {
+                self.reclaim.lru.push(number as u32, ListId::InactiveAnon);
+            }
+        }
+    }
+
+    /// Chooses who decides which pages leave. Pages keep their places; those on active lists that
+    /// the policy would never look at become inactive.
+    pub fn set_policy(&mut self, policy: Box<dyn Replacement>) {
+        self.reclaim.policy = policy;
+        for kind in [PageKind::Anon, PageKind::File] {
+            let (inactive, active) = self.lists_of(kind);
+            while let Some(number) = self.reclaim.lru.back(active) {
+                self.reclaim.lru.move_to(number, inactive);
+            }
+        }
+        self.update_due();
+    }
+
+    /// The name of the policy.
+    pub fn policy_name(&self) -> &'static str {
+        self.reclaim.policy.name()
     }
 
     /// Sets `vm.swappiness`, 0 to 200.
     pub fn set_swappiness(&mut self, swappiness: u64) {
-        if let Some(reclaim) = &mut self.reclaim {
-            reclaim.swappiness = swappiness.min(200);
-        }
+        self.reclaim.swappiness = swappiness.min(200);
     }
 
-    /// How many frames shall be free; all 0 if nothing is ever taken back.
+    /// How many frames shall be free.
     pub fn watermarks(&self) -> Watermarks {
-        self.reclaim.as_ref().map_or_else(Watermarks::default, |reclaim| reclaim.marks)
+        self.reclaim.marks
     }
 
-    /// Pages on the lists: inactive and active private ones, inactive and active ones of files.
+    /// Pages that could leave: inactive and active private ones and those of shared memory,
+    /// inactive and active ones of files. Without swap nothing is known of the use of the former.
     pub fn lru_counts(&self) -> [u64; 4] {
         use ListId as L;
         let lists = [L::InactiveAnon, L::ActiveAnon, L::InactiveFile, L::ActiveFile];
-        self.reclaim.as_ref().map_or([0; 4], |reclaim| lists.map(|list| reclaim.lru.count(list)))
+        let mut counts = lists.map(|list| self.reclaim.lru.count(list));
+        if !self.reclaim.lists_anon {
+            counts[0] = self.count_of(FrameState::Anon) + self.count_of(FrameState::Shmem);
+        }
+        counts
     }
 
-    /// Makes frames free if they are short; called before each allocation.
-    #[inline]
+    /// Pages that reclaim found locked and put aside (`nr_unevictable`).
+    pub fn unevictable_pages(&self) -> u64 {
+        self.reclaim.lru.count(ListId::Unevictable)
+    }
+
+    /// Whether a page can go to swap.
+    fn can_swap(&self) -> bool {
+        self.reclaim.lists_anon && self.swap.has_room()
+    }
+
+    /// Whether frames are to be taken back before the next allocation, and how many.
+    fn shortage(&self) -> Option<(Cause, u64)> {
+        if self.reclaim.is_running {
+            return None;
+        }
+        let (free, marks) = (self.count_of(FrameState::Free), self.reclaim.marks);
+        let wanted = marks.high.saturating_sub(free).max(BATCH_PAGES);
+        if free <= marks.min {
+            return Some((Cause::Short, wanted));
+        }
+        if self.is_at_limit() {
+            return Some((Cause::Limit, BATCH_PAGES));
+        }
+        let is_low = free <= marks.low && self.reclaim.failures < FAILURES_MAX;
+        is_low.then_some((Cause::Background, wanted))
+    }
+
+    /// Makes frames free if they are short; called before an allocation that finds no more free
+    /// than `due_at`.
+    #[cold]
     pub(crate) fn balance_if_due(&mut self, hw: &mut Machine) {
-        let free = self.count_of(FrameState::Free);
-        if self.reclaim.as_ref().is_some_and(|reclaim| reclaim.is_due(free)) {
-            self.balance(hw);
+        self.sort_if_due(hw);
+        if let Some((cause, wanted)) = self.shortage() {
+            if cause == Cause::Limit {
+                self.note_limit();
+            }
+            self.balance(hw, cause, wanted);
+        }
+        self.throttle(hw);
+    }
+
+    /// Sees who was used lately, every 64 allocations, if the policy wants to know.
+    fn sort_if_due(&mut self, hw: &mut Machine) {
+        let reclaim = &mut self.reclaim;
+        if reclaim.is_running || !reclaim.policy.wants_order_of_use() {
+            return;
+        }
+        reclaim.unsorted += 1;
+        if reclaim.unsorted >= SORT_ALLOCATIONS {
+            reclaim.unsorted = 0;
+            self.sort_by_use(hw);
         }
     }
 
-    /// Takes frames until the high mark is reached or nothing more can be had. Above the min mark
+    /// Takes frames until there are as many as wanted or nothing more can be had. In the background
     /// no page is looked at twice: programs shall have the time to use it in between.
-    fn balance(&mut self, hw: &mut Machine) {
-        let free = self.count_of(FrameState::Free);
-        let pages = self.list_count(ListId::InactiveAnon) + self.list_count(ListId::InactiveFile);
-        let Some(reclaim) = &mut self.reclaim else { return };
+    fn balance(&mut self, hw: &mut Machine, cause: Cause, wanted: u64) {
+        let before = self.events;
+        let pages = self.reclaim.lru.count(ListId::InactiveAnon)
+            + self.reclaim.lru.count(ListId::InactiveFile);
+        let returned = [before.workingset_activated_anon, before.workingset_activated_file];
+        let reclaim = &mut self.reclaim;
         reclaim.is_running = true;
-        reclaim.budget = if free > reclaim.marks.min { pages } else { u64::MAX };
-        let wanted = reclaim.marks.high.saturating_sub(free).max(BATCH_PAGES);
-        let swap_outs = self.events.swap_outs;
+        reclaim.budget = if cause == Cause::Background { pages } else { u64::MAX };
+        reclaim.has_returned = [0, 1].map(|kind| reclaim.returned[kind] != returned[kind]);
+        reclaim.returned = returned;
+        if reclaim.policy.wants_order_of_use() {
+            self.sort_by_use(hw);
+        }
         let mut taken = 0;
         for priority in (0..=PRIORITY_MAX).rev() {
             taken += self.shrink(hw, priority, wanted - taken);
@@ -160,183 +269,58 @@ impl Memory {
                 break;
             }
         }
-        let written = self.events.swap_outs - swap_outs;
-        if let Some(swap) = self.swap.as_ref().filter(|_| written > 0) {
-            // The slots lie together: one request.
-            hw.advance_ns(swap.latency.write_time_ns(written));
+        self.finish_writes(hw, cause);
+        let events = &mut self.events;
+        if cause == Cause::Background {
+            events.kswapd_runs += 1;
+            events.scanned_kswapd += events.scanned - before.scanned;
+            events.stolen_kswapd += events.stolen - before.stolen;
+        } else {
+            events.direct_stalls += 1;
         }
-        let Some(reclaim) = &mut self.reclaim else { return };
-        reclaim.is_running = false;
-        reclaim.failures = if taken == 0 { reclaim.failures.saturating_add(1) } else { 0 };
+        self.reclaim.is_running = false;
+        let failures = self.reclaim.failures.saturating_add(1);
+        self.reclaim.failures = if taken == 0 { failures } else { 0 };
     }
 
-    /// One round over all lists. Returns how many frames were freed.
-    fn shrink(&mut self, hw: &mut Machine, priority: u32, wanted: u64) -> u64 {
-        let has_swap = self.swap.as_ref().is_some_and(Swap::has_room);
-        let swappiness = self.reclaim.as_ref().map_or(0, |reclaim| reclaim.swappiness);
-        let kinds = [
-            (ListId::InactiveFile, ListId::ActiveFile, 200 - swappiness),
-            (ListId::InactiveAnon, ListId::ActiveAnon, swappiness),
-        ];
-        let mut taken = 0;
-        for (inactive, active, weight) in kinds {
-            if inactive == ListId::InactiveAnon && !has_swap {
-                continue;
-            }
-            self.refill(hw, (inactive, active), priority);
-            let size = self.list_count(inactive) >> priority;
-            let scan = if priority == 0 { size } else { (size * weight).div_ceil(200) };
-            taken += self.shrink_list(hw, (inactive, active), scan, wanted.saturating_sub(taken));
-        }
-        taken
+    /// Hands what reclaim wrote to the device, in one request: the slots lie together. Who needs
+    /// the frames at once waits for it.
+    fn finish_writes(&mut self, hw: &mut Machine, cause: Cause) {
+        let start = hw.now_ns();
+        self.swap.finish_writes(hw, cause != Cause::Background);
+        self.events.wait_ns += hw.now_ns() - start;
     }
 
-    fn list_count(&self, list: ListId) -> u64 {
-        self.reclaim.as_ref().map_or(0, |reclaim| reclaim.lru.count(list))
-    }
-
-    fn back(&self, list: ListId) -> Option<Frame> {
-        let number = self.reclaim.as_ref()?.lru.back(list)?;
-        Some(Frame::new(number.into()))
-    }
-
-    /// The frame at the back of a list, if there is something left of the budget.
-    fn next_of(&mut self, list: ListId) -> Option<Frame> {
-        let reclaim = self.reclaim.as_mut()?;
-        reclaim.budget = reclaim.budget.checked_sub(1)?;
-        self.back(list)
-    }
-
+    /// Moves a page that is on a list to the front of another.
     fn move_to(&mut self, frame: Frame, list: ListId) {
-        if let Some(reclaim) = &mut self.reclaim {
-            reclaim.lru.move_to(frame.number() as u32, list);
+        self.reclaim.lru.move_to(frame.number() as u32, list);
+    }
+
+    /// Lets a page leave again that was put aside because a locked VMA mapped it.
+    pub(crate) fn rescue(&mut self, frame: Frame) {
+        let number = frame.number() as u32;
+        if self.reclaim.lru.is_on(number, ListId::Unevictable) {
+            self.events.rescued += 1;
+            let list = self.reclaim.first_list(self.frames.state(frame));
+            self.reclaim.lru.move_to(number, list.unwrap_or(ListId::InactiveAnon));
         }
     }
 
-    /// Moves pages from the back of the active list to the inactive one, if that has become short
-    /// (LRU-2, LRU-3).
-    fn refill(&mut self, hw: &mut Machine, (inactive, active): (ListId, ListId), priority: u32) {
-        let (inactive_count, active_count) = (self.list_count(inactive), self.list_count(active));
-        let gib = (inactive_count + active_count) >> (30 - PAGE_SHIFT);
-        let ratio = if gib == 0 { 1 } else { (10 * gib).isqrt() };
-        if inactive_count * ratio >= active_count {
-            return;
+    /// Notes that a page of a file was used by a call, not by an entry: the second time it becomes
+    /// active.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/swap.c:folio_mark_accessed`.
+    #[expect(dead_code, reason = "the page cache calls it when reads go through it")]
+    pub(crate) fn mark_accessed(&mut self, frame: Frame) {
+        let was_referenced = self.frames.note_referenced(frame, true);
+        let number = frame.number() as u32;
+        if was_referenced && self.reclaim.lru.is_on(number, ListId::InactiveFile) {
+            self.frames.note_referenced(frame, false);
+            self.events.activated += 1;
+            self.reclaim.age += 1;
+            self.move_to(frame, ListId::ActiveFile);
         }
-        for _ in 0..(active_count >> priority).max(BATCH_PAGES).min(active_count) {
-            let Some(frame) = self.back(active) else { return };
-            let _references = self.take_references(hw, frame);
-            self.events.deactivated += 1;
-            self.move_to(frame, inactive);
-        }
-    }
-
-    /// Looks at `scan` pages at the back of an inactive list. Returns how many frames were freed.
-    fn shrink_list(
-        &mut self,
-        hw: &mut Machine,
-        (inactive, active): (ListId, ListId),
-        scan: u64,
-        wanted: u64,
-    ) -> u64 {
-        let mut taken = 0;
-        for _ in 0..scan {
-            let Some(frame) = self.next_of(inactive).filter(|_| taken < wanted) else { break };
-            self.events.scanned += 1;
-            match self.judge(hw, frame) {
-                Verdict::Evict if self.evict(hw, frame) => {
-                    self.events.stolen += 1;
-                    taken += 1;
-                }
-                Verdict::Activate => {
-                    self.events.activated += 1;
-                    self.move_to(frame, active);
-                }
-                Verdict::Evict | Verdict::Keep => self.move_to(frame, inactive),
-            }
-        }
-        taken
-    }
-
-    /// LRU-4.
-    fn judge(&mut self, hw: &mut Machine, frame: Frame) -> Verdict {
-        let geometry = hw.geometry();
-        let is_swap_cached = self.swap.as_ref().is_some_and(|swap| swap.slot_of(frame).is_some());
-        let own_holds = match self.frames.state(frame) {
-            FrameState::Anon => u32::from(is_swap_cached),
-            _ => 1,
-        };
-        if self.frames.hold_count(frame) != own_holds {
-            return Verdict::Keep;
-        }
-        let is_locked =
-            self.entries.of(frame).any(|at| geometry.load(&hw.ram, at).contains(LOCKED));
-        if is_locked {
-            return Verdict::Keep;
-        }
-        let references = self.take_references(hw, frame);
-        if references == 0 {
-            return Verdict::Evict;
-        }
-        if self.frames.set_referenced(frame) || references > 1 {
-            return Verdict::Activate;
-        }
-        Verdict::Keep
-    }
-
-    /// Takes a page out of RAM. False if that is not possible: then it is as it was, except that a
-    /// page of a file may be mapped no more.
-    fn evict(&mut self, hw: &mut Machine, frame: Frame) -> bool {
-        match self.frames.owner(frame) {
-            Some(Owner::Anon { .. }) => self.swap_out(hw, frame),
-            Some(Owner::Cached { object, index }) => {
-                let entries: Vec<PhysAddr> = self.entries.of(frame).collect();
-                for at in entries {
-                    self.unmap_entry(hw, at, Pte::EMPTY);
-                }
-                self.drop_page(hw, object, index)
-            }
-            _ => false,
-        }
-    }
-
-    /// Writes a private page to swap, and lets its entries say so.
-    fn swap_out(&mut self, hw: &mut Machine, frame: Frame) -> bool {
-        let entries: Vec<PhysAddr> = self.entries.of(frame).collect();
-        let Some(slot) = self.slot_for(hw, frame) else { return false };
-        let is_exclusive = self.frames.is_exclusive(frame);
-        let ownership = if is_exclusive { Ownership::Exclusive } else { Ownership::Shared };
-        let entry = encode(hw.geometry(), slot, ownership);
-        for at in entries {
-            if let Some(swap) = &mut self.swap {
-                swap.area.retain(slot);
-            }
-            self.unmap_entry(hw, at, entry);
-        }
-        // The count that kept the slot until now, or the place in the swap cache.
-        let was_cached = self.swap.as_mut().and_then(|swap| swap.uncache(slot)).is_some();
-        if was_cached {
-            self.frames.unhold(frame);
-        } else if let Some(swap) = &mut self.swap {
-            swap.area.release(slot);
-        }
-        self.free(hw, frame);
-        true
-    }
-
-    /// The slot that has the bytes of the page: the one it came from, or one that is written now.
-    fn slot_for(&mut self, hw: &mut Machine, frame: Frame) -> Option<SwapSlot> {
-        let swap = self.swap.as_mut()?;
-        if let Some(slot) = swap.slot_of(frame) {
-            return Some(slot);
-        }
-        let slot = swap.area.alloc()?;
-        let page = hw.ram.slice(frame.start(), PAGE_BYTES);
-        if swap.store.write(slot, page).is_err() {
-            swap.area.release(slot);
-            return None;
-        }
-        self.events.swap_outs += 1;
-        Some(slot)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::page_table::{Zap, protect, zap};
 use crate::pager::Pager;
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::{Layout, Limits, Mm};
-use crate::swap::{LATENCIES, SwapStore};
+use crate::swap::{LATENCIES, PackedStore, SwapStore};
 use crate::vma::Vma;
 
 /// Reading and writing.
@@ -98,6 +98,14 @@ impl World {
         Self::make(frame_count, geometry, None)
     }
 
+    /// The same with one of the policies.
+    pub(crate) fn with_policy(frame_count: u64, slots: u32, name: &str) -> Self {
+        let mut world = Self::with_swap(frame_count, slots, Box::new(PackedStore::new()));
+        let policy = crate::replacement::policy(name).expect("it is in the list");
+        world.memory.set_policy((policy.make)(1));
+        world
+    }
+
     fn make(frame_count: u64, geometry: Geometry, swap: Option<(u32, Box<dyn SwapStore>)>) -> Self {
         let config = MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
@@ -130,6 +138,9 @@ impl World {
     }
 
     pub(crate) fn activate(&mut self, space: usize) {
+        if self.spaces[space].take_stale() {
+            self.hw.flush_asid(space as u16);
+        }
         self.hw.activate(self.spaces[space].root(), space as u16);
     }
 
@@ -195,6 +206,7 @@ impl World {
             page_offset,
             anon: None,
             fault_count: 0,
+            history: crate::swap::History::default(),
         };
         let mm = &mut self.spaces[space];
         mm.totals.add(&vma, range.pages());

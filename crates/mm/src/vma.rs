@@ -4,6 +4,7 @@ use machine::{VirtAddr, VirtRange};
 
 use crate::backing::{AnonId, Backing};
 use crate::rights::{Rights, Sharing, VmaFlags};
+use crate::swap::History;
 
 /// A range of addresses with one promise: what may be done, who sees it, where content comes from.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Vma {
     pub anon: Option<AnonId>,
     /// Faults resolved inside.
     pub fault_count: u64,
+    /// What faults on its pages in swap taught.
+    pub(crate) history: History,
 }
 
 impl Vma {

@@ -81,8 +81,8 @@ struct World {
     refused: u64,
     /// Frames taken away from the program.
     hogged: Vec<Frame>,
-    /// Whether pages leave RAM when it is short.
-    has_swap: bool,
+    /// Whether frames run short, so that reclaim stores pages of files.
+    is_short: bool,
 }
 
 /// Whether pages leave RAM when it is short.
@@ -98,7 +98,8 @@ fn at(page: u64) -> VirtAddr {
 }
 
 impl World {
-    fn new(geometry: Geometry, frame_count: u64, seed: u64, swap: Swap) -> Self {
+    fn new(geometry: Geometry, seed: u64, swap: Swap, is_short: bool) -> Self {
+        let frame_count = 1024;
         let mut hw = Machine::new(MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
             geometry,
@@ -134,7 +135,7 @@ impl World {
             random,
             refused: 0,
             hogged: Vec::new(),
-            has_swap: swap != Swap::Off,
+            is_short,
         };
         world.add_file(FileKind::Regular);
         world.add_file(FileKind::Shmem);
@@ -159,10 +160,10 @@ impl World {
         self.files.push(file);
     }
 
-    /// A size that a file may have. With swap, files end with a page: nobody can tell when reclaim
-    /// writes the last one, and what was stored behind the end is gone then.
+    /// A size that a file may have. When frames run short, files end with a page: nobody can tell
+    /// when reclaim writes the last one, and what was stored behind the end is gone then.
     fn size(&self, bytes: usize) -> usize {
-        if self.has_swap { bytes.next_multiple_of(PAGE) } else { bytes }
+        if self.is_short { bytes.next_multiple_of(PAGE) } else { bytes }
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -574,7 +575,7 @@ fn play(
 ) -> (u64, u64, u64) {
     let (mut refused, mut outs, mut ins) = (0, 0, 0);
     for seed in seeds {
-        let mut world = World::new(geometry, 1024, seed * 0x9e37_79b9 + 1, swap);
+        let mut world = World::new(geometry, seed * 0x9e37_79b9 + 1, swap, free_count < 500);
         while world.memory.usage().frames_free > free_count {
             world.hogged.extend(world.memory.take_kernel_frame(&mut world.hw));
         }
@@ -599,7 +600,7 @@ fn memory_calls_agree_with_the_model_in_every_geometry() {
 
 #[test]
 fn memory_calls_agree_with_the_model_when_frames_run_out() {
-    assert!(run(Geometry::X86_64, 60, 100..116) > 0, "some access found no frame");
+    assert!(run(Geometry::X86_64, 45, 100..116) > 0, "some access found no frame");
 }
 
 #[test]
@@ -618,7 +619,7 @@ fn a_full_swap_area_refuses_and_loses_nothing() {
 
 #[test]
 fn an_object_outlives_its_file_while_it_is_mapped() {
-    let mut world = World::new(Geometry::X86_64, 512, 1, Swap::Off);
+    let mut world = World::new(Geometry::X86_64, 1, Swap::Off, false);
     let (file, rights) = (world.files[0].real.take().unwrap().1, Rights::READ);
     let object = file.object;
     let request = MapRequest {

@@ -255,7 +255,8 @@ fn lock(kernel: &mut Kernel, addr: u64, bytes: u64, mode: LockMode) -> SysResult
 }
 
 fn sys_munlock(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    ops::munlock(&mut kernel.mm, &mut kernel.hw, VirtAddr::new(args[0]), args[1])?;
+    let (memory, hw) = (&mut kernel.memory, &mut kernel.hw);
+    ops::munlock(&mut kernel.mm, memory, hw, VirtAddr::new(args[0]), args[1])?;
     Ok(0)
 }
 
@@ -266,7 +267,7 @@ fn sys_mlockall(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 fn sys_munlockall(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    ops::munlockall(&mut kernel.mm, &mut kernel.hw);
+    ops::munlockall(&mut kernel.mm, &mut kernel.memory, &mut kernel.hw);
     Ok(0)
 }
 

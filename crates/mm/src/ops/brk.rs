@@ -67,6 +67,7 @@ fn grow(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: VirtRange) ->
         page_offset: range.start.page().number(),
         anon: None,
         fault_count: 0,
+        history: crate::swap::History::default(),
     };
     let is_locked = vma.flags.contains(VmaFlags::LOCKED);
     if range.start == mm.layout.start_brk {

@@ -40,6 +40,7 @@ pub fn map_stack(
         page_offset: start.as_u64() >> PAGE_SHIFT,
         anon: None,
         fault_count: 0,
+        history: crate::swap::History::default(),
     };
     edit::add(mm, vma);
     let (start, bytes) = (range.start.as_u64(), range.bytes());

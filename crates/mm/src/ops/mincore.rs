@@ -60,7 +60,7 @@ fn is_in_core(
         return true;
     }
     if PteState::of(entry) == PteState::Swapped {
-        return memory.swap_cached(decode(hw.geometry(), entry).0).is_some();
+        return memory.swap.cached(decode(hw.geometry(), entry).0).is_some();
     }
     let Some(vma) = mm.vmas.find(addr) else { return false };
     let Some(file) = vma.backing.file() else { return false };

@@ -62,7 +62,7 @@ pub fn mlock(
         LockMode::Now => VmaFlags::LOCKED,
         LockMode::OnFault => LOCKS,
     };
-    set_locks(mm, hw, range, flags)?;
+    set_locks(mm, memory, hw, range, flags)?;
     match populate(mm, memory, hw, range) {
         Ok(()) => Ok(()),
         Err(FaultError::OutOfMemory { .. }) => Err(MmError::Again),
@@ -74,9 +74,15 @@ pub fn mlock(
 ///
 /// # Errors
 /// - [`MmError::NoMemory`]: a hole; VMAs before it are unlocked.
-pub fn munlock(mm: &mut Mm, hw: &mut Machine, addr: VirtAddr, bytes: u64) -> Result<(), MmError> {
+pub fn munlock(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    addr: VirtAddr,
+    bytes: u64,
+) -> Result<(), MmError> {
     let range = outward(addr, bytes)?;
-    set_locks(mm, hw, range, VmaFlags::empty())
+    set_locks(mm, memory, hw, range, VmaFlags::empty())
 }
 
 /// Locks everything, now or in future; calls do not add up (LOCK-6).
@@ -103,7 +109,7 @@ pub fn mlockall(
     let locks = if flags.contains(LockFlags::ON_FAULT) { LOCKS } else { VmaFlags::LOCKED };
     mm.future_flags = if flags.contains(LockFlags::FUTURE) { locks } else { VmaFlags::empty() };
     if flags.contains(LockFlags::CURRENT) {
-        set_all(mm, hw, locks);
+        set_all(mm, memory, hw, locks);
         let ranges: alloc::vec::Vec<VirtRange> = mm.vmas.iter().map(|vma| vma.range).collect();
         for range in ranges {
             // Pages that cannot be brought in do not stop the others.
@@ -114,9 +120,9 @@ pub fn mlockall(
 }
 
 /// Unlocks everything, also what will be mapped.
-pub fn munlockall(mm: &mut Mm, hw: &mut Machine) {
+pub fn munlockall(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine) {
     mm.future_flags = VmaFlags::empty();
-    set_all(mm, hw, VmaFlags::empty());
+    set_all(mm, memory, hw, VmaFlags::empty());
 }
 
 /// The pages that `bytes` from `addr` on touch. A length that wraps when it is rounded up is 0, as
@@ -145,6 +151,7 @@ fn check_limit(mm: &Mm, range: VirtRange) -> Result<(), MmError> {
 /// Sets the locks of every VMA up to the first hole.
 fn set_locks(
     mm: &mut Mm,
+    memory: &mut Memory,
     hw: &mut Machine,
     range: VirtRange,
     locks: VmaFlags,
@@ -153,24 +160,24 @@ fn set_locks(
     let mapped = VirtRange::new(range.start, hole.unwrap_or(range.end));
     if !mapped.is_empty() {
         let updated = edit::update(mm, mapped, |flags| relocked(flags, locks));
-        mark_entries(mm, hw, mapped);
+        mark_entries(mm, memory, hw, mapped);
         updated?;
     }
     if hole.is_some() { Err(MmError::NoMemory("a hole in the range")) } else { Ok(()) }
 }
 
 /// Gives the entries of `range` the marks that their VMAs say.
-fn mark_entries(mm: &Mm, hw: &mut Machine, range: VirtRange) {
+fn mark_entries(mm: &Mm, memory: &mut Memory, hw: &mut Machine, range: VirtRange) {
     for vma in mm.vmas.overlapping(range) {
-        page_table::mark_locked(mm, hw, vma.range.intersection(range));
+        page_table::mark_locked(mm, memory, hw, vma.range.intersection(range));
     }
 }
 
-fn set_all(mm: &mut Mm, hw: &mut Machine, locks: VmaFlags) {
+fn set_all(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, locks: VmaFlags) {
     let all = VirtRange::new(VirtAddr::new(0), mm.layout.task_end);
     // Every VMA changes as a whole, so that none has to be split.
     let _unsplit = edit::update(mm, all, |flags| relocked(flags, locks));
-    mark_entries(mm, hw, all);
+    mark_entries(mm, memory, hw, all);
 }
 
 fn relocked(flags: VmaFlags, locks: VmaFlags) -> VmaFlags {

@@ -318,6 +318,7 @@ fn promise(
         page_offset: range.start.page().number(),
         anon: None,
         fault_count: 0,
+        history: crate::swap::History::default(),
     };
     if flags.intersects(VmaFlags::SPECIAL | VmaFlags::DROPPABLE) {
         vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;

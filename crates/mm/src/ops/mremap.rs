@@ -356,7 +356,7 @@ fn relocate(
     if plan.flags.contains(RemapFlags::DONT_UNMAP) {
         leave_empty(mm, plan.old, target);
         let whole = mm.vmas.find(plan.old.start).map_or(plan.old, |vma| vma.range);
-        page_table::mark_locked(mm, hw, whole);
+        page_table::mark_locked(mm, memory, hw, whole);
     } else if !plan.old.is_empty() {
         edit::remove(mm, memory, hw, plan.old, Charge::Kept)?;
     }

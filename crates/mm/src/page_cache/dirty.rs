@@ -52,6 +52,7 @@ impl Memory {
         for mm in spaces {
             crate::page_table::protect_object(mm, self, hw, id, pages.clone());
         }
+        self.store_swapped(id, &pages)?;
         let Some(object) = self.cache.object_mut(id) else { return Ok(()) };
         let size_bytes = object.pager.size_bytes();
         for (index, frame) in object.pages.iter() {
@@ -80,8 +81,9 @@ impl Memory {
         if self.frames.is_dirty(frame) && self.write_back(&mut [], hw, id, index..=index).is_err() {
             return false;
         }
+        let shadow = self.note_eviction(frame);
         let Some(object) = self.cache.object_mut(id) else { return false };
-        object.evicted.insert(index);
+        object.shadows.insert(index, shadow);
         for (_, frame) in object.pages.take(index..=index) {
             self.uncache(hw, frame);
         }

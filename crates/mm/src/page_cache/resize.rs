@@ -23,9 +23,11 @@ impl Memory {
     /// Zeroes the cached bytes from `size_bytes` to the end of its page.
     fn zero_tail(&mut self, hw: &mut Machine, id: ObjectId, size_bytes: u64) {
         let skip = size_bytes & (PAGE_BYTES - 1);
-        if let (1.., Some(frame)) = (skip, self.cache.get(id, size_bytes >> PAGE_SHIFT)) {
-            let zeros = [0; PAGE_BYTES as usize];
-            hw.store(frame.start().wrapping_add(skip), &zeros[skip as usize..]);
+        let zeros = &[0; PAGE_BYTES as usize][skip as usize..];
+        match (skip, self.cache.get(id, size_bytes >> PAGE_SHIFT)) {
+            (0, _) => {}
+            (_, Some(frame)) => hw.store(frame.start().wrapping_add(skip), zeros),
+            (_, None) => self.write_swapped(hw, (id, size_bytes), zeros),
         }
     }
 
@@ -71,8 +73,9 @@ impl Memory {
         for mm in spaces {
             zap_object(mm, self, hw, id, pages.clone(), which);
         }
+        self.forget_swapped(id, &pages);
         let Some(object) = self.cache.object_mut(id) else { return };
-        object.evicted.retain(|index| !pages.contains(index));
+        object.shadows.retain(|index, _| !pages.contains(index));
         for (_, frame) in object.pages.take(pages) {
             self.uncache(hw, frame);
         }

@@ -267,15 +267,19 @@ pub(crate) fn clear_bits(
 }
 
 /// Marks the entries of `range`, which lies inside one VMA, as locked or not, as the VMA says. The
-/// hardware does not look at the mark, so nothing is flushed.
-pub(crate) fn mark_locked(mm: &Mm, hw: &mut Machine, range: VirtRange) {
+/// hardware does not look at the mark, so nothing is flushed. Pages that are locked no more may
+/// leave RAM again.
+pub(crate) fn mark_locked(mm: &Mm, memory: &mut Memory, hw: &mut Machine, range: VirtRange) {
     let Some(vma) = mm.vmas.find(range.start) else { return };
     let is_locked = vma.flags.contains(VmaFlags::LOCKED);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(&mm.tables, hw) {
         mm.tables.update_run(hw, &run, |_, _, old| match PteState::of(old) {
             PteState::Present if is_locked => old.with(LOCKED),
-            PteState::Present => old.without(LOCKED),
+            PteState::Present if old.contains(LOCKED) => {
+                memory.rescue(old.frame());
+                old.without(LOCKED)
+            }
             _ => old,
         });
     }

@@ -9,19 +9,21 @@ use crate::folio::Owner;
 use crate::memory::Memory;
 
 impl Memory {
-    /// How many entries of the frame were used since this was last asked. The TLBs are not flushed,
-    /// as in Linux: a translation that stays there keeps the entry from being marked again.
-    pub(crate) fn take_references(&mut self, hw: &mut Machine, frame: Frame) -> u32 {
+    /// How many entries of the frame were used since this was last asked, and whether any of them
+    /// allows fetching. The TLBs are not flushed, as in Linux: a translation that stays there keeps
+    /// the entry from being marked again.
+    pub(crate) fn take_references(&mut self, hw: &mut Machine, frame: Frame) -> (u32, bool) {
         let geometry = hw.geometry();
-        let mut references = 0;
+        let (mut references, mut is_executable) = (0, false);
         for at in self.entries.of(frame) {
             let pte = geometry.load(&hw.ram, at);
+            is_executable |= pte.is_executable() && geometry.has_nx();
             if pte.is_accessed() {
                 references += 1;
                 geometry.store(&mut hw.ram, at, pte.without(Pte::ACCESSED));
             }
         }
-        references
+        (references, is_executable)
     }
 
     /// Replaces a leaf entry of whatever space by one that names no frame.

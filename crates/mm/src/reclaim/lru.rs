@@ -1,4 +1,4 @@
-//! The lists of pages that may leave RAM: active and inactive, private and of files.
+//! The lists of pages: active and inactive, private and of files, and those that may not leave.
 //!
 //! Intrusive lists over frame numbers; a frame is on at most one. New pages start at the front of
 //! an inactive list, the back is looked at first (LRU-1).
@@ -18,9 +18,11 @@ pub(crate) enum ListId {
     InactiveFile,
     /// Pages of files in use.
     ActiveFile,
+    /// Pages that may not leave: a locked VMA maps them (LOCK-7).
+    Unevictable,
 }
 
-const LISTS: usize = 4;
+const LISTS: usize = 5;
 
 /// Frames in order of their use. Links are frame + 1; 0 ends a list.
 #[derive(Debug)]
@@ -50,6 +52,21 @@ impl Lru {
     /// How many frames are on a list.
     pub(crate) const fn count(&self, list: ListId) -> u64 {
         self.counts[list as usize]
+    }
+
+    /// How many frames RAM has.
+    pub(crate) fn frame_count(&self) -> u64 {
+        self.on.len() as u64
+    }
+
+    /// Whether the frame is on this list.
+    pub(crate) fn is_on(&self, frame: u32, list: ListId) -> bool {
+        self.on[frame as usize] == list as u8 + 1
+    }
+
+    /// The frame that is on a list and came just before `frame`, which is on it too.
+    pub(crate) fn newer(&self, frame: u32) -> Option<u32> {
+        self.previous[frame as usize].checked_sub(1)
     }
 
     /// Whether the frame is on a list.

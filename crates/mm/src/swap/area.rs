@@ -31,6 +31,19 @@ const HEADER_SLOT: u32 = 0;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SwapSlot(pub u32);
 
+/// The number of a swap area, as `swapon` gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AreaId(pub u8);
+
+/// A slot of one of the areas: what leaf entries name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct SwapPlace {
+    /// The area.
+    pub(crate) area: AreaId,
+    /// The slot in it.
+    pub(crate) slot: SwapSlot,
+}
+
 /// The slots of one area.
 #[derive(Debug)]
 pub(crate) struct SwapArea {
@@ -142,6 +155,12 @@ impl SwapArea {
         self.free_of[cluster_of(slot.0)] += 1;
         self.used_count -= 1;
         true
+    }
+
+    /// Every slot that an entry names.
+    pub(crate) fn used(&self) -> impl Iterator<Item = SwapSlot> + '_ {
+        let numbers = (0..).zip(&self.counts).filter(|(_, count)| **count > 0);
+        numbers.map(|(number, _)| SwapSlot(number))
     }
 
     /// Whether the counts agree with invariants 1 and 2.

@@ -1,10 +1,18 @@
 //! Pages between RAM and swap, as faults and page tables need them.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use machine::{Frame, Machine, PAGE_BYTES};
 
-use super::area::SwapSlot;
-use crate::folio::{FrameState, Owner};
+use super::area::{AreaId, SwapPlace};
+use super::device::AreaInfo;
+use super::latency::Latency;
+use super::store::SwapStore;
+use crate::error::MmError;
+use crate::folio::FrameState;
 use crate::memory::{Content, Memory};
+use crate::replacement::PageKind;
 
 /// Why a page does not come back from swap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,37 +37,61 @@ pub struct SwapUsage {
 }
 
 impl Memory {
-    /// The state of swap; all 0 without.
+    /// Gives private pages and shared memory a place to go, behind those that they have: see
+    /// [`Memory::swap_add`]. Nothing happens if there are 23 areas already.
+    pub fn swap_on(&mut self, slot_count: u32, store: Box<dyn SwapStore>, latency: Latency) {
+        let _none_if_there_are_too_many = self.swap_add(slot_count, store, latency, None);
+    }
+
+    /// Gives private pages and shared memory a place to go: `slot_count` slots of `store`, the
+    /// first of which is not used, with the costs of `latency` in virtual time. Areas with a higher
+    /// priority are filled first, those with the same in turn; without one, the area comes after
+    /// all that were added before (SWAP-1).
+    ///
+    /// # Errors
+    /// - [`MmError::NotPermitted`]: there are 23 areas already; nothing has changed.
+    pub fn swap_add(
+        &mut self,
+        slot_count: u32,
+        store: Box<dyn SwapStore>,
+        latency: Latency,
+        priority: Option<i16>,
+    ) -> Result<AreaId, MmError> {
+        let id = self.swap.add(slot_count, store, latency, priority)?;
+        self.list_anon();
+        Ok(id)
+    }
+
+    /// Every area, by number.
+    pub fn swap_areas(&self) -> Vec<AreaInfo> {
+        self.swap.infos().collect()
+    }
+
+    /// The state of all areas together; all 0 without.
     pub fn swap_usage(&self) -> SwapUsage {
-        let Some(swap) = &self.swap else { return SwapUsage::default() };
-        SwapUsage {
-            total: swap.area.usable_count().into(),
-            used: swap.area.used_count().into(),
-            cached: swap.iter_cached().count() as u64,
-            held_bytes: swap.store.held_bytes(),
-        }
+        self.swap.infos().fold(SwapUsage::default(), |sum, AreaInfo { usage, .. }| SwapUsage {
+            total: sum.total + usage.total,
+            used: sum.used + usage.used,
+            cached: sum.cached + usage.cached,
+            held_bytes: sum.held_bytes + usage.held_bytes,
+        })
+    }
+
+    /// Sets log2 of the most pages that swap brings at once (`vm.page-cluster`), at most 5.
+    pub fn set_page_cluster(&mut self, page_cluster: u32) {
+        self.page_cluster = page_cluster.min(5);
     }
 
     /// log2 of the most pages that swap brings at once.
-    pub(crate) fn page_cluster(&self) -> u32 {
-        self.swap.as_ref().map_or(0, |swap| swap.page_cluster)
+    pub const fn page_cluster(&self) -> u32 {
+        self.page_cluster
     }
 
-    /// The frame that holds the page of a slot, if it is in RAM.
-    pub(crate) fn swap_cached(&self, slot: SwapSlot) -> Option<Frame> {
-        self.swap.as_ref()?.cached(slot)
-    }
-
-    /// How many entries name a slot.
-    pub(crate) fn swap_users(&self, slot: SwapSlot) -> u64 {
-        self.swap.as_ref().map_or(0, |swap| swap.area.use_count(slot))
-    }
-
-    /// Lets the time pass that one request for `pages` pages takes.
-    pub(crate) fn wait_for_swap(&self, hw: &mut Machine, pages: u64) {
-        if let Some(swap) = &self.swap {
-            hw.advance_ns(swap.latency.read_time_ns(pages));
-        }
+    /// Lets the time pass that one request for `pages` pages of an area takes.
+    pub(crate) fn wait_for_swap(&mut self, hw: &mut Machine, area: AreaId, pages: u64) {
+        let start_ns = hw.now_ns();
+        self.swap.wait_for_read(hw, area, pages);
+        self.events.wait_ns += hw.now_ns() - start_ns;
     }
 
     /// Reads the page of a slot into a frame of the swap cache; see [`Memory::wait_for_swap`].
@@ -69,42 +101,37 @@ impl Memory {
     pub(crate) fn swap_in(
         &mut self,
         hw: &mut Machine,
-        slot: SwapSlot,
-        owner: Owner,
+        place: SwapPlace,
     ) -> Result<Frame, SwapInError> {
         let frame = self.alloc(hw, FrameState::Anon, Content::Any).ok_or(SwapInError::NoFrame)?;
         let page = hw.ram.slice_mut(frame.start(), PAGE_BYTES);
-        let swap = self.swap.as_mut();
-        let is_read = swap.is_some_and(|swap| swap.store.read(slot, page).is_ok());
-        let Some(swap) = self.swap.as_mut().filter(|_| is_read) else {
+        let tenant = self.swap.tenant(place);
+        let Some(tenant) = tenant.filter(|_| self.swap.read(place, page).is_ok()) else {
             self.free(hw, frame);
             return Err(SwapInError::Device);
         };
-        swap.cache(slot, frame);
-        self.frames.set_owner(frame, owner);
+        self.swap.cache(place, frame);
+        self.frames.set_owner(frame, tenant.owner);
         self.frames.hold(frame);
         self.events.swap_ins += 1;
+        self.note_refault(frame, PageKind::Anon, tenant.shadow);
         Ok(frame)
     }
 
     /// One entry more names a slot: fork copied one for the space in `space`.
-    pub(crate) fn retain_swap(&mut self, space: usize, slot: SwapSlot) {
+    pub(crate) fn retain_swap(&mut self, space: usize, place: SwapPlace) {
         self.spaces[space].swap_pages += 1;
-        if let Some(swap) = &mut self.swap {
-            swap.area.retain(slot);
-        }
+        self.swap.retain(place);
     }
 
     /// One entry of the space in `space` names a slot no more. The slot, and its place in the swap
     /// cache, end with the last one.
-    pub(crate) fn release_swap(&mut self, hw: &mut Machine, space: usize, slot: SwapSlot) {
+    pub(crate) fn release_swap(&mut self, hw: &mut Machine, space: usize, place: SwapPlace) {
         self.spaces[space].swap_pages -= 1;
-        let Some(swap) = &mut self.swap else { return };
-        if !swap.area.release(slot) {
+        if !self.swap.release(place) {
             return;
         }
-        swap.store.discard(slot);
-        if let Some(frame) = swap.uncache(slot) {
+        if let Some(frame) = self.swap.uncache(place) {
             self.frames.unhold(frame);
             if self.frames.is_unused(frame) {
                 self.free(hw, frame);

@@ -13,8 +13,11 @@
 
 use machine::{Geometry, Pte};
 
-use super::area::SwapSlot;
+use super::area::{AreaId, SwapPlace, SwapSlot};
 
+const TYPE_SHIFT: u32 = 59;
+const TYPE_SHIFT_I386: u32 = 1;
+const TYPE_MASK: u64 = 0x1f;
 const OFFSET_SHIFT: u32 = 9;
 /// Bits 9 to 58.
 const OFFSET_MASK: u64 = ((1 << 59) - 1) & !((1 << OFFSET_SHIFT) - 1);
@@ -31,28 +34,32 @@ pub(crate) enum Ownership {
     Shared,
 }
 
-/// The entry for a page in `slot`. There is one area, of type 0.
-pub(crate) fn encode(geometry: Geometry, slot: SwapSlot, ownership: Ownership) -> Pte {
-    let offset = u64::from(slot.0) << OFFSET_SHIFT;
+/// The entry for a page in `place`.
+pub(crate) fn encode(geometry: Geometry, place: SwapPlace, ownership: Ownership) -> Pte {
+    let offset = u64::from(place.slot.0) << OFFSET_SHIFT;
+    let area = u64::from(place.area.0) & TYPE_MASK;
     let is_exclusive = ownership == Ownership::Exclusive;
     let raw = if geometry == Geometry::I386 {
-        offset & WORD_I386 | if is_exclusive { EXCLUSIVE_I386 } else { 0 }
+        let exclusive = if is_exclusive { EXCLUSIVE_I386 } else { 0 };
+        offset & WORD_I386 | area << TYPE_SHIFT_I386 | exclusive
     } else {
-        !offset & OFFSET_MASK | if is_exclusive { EXCLUSIVE } else { 0 }
+        let exclusive = if is_exclusive { EXCLUSIVE } else { 0 };
+        !offset & OFFSET_MASK | area << TYPE_SHIFT | exclusive
     };
     Pte::from_raw(raw)
 }
 
 /// What [`encode`] made `pte` from.
-pub(crate) fn decode(geometry: Geometry, pte: Pte) -> (SwapSlot, Ownership) {
+pub(crate) fn decode(geometry: Geometry, pte: Pte) -> (SwapPlace, Ownership) {
     let raw = pte.raw();
-    let (offset, exclusive) = if geometry == Geometry::I386 {
-        (raw >> OFFSET_SHIFT, raw & EXCLUSIVE_I386)
+    let (offset, area, exclusive) = if geometry == Geometry::I386 {
+        (raw >> OFFSET_SHIFT, raw >> TYPE_SHIFT_I386, raw & EXCLUSIVE_I386)
     } else {
-        ((!raw & OFFSET_MASK) >> OFFSET_SHIFT, raw & EXCLUSIVE)
+        ((!raw & OFFSET_MASK) >> OFFSET_SHIFT, raw >> TYPE_SHIFT, raw & EXCLUSIVE)
     };
     let ownership = if exclusive != 0 { Ownership::Exclusive } else { Ownership::Shared };
-    (SwapSlot(offset as u32), ownership)
+    let area = AreaId((area & TYPE_MASK) as u8);
+    (SwapPlace { area, slot: SwapSlot(offset as u32) }, ownership)
 }
 
 #[cfg(test)]
@@ -65,11 +72,15 @@ mod tests {
         let all = [Geometry::I386, Geometry::Pae, Geometry::X86_64, Geometry::La57];
         for geometry in all {
             let slots = [1, 2, 255, 0x007f_ffff, if geometry == Geometry::I386 { 3 } else { !0 }];
-            for slot in slots.map(SwapSlot) {
+            let areas = [0, 1, 22].map(AreaId);
+            let places = areas
+                .iter()
+                .flat_map(|&area| slots.map(move |slot| SwapPlace { area, slot: SwapSlot(slot) }));
+            for place in places {
                 for ownership in [Ownership::Exclusive, Ownership::Shared] {
-                    let pte = encode(geometry, slot, ownership);
+                    let pte = encode(geometry, place, ownership);
                     assert_eq!(PteState::of(pte), PteState::Swapped, "{pte:?}");
-                    assert_eq!(decode(geometry, pte), (slot, ownership));
+                    assert_eq!(decode(geometry, pte), (place, ownership));
                     assert!(geometry != Geometry::I386 || pte.raw() <= WORD_I386);
                 }
             }

@@ -18,6 +18,7 @@ fn vma(start: u64, end: u64, flags: VmaFlags) -> Vma {
         page_offset: start >> PAGE_SHIFT,
         anon: None,
         fault_count: 0,
+        history: crate::swap::History::default(),
     }
 }
 

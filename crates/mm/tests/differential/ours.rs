@@ -162,14 +162,14 @@ impl Ours {
                 };
                 ops::mlock(mm, memory, hw, (at(addr), bytes), mode).map(done)
             }
-            Op::Munlock { addr, bytes } => ops::munlock(mm, hw, at(addr), bytes).map(done),
+            Op::Munlock { addr, bytes } => ops::munlock(mm, memory, hw, at(addr), bytes).map(done),
             Op::MlockAll { flags } => {
                 let flags = LockFlags::from_bits(flags as u8);
                 let flags = flags.ok_or(MmError::InvalidArgument("flags"))?;
                 ops::mlockall(mm, memory, hw, flags).map(done)
             }
             Op::MunlockAll => {
-                ops::munlockall(mm, hw);
+                ops::munlockall(mm, memory, hw);
                 Ok(0)
             }
             Op::Msync { addr, bytes, flags } => {

@@ -24,7 +24,10 @@ fn lock_1_and_2_limits() {
     calls.mm().limits.locked_bytes = 0;
     assert_eq!(calls.mlock(addr, 0, LockMode::Now), Err(MmError::NotPermitted));
     assert_eq!(calls.mmap(locked), Err(MmError::NotPermitted));
-    assert_eq!(calls.call(|mm, _, hw| munlock(mm, hw, VirtAddr::new(addr), 8 * PAGE)), Ok(()));
+    assert_eq!(
+        calls.call(|mm, memory, hw| munlock(mm, memory, hw, VirtAddr::new(addr), 8 * PAGE)),
+        Ok(())
+    );
     assert_eq!(calls.mm().totals().locked_pages, 0);
     calls.finish();
 }
@@ -65,7 +68,7 @@ fn lock_6_calls_of_mlockall_do_not_add_up() {
     calls.call(|mm, memory, hw| mlockall(mm, memory, hw, LockFlags::CURRENT)).unwrap();
     calls.map(0x10_0000, 4).unwrap();
     assert_eq!(calls.world.rss(), (5, 0, 0));
-    calls.call(|mm, _, hw| munlockall(mm, hw));
+    calls.call(munlockall);
     assert_eq!(calls.mm().totals().locked_pages, 0);
     calls.finish();
 }

@@ -47,7 +47,7 @@ impl World {
             ("mlock", ["onfault"]) => {
                 answer(mlock(mm, memory, hw, (addr, bytes), LockMode::OnFault))
             }
-            ("munlock", []) => answer(munlock(mm, hw, addr, bytes)),
+            ("munlock", []) => answer(munlock(mm, memory, hw, addr, bytes)),
             _ => Err("no such command".to_owned()),
         }
     }

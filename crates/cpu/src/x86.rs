@@ -27,6 +27,9 @@ mod run;
 mod signals;
 mod slow;
 mod stack;
+mod strip;
+mod strip_code;
+mod strip_safe;
 mod stubs;
 mod translate;
 mod words;
@@ -110,6 +113,12 @@ impl Translator {
         let [(start, hot), cold] = self.core.cache.code();
         let stubs = self.core.stub_bytes.min(hot.len());
         [(start + stubs as u64, &hot[stubs..]), cold]
+    }
+
+    /// Host addresses of loops in [`Translator::emitted`] that run on pointers which were probed
+    /// for many iterations: first byte, and the one behind.
+    pub fn strips(&self) -> &[(u64, u64)] {
+        &self.core.emitter.strips
     }
 }
 

@@ -34,7 +34,11 @@ impl Emitter {
         } else if (is_backward || is_crossing) && !is_flags_live {
             self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
             let branch = self.asm.branch(EQUAL);
-            self.link(branch, target, is_crossing);
+            if target == self.now.first && self.strip.is_some() {
+                self.cold.push(Cold::Strip { branch });
+            } else {
+                self.link(branch, target, is_crossing);
+            }
             let branch = self.asm.jump();
             self.leave_cold(branch, target, Reason::Drain, is_crossing);
             return;

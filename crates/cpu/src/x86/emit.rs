@@ -415,6 +415,30 @@ impl Assembler {
         self.memory_form(true, &[0x2b], reg, mem);
     }
 
+    /// `cmp reg, qword mem`: changes flags.
+    pub(super) fn compare_with_flags(&mut self, reg: Reg, mem: Mem) {
+        self.memory_form(true, &[0x3b], reg, mem);
+    }
+
+    /// `cmovcc reg, qword mem`; `condition` is the low nibble of the opcode.
+    pub(super) fn load_if(&mut self, condition: u8, reg: Reg, mem: Mem) {
+        self.touch(reg);
+        self.memory_form(true, &[0x0f, 0x40 | condition], reg, mem);
+    }
+
+    /// `add reg, reg`: changes flags.
+    pub(super) fn double_flags(&mut self, reg: Reg) {
+        self.touch(reg);
+        let high = reg >> 3;
+        self.bytes(&[0x48 | high << 2 | high, 0x01, 0xc0 | (reg & 7) << 3 | (reg & 7)]);
+    }
+
+    /// `shr reg, bits`: changes flags.
+    pub(super) fn shift_right_flags(&mut self, reg: Reg, bits: u8) {
+        self.touch(reg);
+        self.bytes(&[0x48 | (reg >> 3), 0xc1, 0xe8 | (reg & 7), bits]);
+    }
+
     /// `cmp reg, imm32`: changes flags.
     pub(super) fn compare_flags(&mut self, reg: Reg, value: i32) {
         self.bytes(&[0x48 | (reg >> 3), 0x81, 0xf8 | (reg & 7)]);
@@ -449,6 +473,24 @@ impl Assembler {
     pub(super) fn complement(&mut self, reg: Reg) {
         self.touch(reg);
         self.bytes(&[0x48 | (reg >> 3), 0xf7, 0xd0 | (reg & 7)]);
+    }
+
+    /// `stmxcsr dword mem`
+    pub(super) fn store_mxcsr(&mut self, mem: Mem) {
+        self.memory_form(false, &[0x0f, 0xae], 3, mem);
+    }
+
+    /// Fills up with instructions that do nothing to a multiple of `bytes`, a power of two.
+    pub(super) fn align(&mut self, bytes: u64) {
+        const NOTHING: [&[u8]; 4] =
+            [&[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], &[0x0f, 0x1f, 0x40, 0], &[0x66, 0x90], &[0x90]];
+        let mut left = (self.here().wrapping_neg() & (bytes - 1)) as usize;
+        for filler in NOTHING {
+            while left >= filler.len() {
+                self.bytes(filler);
+                left -= filler.len();
+            }
+        }
     }
 
     /// `jmp qword mem`

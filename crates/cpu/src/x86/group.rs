@@ -268,7 +268,7 @@ fn constant_move(step: &Step) -> Option<i32> {
 }
 
 /// The general registers that a step may change, as bits.
-fn written(step: &Step) -> u16 {
+pub(super) fn written(step: &Step) -> u16 {
     let instruction = &step.instruction;
     let explicit = (0..instruction.op_count())
         .filter(|operand| step.writes >> operand & 1 != 0)

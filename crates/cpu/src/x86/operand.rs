@@ -53,7 +53,7 @@ const GPR8: [Register; 16] = [
     Register::R15L,
 ];
 
-fn register_of(number: Reg, bytes: usize) -> Register {
+pub(super) fn register_of(number: Reg, bytes: usize) -> Register {
     let index = u32::from(number);
     match bytes {
         1 => GPR8[number as usize],
@@ -445,7 +445,7 @@ fn merge(leases: &mut Leases, new: Lease) {
 }
 
 /// All general registers that an instruction names or uses, as bits.
-fn used_registers(
+pub(super) fn used_registers(
     factory: &mut iced_x86::InstructionInfoFactory,
     instruction: &Instruction,
 ) -> u16 {

@@ -21,7 +21,7 @@ pub(super) struct Want {
     pub is_stack: bool,
 }
 
-const fn tag(access: Access) -> usize {
+pub(super) const fn tag(access: Access) -> usize {
     match access {
         Access::Write => layout::WRITE_TAG,
         Access::Read | Access::Fetch => layout::READ_TAG,

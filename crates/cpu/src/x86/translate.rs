@@ -20,6 +20,7 @@ use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::emulate::strings::Job;
 use super::members::puts_stack_off;
+use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
 use crate::Exception;
@@ -111,6 +112,8 @@ pub(super) enum Cold {
     Leave { branch: Patch, rip: u64, reason: u32 },
     /// A page is entered that is not in the fetch shadow.
     Fetch { branch: Patch, site: u32, is_flags_live: bool },
+    /// The block jumps back to its start, and goes on in a strip.
+    Strip { branch: Patch },
 }
 
 /// What is the same for all instructions of the block being emitted.
@@ -146,6 +149,8 @@ pub(super) struct Current {
     pub first: u64,
     /// The way in from another page.
     pub page_entry: u64,
+    /// The code of the first instruction.
+    pub body: u64,
 }
 
 /// By which ways a block will be entered.
@@ -189,6 +194,10 @@ pub(super) struct Emitter {
     pub sites: Vec<Site>,
     pub links: Vec<Link>,
     pub points: Vec<Point>,
+    /// Host addresses of the loops of strips: first byte, and the one behind.
+    pub strips: Vec<(u64, u64)>,
+    /// How the block being emitted can run in strips.
+    pub(super) strip: Option<Strip>,
     pub(super) now: Current,
     pub(super) cold: Vec<Cold>,
     pub(super) encoder: Encoder,
@@ -216,6 +225,8 @@ impl Emitter {
             sites: Vec::new(),
             links: Vec::new(),
             points: Vec::new(),
+            strips: Vec::new(),
+            strip: None,
             now: Current::default(),
             cold: Vec::new(),
             encoder: Encoder::new(64),
@@ -228,6 +239,7 @@ impl Emitter {
         self.sites.clear();
         self.links.clear();
         self.points.clear();
+        self.strips.clear();
     }
 
     /// Emits the block of `scan`.
@@ -252,6 +264,9 @@ impl Emitter {
             self.way_in(first, slot, scan.is_flags_live_before);
         }
         let body = self.asm.here();
+        self.now.body = body;
+        let is_whole = !self.now.is_single && second.is_none() && start.counter.is_none();
+        self.strip = if is_whole { strip::find(scan, &mut self.factory) } else { None };
         if let Some(counter) = start.counter {
             self.count(counter);
         }
@@ -436,6 +451,10 @@ impl Emitter {
                 Cold::Group { branch, first, last, resume, is_flags_live } => {
                     self.asm.resolve(branch);
                     self.cold_group(&scan.steps[first..=last], resume, is_flags_live);
+                }
+                Cold::Strip { branch } => {
+                    self.asm.resolve(branch);
+                    self.cold_strip(scan);
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);

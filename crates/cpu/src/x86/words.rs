@@ -63,6 +63,10 @@ pub(super) const ENTRY: usize = word(41);
 pub(super) const SLOW_ACCESS: usize = word(42);
 /// Likewise for the quick half of it.
 pub(super) const QUICK_ACCESS: usize = word(43);
+/// While a strip is entered: the slots of its streams, then what their registers will hold.
+pub(super) const STRIP_STREAM: usize = word(48);
+/// How far the registers may move that a strip's streams move by.
+pub(super) const STRIP_LIMIT: usize = word(56);
 /// Vector registers while the slow path runs: 16 of 32 bytes.
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.

@@ -21,6 +21,8 @@ pub enum Build {
     Usual,
     /// TLBs of a few entries, and a code cache that is full all the time.
     Tight,
+    /// TLBs of a few entries.
+    SmallTlb,
 }
 
 impl Build {
@@ -32,7 +34,7 @@ impl Build {
         };
         match self {
             Self::Usual => *tlb_default(),
-            Self::Tight => {
+            Self::Tight | Self::SmallTlb => {
                 TlbSpec { l1d: level(4, 2), l1i: level(2, 2), l2: level(8, 4), ..*tlb_default() }
             }
         }
@@ -41,7 +43,7 @@ impl Build {
     pub fn engine(self) -> TranslatorConfig {
         let usual = TranslatorConfig { slice_accesses: SLICE_ACCESSES, ..Default::default() };
         match self {
-            Self::Usual => usual,
+            Self::Usual | Self::SmallTlb => usual,
             Self::Tight => TranslatorConfig {
                 code_bytes: 2 << 20,
                 instructions: InstructionCount::On,
@@ -104,6 +106,20 @@ impl Guest {
             self.patch(*offset, &old);
         }
         Outcome { state, end, changes }
+    }
+
+    /// Runs an endless case for `count` slices: the registers and the time at the end of each.
+    pub fn run_slices(&mut self, case: &Case, count: usize) -> Vec<([u64; 16], u64, u64)> {
+        for (offset, bytes) in &case.patches {
+            self.patch(*offset, bytes);
+        }
+        let mut registers = registers_of(&case.state);
+        let ends = (0..count).map(|_| {
+            let exit = self.engine.run(&mut registers, &mut self.hw);
+            assert_eq!(exit, Exit::Budget, "at {:#x}", registers.rip);
+            (registers.gpr, registers.rip, self.hw.time())
+        });
+        ends.collect()
     }
 
     fn run_to_the_end(&mut self, registers: &mut Registers) -> End {

@@ -15,6 +15,7 @@ mod generate;
 mod guest;
 mod hidden;
 mod layout;
+mod loops;
 mod operands;
 mod oracle;
 mod place;
@@ -68,6 +69,33 @@ fn sequences_do_what_the_host_does() {
 #[test]
 fn sequences_do_what_the_host_does_on_a_tight_machine() {
     compare_sequences(Build::Tight, case_count(40_000));
+}
+
+#[test]
+fn loops_do_what_the_host_does() {
+    let (seed, count) = (seed(), case_count(20_000));
+    for build in [Build::Usual, Build::SmallTlb] {
+        let mut bench = Bench::new(seed, build);
+        for first in (0..count / 2).step_by(BATCH as usize) {
+            let cases: Vec<_> = (first..first + BATCH).map(|i| loops::case(seed, i)).collect();
+            bench.run(&cases);
+        }
+        bench.run(&loops::wrapping());
+        bench.finish();
+    }
+}
+
+#[test]
+fn slices_of_loops_end_at_the_same_access_with_and_without_the_fast_path() {
+    const SLICES: usize = 12;
+    let base = layout::base_content(&mut random::Random::new(seed()));
+    for count in [3, 100, 511] {
+        let case = loops::endless(count);
+        let ends = [machine::FastPath::Filled, machine::FastPath::Empty].map(|fast_path| {
+            guest::Guest::new(&base, Build::Usual, fast_path).run_slices(&case, SLICES)
+        });
+        assert_eq!(ends[0], ends[1], "loops of {count}");
+    }
 }
 
 #[test]
@@ -214,24 +242,42 @@ fn noise_ends_somehow() {
     }
 }
 
-#[test]
-fn emitted_code_keeps_to_its_words_and_probes() {
+/// Runs cases and looks at all emitted code now and then; returns how many strips there were.
+fn verify_emitted(
+    build: Build,
+    count: u64,
+    case: impl Fn(&mut random::Random, u64) -> case::Case,
+) -> usize {
     const CASES_BETWEEN: u64 = 500;
-    let codes = catalog::comparable();
     let mut random = random::Random::new(seed());
     let base = layout::base_content(&mut random);
-    let mut guest = guest::Guest::new(&base, Build::Tight, machine::FastPath::Filled);
-    for index in 0..case_count(10_000) {
-        let case = match index % 4 {
-            0 => garbage::noise(&mut random, &codes),
-            _ => generate::sequence(seed(), index, &codes),
-        };
+    let mut guest = guest::Guest::new(&base, build, machine::FastPath::Filled);
+    for index in 0..count {
+        let case = case(&mut random, index);
         let _ = guest.run(&case);
         if index % CASES_BETWEEN == 0 {
-            let violation = verify::find_violation(&guest.engine.emitted());
+            let (parts, strips) = (guest.engine.emitted(), guest.engine.strips());
+            let violation = verify::find_violation(&parts, strips);
             assert!(violation.is_none(), "{}", violation.unwrap_or_default());
         }
     }
+    guest.engine.strips().len()
+}
+
+#[test]
+fn emitted_code_keeps_to_its_words_and_probes() {
+    let codes = catalog::comparable();
+    verify_emitted(Build::Tight, case_count(10_000), |random, index| match index % 4 {
+        0 => garbage::noise(random, &codes),
+        _ => generate::sequence(seed(), index, &codes),
+    });
+}
+
+#[test]
+fn emitted_loops_keep_to_their_words_probes_and_strips() {
+    let count = case_count(3000);
+    let strips = verify_emitted(Build::SmallTlb, count, |_, index| loops::case(seed(), index));
+    assert!(strips as u64 > count / 4, "only {strips} strips");
 }
 
 /// Runs the same switches with and without the fast path; returns the former.

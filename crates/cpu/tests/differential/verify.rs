@@ -14,19 +14,25 @@ const SPAN_BYTES: u64 = 512;
 const POINTER_STEPS: usize = 4;
 
 /// The first thing that emitted code, in parts with their host addresses, must not contain; its
-/// text says what.
-pub fn find_violation(parts: &[(u64, &[u8])]) -> Option<String> {
-    parts.iter().find_map(|(start, code)| find_violation_in(*start, code, parts))
+/// text says what. In `strips`, operands may be on any register: the registers were checked to stay
+/// in their pages.
+pub fn find_violation(parts: &[(u64, &[u8])], strips: &[(u64, u64)]) -> Option<String> {
+    parts.iter().find_map(|(start, code)| find_violation_in(*start, code, parts, strips))
 }
 
-fn find_violation_in(start: u64, code: &[u8], parts: &[(u64, &[u8])]) -> Option<String> {
+fn find_violation_in(
+    start: u64,
+    code: &[u8],
+    parts: &[(u64, &[u8])],
+    strips: &[(u64, u64)],
+) -> Option<String> {
     let mut recent: Vec<Instruction> = Vec::new();
     for one in Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
         let problem = if one.is_invalid() {
             Some("no instruction")
         } else if !is_allowed(&one) {
             Some("not allowed")
-        } else if !is_memory_known(&one, &recent) {
+        } else if !is_memory_known(&one, &recent) && !is_in_strip(&one, strips) {
             Some("unknown memory operand")
         } else if leaves(&one, parts) {
             Some("jump out of the cache")
@@ -42,6 +48,13 @@ fn find_violation_in(start: u64, code: &[u8], parts: &[(u64, &[u8])]) -> Option<
         }
     }
     None
+}
+
+/// Whether an instruction stands in a strip and names its operands.
+fn is_in_strip(one: &Instruction, strips: &[(u64, u64)]) -> bool {
+    strips.iter().any(|(start, end)| (*start..*end).contains(&one.ip()))
+        && one.op_kinds().any(|kind| kind == OpKind::Memory)
+        && one.segment_prefix() == Register::None
 }
 
 fn describe(problem: &str, one: &Instruction, recent: &[Instruction]) -> String {
@@ -134,7 +147,8 @@ fn is_memory_known(one: &Instruction, recent: &[Instruction]) -> bool {
         )
     });
     let has_memory = one.op_kinds().any(|kind| kind == OpKind::Memory);
-    if implicit || one.mnemonic() == Mnemonic::Lea || !has_memory {
+    let is_computed = matches!(one.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
+    if implicit || is_computed || !has_memory {
         return !implicit;
     }
     let (base, index) = (one.memory_base(), one.memory_index());

@@ -145,6 +145,7 @@ same! {
     stack_attack_recurse: "stack_attack" "recurse";
     stale_translation: "stale_translation";
     step_strings: "step_strings";
+    long_code: "long_code";
     straddle: "straddle";
     truncated_code: "truncated_code";
     undefined: "undefined";

@@ -1,8 +1,9 @@
 //! Control transfers: direct links, indirect jumps through the jump cache, and the tests on the way
 //! that make sure that a running guest can always be stopped.
 //!
-//! Back edges and links to other pages test the drain bit of the clock. A back edge out of a block
-//! without any access counts down the word SPIN instead, because the clock may stand still.
+//! Back edges and ways to other pages, also by an instruction that lies in two, test the drain bit
+//! of the clock. A back edge out of a block without any access counts down the word SPIN instead,
+//! because the clock may stand still.
 
 use super::classify::number;
 use super::emit::{CLK, Mem, RCX, S0, S1};
@@ -25,13 +26,14 @@ impl Emitter {
         }
         let is_crossing = self.is_crossing(target);
         let is_backward = target <= self.now.rip;
+        let is_tested = is_backward || is_crossing || self.now.is_straddling;
         if is_crossing && !self.now.parks {
             self.park();
         }
         let is_flags_live = is_flags_live && !is_crossing;
         if is_backward && !self.now.has_access {
             self.test_spin(target, is_flags_live, is_crossing);
-        } else if (is_backward || is_crossing) && !is_flags_live {
+        } else if is_tested && !is_flags_live {
             self.asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
             let branch = self.asm.branch(EQUAL);
             if target == self.now.first && self.strip.is_some() {
@@ -42,7 +44,7 @@ impl Emitter {
             let branch = self.asm.jump();
             self.leave_cold(branch, target, Reason::Drain, is_crossing);
             return;
-        } else if is_backward || is_crossing {
+        } else if is_tested {
             self.test_drain(target, is_crossing);
         }
         let branch = self.asm.jump();

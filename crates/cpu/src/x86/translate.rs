@@ -123,6 +123,8 @@ pub(super) struct Current {
     pub is_single: bool,
     /// Start of the page in which the block ends.
     pub exit_page: u64,
+    /// Whether its first instruction reaches into that page from the one before.
+    pub is_straddling: bool,
     /// Whether an access was emitted in the block.
     pub has_access: bool,
     /// The instruction being emitted.
@@ -254,6 +256,7 @@ impl Emitter {
             block: start.block,
             is_single: start.extent == Extent::Single,
             exit_page,
+            is_straddling: second.is_some(),
             is_flags_live_taken: scan.is_flags_live_taken,
             is_flags_live_next: scan.is_flags_live_next,
             parks: scan.parks,

@@ -209,6 +209,25 @@ fn no_descriptor_of_ours_is_inherited() {
     assert_eq!(ran.text(), "open beyond 2: 0\n", "{ran:?}");
 }
 
+/// What the guest lets wait in our memory is bounded, and comes back.
+#[test]
+fn full_buffers_are_bounded() {
+    let Some(ran) = survive("buffers", &[]) else { return };
+    assert_eq!(
+        ran.text(),
+        "pipes: bounded, Out of memory\n\
+         a pipe again: 65536\n\
+         sockets 1: bounded, No buffer space available\n\
+         sockets 2: bounded, No buffer space available\n\
+         sockets 5: bounded, No buffer space available\n\
+         messages: bounded, Out of memory\n\
+         names: bounded, No space left on device\n\
+         a file in memory: No space left on device\n\
+         a file again: 1\n\
+         one attribute set often\n"
+    );
+}
+
 #[test]
 fn a_fork_bomb_meets_its_limit() {
     let Some(ran) = survive("fork_bomb", &[]) else { return };

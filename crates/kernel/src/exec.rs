@@ -508,10 +508,16 @@ fn log_exec(hw: &mut Machine, task: u32, image: &Image) {
     hw.log.push(hw.time(), event);
 }
 
+/// Messages on their way and names of files may take this part of what the machine has as RAM.
+const POOL_PART: u64 = 8;
+/// At least so many bytes.
+const POOL_BYTES_MIN: u64 = 64 << 20;
+
 /// The tree, the standard streams and where the program stands.
 fn open_files(config: &KernelConfig) -> Result<(Vfs, FdTable, FsContext), BootError> {
     let mut vfs = Vfs::new(config.vfs.clone())
         .map_err(|error| BootError::Files { path: error.path, errno: error.errno })?;
+    vfs.pool.set_max((config.machine.ram_bytes / POOL_PART).max(POOL_BYTES_MIN));
     let files = vfs.standard_files();
     let fs = vfs
         .context(&config.cwd, config.credentials.clone())

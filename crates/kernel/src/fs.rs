@@ -27,6 +27,7 @@ mod namespace;
 mod node;
 mod open;
 mod pipe;
+mod pool;
 pub(crate) mod proc;
 mod regular;
 mod socket;
@@ -66,6 +67,7 @@ pub(crate) use lock::{Lock, LockKind, LockOwner};
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
 pub(crate) use open::{Interest, Moves, Opened, check_flags, flag};
+pub(crate) use pool::{Pool, Share};
 pub(crate) use regular::Pages;
 pub use socket::SocketId;
 pub(crate) use socket::{
@@ -213,6 +215,8 @@ pub struct Vfs {
     /// Changes since the last [`Vfs::take_news`].
     news: Vec<News>,
     budget: Arc<Budget>,
+    /// Our memory that messages and names of the guest take.
+    pub(crate) pool: Arc<Pool>,
     random: Generator,
     now: Timestamp,
     next_inode: u64,

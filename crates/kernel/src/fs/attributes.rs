@@ -11,7 +11,7 @@ use rustix::fs as host_fs;
 use super::node::{Layer, NodeKind, Regular, Target};
 use super::stat::{FileType, MODE_MASK, Stat, Timestamp};
 use super::walk::View;
-use super::{NodeId, Vfs, content, host};
+use super::{NodeId, Share, Vfs, content, host};
 use crate::errno::Errno;
 
 /// What is wanted of a file: the bits of `access`.
@@ -192,11 +192,25 @@ impl Vfs {
         if flags & XATTR_REPLACE != 0 && !exists {
             return Err(Errno::ENODATA);
         }
-        let held: usize = self.node(id).attributes.values().map(Vec::len).sum();
+        let others = self.node(id).attributes.iter().filter(|(other, _)| **other != name);
+        let held: usize = others.map(|(_, value)| value.len()).sum();
         if held + value.len() > 65536 {
             return Err(Errno::ENOSPC);
         }
-        self.node_mut(id).attributes.insert(name, value);
+        let name_bytes = name.len();
+        let length = name_bytes + value.len();
+        let mut share = Share::of(&self.pool, length).map_err(|_| Errno::ENOSPC)?;
+        let node = self.node_mut(id);
+        if let Some(held) = &mut node.share {
+            held.absorb(&mut share);
+        } else {
+            node.share = Some(share);
+        }
+        if let Some(old) = node.attributes.insert(name, value)
+            && let Some(held) = &mut node.share
+        {
+            held.shrink(name_bytes + old.len());
+        }
         Ok(())
     }
 
@@ -208,10 +222,12 @@ impl Vfs {
         if self.node(id).layer == Layer::ReadOnly {
             return Err(Errno::EROFS);
         }
-        match self.node_mut(id).attributes.remove(name) {
-            Some(_) => Ok(()),
-            None => Err(Errno::ENODATA),
+        let node = self.node_mut(id);
+        let old = node.attributes.remove(name).ok_or(Errno::ENODATA)?;
+        if let Some(held) = &mut node.share {
+            held.shrink(name.len() + old.len());
         }
+        Ok(())
     }
 
     /// The host path of a target, for questions about its file system.

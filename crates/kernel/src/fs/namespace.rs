@@ -13,8 +13,11 @@ use super::node::{Child, Directory, Layer, Node, NodeKind, Regular, Target, join
 use super::pipe::Pipe;
 use super::stat::{FileType, Stat};
 use super::walk::{Last, View, Walk};
-use super::{NodeId, PATH_BYTES_MAX, Vfs, content, host};
+use super::{NodeId, PATH_BYTES_MAX, Share, Vfs, content, host};
 use crate::errno::Errno;
+
+/// What a file of the guest's own takes of our memory, with its name and attributes.
+const NODE_BYTES: usize = 640;
 
 /// What is to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,9 +120,11 @@ impl Vfs {
             }
             Made::Directory(_) => NodeKind::Directory(Directory::default()),
             Made::Symlink(text) => NodeKind::Symlink(text.clone()),
-            Made::Fifo(_) => NodeKind::Pipe(Pipe::default()),
+            Made::Fifo(_) => NodeKind::Pipe(Pipe::new(&self.pool)),
             Made::Socket(_) => NodeKind::Closed(FileType::Socket),
         };
+        let text = if let Made::Symlink(text) = made { text.len() } else { 0 };
+        let share = Share::of(&self.pool, NODE_BYTES + text).map_err(|_| Errno::ENOSPC)?;
         let mut stat = Stat::new(made.file_type(), made.permissions(), self.now);
         stat.inode = self.take_inode();
         stat.device = above.device;
@@ -137,6 +142,7 @@ impl Vfs {
         }
         let mut node = Node::new(kind, Layer::Overlay, self.node(parent).mount);
         node.stat = Some(Box::new(stat));
+        node.share = Some(share);
         Ok(node)
     }
 

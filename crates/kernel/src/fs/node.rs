@@ -15,7 +15,7 @@ use super::device::Device;
 use super::pipe::Pipe;
 use super::proc::{ProcDirectory, Scope, Subject};
 use super::stat::{FileType, Stat};
-use super::{NodeId, Vfs, host};
+use super::{NodeId, Share, Vfs, host};
 use crate::errno::Errno;
 
 /// Who keeps the changes of a node.
@@ -59,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) holds: u32,
     /// Extended attributes set by the guest.
     pub(crate) attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What the guest made of it.
+    pub(crate) share: Option<Share>,
 }
 
 /// What an inode is, with what only that kind has.
@@ -170,6 +172,7 @@ impl Node {
             added_names: 0,
             holds: 0,
             attributes: BTreeMap::new(),
+            share: None,
         }
     }
 

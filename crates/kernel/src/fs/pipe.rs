@@ -4,7 +4,9 @@
 //! man 7 `pipe`; Linux 6.12 `fs/pipe.c`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::{Pool, Share};
 use crate::errno::Errno;
 
 /// Bytes that a pipe holds.
@@ -13,6 +15,9 @@ pub(crate) const PIPE_BYTES: usize = 65536;
 pub(crate) const PIPE_BUF: usize = 4096;
 /// Most bytes that `F_SETPIPE_SZ` grants.
 pub(crate) const PIPE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of memory that an empty pipe may keep.
+const KEPT_BYTES: usize = PIPE_BUF;
 
 /// A pipe: bytes on their way, and how many ends are open.
 #[derive(Debug)]
@@ -25,10 +30,12 @@ pub(crate) struct Pipe {
     pub(crate) open_counts: [u32; 2],
     /// How often bytes came, and room.
     pub(crate) moves: [u64; 2],
+    share: Share,
 }
 
-impl Default for Pipe {
-    fn default() -> Self {
+impl Pipe {
+    /// An empty pipe without ends.
+    pub(crate) fn new(pool: &Arc<Pool>) -> Self {
         Self {
             bytes: VecDeque::new(),
             capacity: PIPE_BYTES,
@@ -36,11 +43,10 @@ impl Default for Pipe {
             writer_count: 0,
             open_counts: [0; 2],
             moves: [0; 2],
+            share: Share::empty(pool),
         }
     }
-}
 
-impl Pipe {
     /// Bytes that wait to be read.
     pub(crate) fn held_bytes(&self) -> usize {
         self.bytes.len()
@@ -63,6 +69,7 @@ impl Pipe {
         for (place, byte) in bytes.iter_mut().zip(self.bytes.drain(..count)) {
             *place = byte;
         }
+        self.settle(count);
         Ok(count)
     }
 
@@ -74,7 +81,17 @@ impl Pipe {
     /// Throws the first bytes away.
     pub(crate) fn skip(&mut self, count: usize) {
         self.moves[1] += 1;
-        self.bytes.drain(..count.min(self.bytes.len()));
+        let count = count.min(self.bytes.len());
+        self.bytes.drain(..count);
+        self.settle(count);
+    }
+
+    /// Gives the memory of bytes that are gone back.
+    fn settle(&mut self, count: usize) {
+        self.share.shrink(count);
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = VecDeque::new();
+        }
     }
 
     /// Room for bytes.
@@ -94,7 +111,8 @@ impl Pipe {
     /// Writes what fits; all or nothing up to [`PIPE_BUF`].
     ///
     /// # Errors
-    /// `EPIPE`: nobody will ever read. `EAGAIN`: it does not fit now.
+    /// `EPIPE`: nobody will ever read. `EAGAIN`: it does not fit now. `ENOMEM`: too much waits
+    /// elsewhere.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         if self.reader_count == 0 {
             return Err(Errno::EPIPE);
@@ -105,6 +123,7 @@ impl Pipe {
         if !bytes.is_empty() && (count == 0 || is_split) {
             return Err(Errno::EAGAIN);
         }
+        self.share.grow(count)?;
         self.bytes.extend(&bytes[..count]);
         self.moves[0] += 1;
         Ok(count)
@@ -113,12 +132,13 @@ impl Pipe {
 
 #[cfg(test)]
 mod tests {
-    use super::{PIPE_BYTES, Pipe};
+    use super::{PIPE_BYTES, Pipe, Pool};
     use crate::errno::Errno;
 
     #[test]
     fn a_pipe_keeps_order_and_knows_its_ends() {
-        let mut pipe = Pipe { reader_count: 1, writer_count: 1, ..Pipe::default() };
+        let mut pipe = Pipe::new(&Pool::new(u64::MAX));
+        (pipe.reader_count, pipe.writer_count) = (1, 1);
         assert_eq!(pipe.write(b"abc"), Ok(3));
         let mut bytes = [0; 2];
         assert_eq!(pipe.read(&mut bytes), Ok(2));

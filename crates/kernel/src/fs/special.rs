@@ -67,7 +67,8 @@ impl Vfs {
         stat.device = (0, 0xe);
         stat.uid = view.context.credentials.uid;
         stat.gid = view.context.credentials.gid;
-        let mut node = Node::new(NodeKind::Pipe(Pipe::default()), Layer::Overlay, MEMORY_MOUNT);
+        let pipe = Pipe::new(&self.pool);
+        let mut node = Node::new(NodeKind::Pipe(pipe), Layer::Overlay, MEMORY_MOUNT);
         node.stat = Some(Box::new(stat));
         node.is_deleted = true;
         let node = self.add_node(node);
@@ -97,17 +98,17 @@ impl Vfs {
     }
 
     /// Makes a file in memory, as `memfd_create` does.
+    ///
+    /// # Errors
+    /// `ENOSPC`: there are too many files.
     pub(crate) fn open_memory_file(
         &mut self,
         view: &View<'_>,
         name: &[u8],
         can_seal: bool,
-    ) -> FileId {
+    ) -> Result<FileId, Errno> {
         let root = self.root;
-        // The root can always be looked at; a failure only costs the owner's group.
-        let node = self.new_node(view, root, &Made::File(0o777));
-        let mut node = node
-            .unwrap_or_else(|_| Node::new(NodeKind::Closed(FileType::Regular), Layer::Overlay, 0));
+        let mut node = self.new_node(view, root, &Made::File(0o777))?;
         let content = Content::empty(&self.budget, Holes::Absent);
         node.mount = MEMORY_MOUNT;
         node.place = Some((root, [b"memfd:", name].concat().into_boxed_slice()));
@@ -121,7 +122,7 @@ impl Vfs {
             stat.link_count = 0;
         }
         let id = self.add_node(node);
-        self.add_file(Opened::Regular(id), flag::RDWR | flag::LARGEFILE)
+        Ok(self.add_file(Opened::Regular(id), flag::RDWR | flag::LARGEFILE))
     }
 
     /// The seals of a memory file; `None` for files that can have none.

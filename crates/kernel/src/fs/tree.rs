@@ -46,6 +46,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         news: Vec::new(),
         lingering: Vec::new(),
         budget: Budget::new(config.overlay_bytes_max),
+        pool: super::Pool::new(u64::MAX),
         random: Generator::new(config.seed ^ 0x7261_6e64_6f6d),
         now: Timestamp::default(),
         next_inode: FIRST_INODE,

@@ -6,6 +6,7 @@
 
 use super::{SHUT_READ, SHUT_WRITE, STRANGERS_MAX, Sender, SocketId, SocketKind};
 use crate::errno::Errno;
+use crate::fs::Share;
 use crate::fs::{FileId, Vfs};
 
 /// Most bytes of a piece of a stream in one block: `SKB_MAX_HEAD(0)`.
@@ -29,6 +30,7 @@ pub(super) struct Message {
     /// The name of the sender.
     name: Vec<u8>,
     pub(super) charge: usize,
+    _share: Share,
 }
 
 /// What was received.
@@ -57,7 +59,8 @@ impl Vfs {
     /// Sends as much of `bytes` as fits to the peer of a stream.
     ///
     /// # Errors
-    /// `ENOTCONN`; `EPIPE`: nobody will read it; `EAGAIN`: no room; `ETOOMANYREFS`.
+    /// `ENOTCONN`; `EPIPE`: nobody will read it; `EAGAIN`: no room; `ETOOMANYREFS`; `ENOBUFS`:
+    /// too much waits elsewhere.
     pub(crate) fn send_stream(
         &mut self,
         id: SocketId,
@@ -155,16 +158,18 @@ impl Vfs {
         if !files.is_empty() && self.sockets.flying_count + files.len() > FLYING_MAX {
             return Err(Errno::ETOOMANYREFS);
         }
+        let kind = self.socket_mut(from)?.kind;
+        let charge = charge_of(bytes.len(), kind);
+        let share = Share::of(&self.pool, charge).map_err(|_| Errno::ENOBUFS)?;
         for &file in files {
             self.retain(file);
         }
         self.sockets.flying_count += files.len();
         let own = self.socket_mut(from)?;
-        let charge = charge_of(bytes.len(), own.kind);
         own.charged += charge;
         let name = own.name.clone();
         let (bytes, files) = (bytes.to_vec(), files.to_vec());
-        let message = Message { bytes, read: 0, files, sender, from, name, charge };
+        let message = Message { bytes, read: 0, files, sender, from, name, charge, _share: share };
         if let Some(other) = self.sockets.get_mut(to) {
             other.inbox.push_back(message);
             other.moves[0] += 1;

@@ -200,7 +200,7 @@ fn sys_memfd_create(kernel: &mut Kernel, [name, flags, ..]: [u64; 6]) -> SysResu
     })?;
     let limit = kernel.files_max();
     let can_seal = flags & (ALLOW_SEALING | NOEXEC_SEAL) != 0;
-    let file = in_tree(kernel, |vfs, view| vfs.open_memory_file(view, &name, can_seal));
+    let file = in_tree(kernel, |vfs, view| vfs.open_memory_file(view, &name, can_seal))?;
     let inherit = if flags & CLOEXEC != 0 { Inherit::Close } else { Inherit::Keep };
     install(kernel, file, inherit, limit)
 }

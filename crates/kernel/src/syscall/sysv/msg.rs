@@ -12,6 +12,7 @@ use super::{
 };
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
+use crate::fs::Share;
 use crate::syscall::Handler;
 use crate::wait::{Channel, Interrupted};
 
@@ -38,6 +39,7 @@ const QUEUE_BYTES_MAX: u64 = 16_384;
 struct Message {
     kind: i64,
     bytes: Vec<u8>,
+    _share: Share,
 }
 
 /// A queue.
@@ -125,9 +127,10 @@ fn sys_msgsnd(kernel: &mut Kernel, [id, addr, bytes, flags, ..]: [u64; 6]) -> Sy
         }
         return Err(kernel.block(&[Channel::Messages(low32(id))], None, Interrupted::Ends));
     }
+    let share = Share::of(&kernel.vfs.pool, size_of::<Message>() + held.len())?;
     let (now, pid) = (kernel.ipc_seconds(), kernel.process.pid);
     let queue = &mut kernel.ipc.queues.get(id)?.data;
-    queue.messages.push_back(Message { kind, bytes: held });
+    queue.messages.push_back(Message { kind, bytes: held, _share: share });
     queue.sent_s = now;
     queue.last_sender = pid;
     kernel.wake(Channel::Messages(low32(id)));

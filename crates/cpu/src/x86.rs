@@ -23,6 +23,7 @@ mod pages;
 mod plain;
 mod precedence;
 mod probe;
+mod records;
 mod run;
 mod signals;
 mod slow;

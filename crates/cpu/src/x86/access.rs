@@ -12,9 +12,10 @@ use super::emulate::bus::Bus;
 use super::emulate::strings::{Job, Pace, StringRegisters};
 use super::engine::{Core, Refused};
 use super::pages::PageId;
+use super::records::{Site, SiteKind};
 use super::run::{direction, parked, unparked};
 use super::stubs::Reason;
-use super::translate::{BlockId, Site, SiteKind, Ways};
+use super::translate::{BlockId, Ways};
 use super::words;
 use crate::{Exception, Exit};
 use iced_x86::Register;
@@ -123,8 +124,9 @@ impl Core {
                 self.trap.is_entry = !is_second;
                 self.fetch(hw, site, slot, is_second)
             }
-            SiteKind::String { job, live, next_rip } => {
+            SiteKind::String { job, live, length } => {
                 self.trap.live = live;
+                let next_rip = self.site_rip(&site).wrapping_add(u64::from(length));
                 self.string(hw, site, job, next_rip)
             }
             SiteKind::Branch => Err(Stop::NoRoom),
@@ -135,8 +137,9 @@ impl Core {
                 host
             }
             Err(stop) => {
+                let rip = self.site_rip(&site);
                 let fast = hw.fast();
-                fast[words::RIP] = site.rip;
+                fast[words::RIP] = rip;
                 fast[words::REASON] = Reason::Stopped as u64;
                 fast[words::ARGUMENT] = u64::from(site.block);
                 self.trap.stop = Some(stop);
@@ -149,14 +152,20 @@ impl Core {
     fn asking(&self, ask: u32) -> Site {
         let resume = match Ask::decode(ask) {
             Ask::Site(number) => return self.emitter.sites[number as usize],
-            Ask::Access { resume, .. } => self.emitter.cache_start + u64::from(resume),
+            Ask::Access { resume, .. } => resume,
         };
-        let is_cold = resume >= self.cache.cold_start();
+        let is_cold = self.host(resume) >= self.cache.cold_start();
         let (block, _) =
             self.pages.block_at_host(resume, is_cold).expect("a site is in the code of a block");
         let block = &self.pages.blocks[block as usize];
-        let sites = &self.emitter.sites[block.first_site as usize..][..block.site_count as usize];
+        let first = block.first_site as usize;
+        let sites = &self.emitter.sites[first..first + usize::from(block.site_count)];
         *sites.iter().find(|site| site.resume == resume).expect("each resumption has a site")
+    }
+
+    /// The guest instruction that a site stands for.
+    pub(super) fn site_rip(&self, site: &Site) -> u64 {
+        self.pages.blocks[site.block as usize].rip.wrapping_add(u64::from(site.guest))
     }
 
     /// Does a string instruction on the homes of its registers.
@@ -204,7 +213,7 @@ impl Core {
         if hw.has_stale_code() {
             return Err(Stop::Stale { next_rip });
         }
-        Ok((1, site.resume))
+        Ok((1, self.host(site.resume)))
     }
 
     /// The host address of a byte of RAM.
@@ -234,7 +243,7 @@ impl Core {
                 return Ok((host, resume));
             }
         }
-        Ok((host, site.resume))
+        Ok((host, self.host(site.resume)))
     }
 
     /// The stop for a refused access: a non-canonical address is not a page fault.
@@ -275,7 +284,7 @@ impl Core {
         let is_adjacent = high.as_u64() == low.as_u64() + low_bytes;
         let touches_code = is_write && (hw.is_code(low.frame()) || hw.is_code(high.frame()));
         if is_adjacent && !touches_code {
-            return Ok((Self::host_of(hw, low), site.resume));
+            return Ok((Self::host_of(hw, low), self.host(site.resume)));
         }
         let copy = CopyBack {
             offset: (want.address % 64) as usize,
@@ -286,7 +295,7 @@ impl Core {
         };
         let host = self.fill_bounce(hw, copy);
         if !is_write {
-            return Ok((host, site.resume));
+            return Ok((host, self.host(site.resume)));
         }
         let resume = self.isolate(hw, site, want.ordinal)?;
         self.trap.copy_back = Some(copy);
@@ -323,16 +332,17 @@ impl Core {
     fn isolate(&mut self, hw: &mut Machine, site: Site, ordinal: u8) -> Result<u64, Stop> {
         let block = &self.pages.blocks[site.block as usize];
         if block.extent == Extent::Single {
-            return Ok(site.resume);
+            return Ok(self.host(site.resume));
         }
         let page = block.page;
-        let single = match self.pages.find(page, site.rip, Extent::Single) {
+        let rip = self.site_rip(&site);
+        let single = match self.pages.find(page, rip, Extent::Single) {
             Some(single) => single,
-            None => self.translate_single(hw, page, site.rip)?,
+            None => self.translate_single(hw, page, rip)?,
         };
-        self.uncount_rest(site.block, site.rip, 1);
+        self.uncount_rest(site.block, rip, 1);
         self.trap.is_parked = self.trap.live == PARKED;
-        Ok(self.resume_in(single, ordinal).unwrap_or(site.resume))
+        Ok(self.resume_in(single, ordinal).unwrap_or_else(|| self.host(site.resume)))
     }
 
     fn translate_single(
@@ -353,12 +363,12 @@ impl Core {
     fn resume_in(&self, single: BlockId, ordinal: u8) -> Option<u64> {
         let block = &self.pages.blocks[single as usize];
         let first = block.first_site as usize;
-        self.emitter.sites[first..first + block.site_count as usize]
+        self.emitter.sites[first..first + usize::from(block.site_count)]
             .iter()
             .find(|site| {
                 matches!(site.kind, SiteKind::Access { ordinal: other, .. } if other == ordinal)
             })
-            .map(|site| site.resume)
+            .map(|site| self.host(site.resume))
     }
 
     fn fetch(
@@ -368,8 +378,8 @@ impl Core {
         number: u32,
         is_second: bool,
     ) -> Result<(u64, u64), Stop> {
-        let address =
-            if is_second { (site.rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { site.rip };
+        let rip = self.site_rip(&site);
+        let address = if is_second { (rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { rip };
         let place = hw
             .fetch(VirtAddr::new(address), number)
             .map_err(|fault| Stop::Exit(Exit::Fault(fault)))?;
@@ -380,7 +390,7 @@ impl Core {
         }
         hw.fast()[layout::FETCH_PAGE] = u64::from(number);
         self.pages.confirm_present(address, page);
-        Ok((1, site.resume))
+        Ok((1, self.host(site.resume)))
     }
 
     /// Takes back the count of the instructions of `block` that are not executed: those from `rip`
@@ -389,7 +399,7 @@ impl Core {
         let Some(counting) = self.counting.as_mut() else { return };
         let block = &self.pages.blocks[block as usize];
         let first = block.first_point as usize;
-        let points = &self.emitter.points[first..first + block.instruction_count as usize];
+        let points = &self.emitter.points[first..first + usize::from(block.instruction_count)];
         let guest = rip.wrapping_sub(block.rip);
         let before = points.iter().filter(|point| u64::from(point.guest) < guest).count() as u64;
         counting.take_back((u64::from(block.instruction_count) - before).saturating_sub(done));

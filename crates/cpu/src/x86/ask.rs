@@ -1,6 +1,6 @@
 //! What emitted code tells the slow path about an access, in one constant.
 
-use super::translate::{Site, SiteKind};
+use super::records::{Site, SiteKind};
 use machine::Access;
 
 /// What emitted code hands to the slow path: the number of a site, or, for a usual data access,
@@ -20,12 +20,12 @@ impl Ask {
     const WRITE: u32 = 1 << 30;
     const SIZE_SHIFT: u32 = 26;
 
-    /// The word for site `number`, which is `site` in a cache that begins at `start`.
-    pub(super) fn word(number: u32, site: &Site, start: u64) -> u32 {
+    /// The word for site `number`, which is `site`.
+    pub(super) fn word(number: u32, site: &Site) -> u32 {
         match site.kind {
             SiteKind::Access { access, bytes, .. } if bytes.is_power_of_two() && bytes <= 64 => {
                 let write = if access == Access::Write { Self::WRITE } else { 0 };
-                let resume = site.resume.wrapping_sub(start) as u32;
+                let resume = site.resume;
                 debug_assert!(
                     u64::from(resume) < Self::CACHE_BYTES_MAX,
                     "the site is in the cache"
@@ -59,7 +59,7 @@ mod tests {
 
     fn site(access: Access, bytes: u16) -> Site {
         let kind = SiteKind::Access { access, bytes, ordinal: 0, is_stack: false, live: 0 };
-        Site { rip: 0, resume: 0x7000_03ff_fff1, block: 0, kind }
+        Site { resume: 0x3ff_fff1, block: 0, guest: 0, kind }
     }
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         for access in [Access::Read, Access::Write] {
             for shift in 0..7 {
                 let bytes = 1 << shift;
-                let word = Ask::word(5, &site(access, bytes), 0x7000_0000_0000);
+                let word = Ask::word(5, &site(access, bytes));
                 let bytes = u64::from(bytes);
                 assert_eq!(Ask::decode(word), Ask::Access { resume: 0x3ff_fff1, access, bytes });
             }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn an_operand_of_ten_bytes_is_asked_for_by_number() {
-        let word = Ask::word(5, &site(Access::Write, 10), 0x7000_0000_0000);
+        let word = Ask::word(5, &site(Access::Write, 10));
         assert_eq!(Ask::decode(word), Ask::Site(5));
     }
 }

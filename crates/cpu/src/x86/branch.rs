@@ -8,8 +8,9 @@
 use super::classify::number;
 use super::emit::{CLK, Mem, RCX, S0, S1};
 use super::operand::want;
+use super::records::{Link, SiteKind, offset};
 use super::stubs::{PARKED_BIT, Reason};
-use super::translate::{Cold, Emitter, Link, Site, SiteKind};
+use super::translate::{Cold, Emitter};
 use super::words;
 use iced_x86::{Code, Instruction, OpKind};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES};
@@ -39,7 +40,7 @@ impl Emitter {
             if target == self.now.first && self.strip.is_some() {
                 self.cold.push(Cold::Strip { branch });
             } else {
-                self.link(branch, target, is_crossing);
+                self.link(branch, target);
             }
             let branch = self.asm.jump();
             self.leave_cold(branch, target, Reason::Drain, is_crossing);
@@ -48,22 +49,21 @@ impl Emitter {
             self.test_drain(target, is_crossing);
         }
         let branch = self.asm.jump();
-        self.link(branch, target, is_crossing);
+        self.link(branch, target);
     }
 
-    fn is_crossing(&self, target: u64) -> bool {
+    pub(super) fn is_crossing(&self, target: u64) -> bool {
         target & !(PAGE_BYTES - 1) != self.now.exit_page
     }
 
-    fn link(&mut self, branch: super::emit::Patch, target: u64, is_crossing: bool) {
+    fn link(&mut self, branch: super::emit::Patch, target: u64) {
         let link = self.links.len() as u32;
         self.links.push(Link {
             target,
-            field: self.asm.address_of(branch),
+            field: offset(self.asm.address_of(branch), self.cache_start),
             stub: 0,
             source: self.now.block,
-            is_crossing,
-            linked: None,
+            next: 0,
         });
         self.cold.push(Cold::Link { link });
     }
@@ -122,7 +122,7 @@ impl Emitter {
         let is_plain = !self.now.is_single && target > self.now.rip && !self.is_crossing(target);
         if is_plain {
             let branch = self.asm.branch(condition);
-            self.link(branch, target, false);
+            self.link(branch, target);
         } else {
             let skip = self.asm.short(0x70 | condition ^ 1);
             self.go(target, live);
@@ -218,13 +218,7 @@ impl Emitter {
             self.asm.jump_to(self.stubs.leave);
             return;
         }
-        let site = self.sites.len() as u32;
-        self.sites.push(Site {
-            rip: self.now.rip,
-            resume: 0,
-            block: self.now.block,
-            kind: SiteKind::Branch,
-        });
+        let site = self.site(SiteKind::Branch);
         self.asm.zero_extend16(S1, S0);
         self.asm.add_flags(S0, Mem::table(words::JUMP_TAG, S1));
         let miss = self.asm.branch(NOT_EQUAL);

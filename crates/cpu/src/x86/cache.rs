@@ -2,7 +2,8 @@
 //!
 //! No address of it is ever writable and executable. One half holds hot code, the other cold code,
 //! so that what runs lies densely. Space is only ever taken from the end of a half; all of it is
-//! given back at once.
+//! given back at once. The writable view is unmapped again and again, so that the host does not
+//! hold two entries for each page of code for ever.
 //!
 //! Invariants
 //! 1. Host addresses handed out are those of the executable view.
@@ -24,7 +25,14 @@ pub(super) struct Cache {
     /// Where each half is used up to.
     used: [usize; 2],
     is_dirty: bool,
+    /// About how many bytes of the writable view are mapped.
+    written: usize,
 }
+
+/// Bytes of the writable view after which it is unmapped.
+const WRITTEN_MAX: usize = 2 << 20;
+/// What a patch counts for: most are near code that was just written.
+const PATCH_BYTES: usize = 256;
 
 // SAFETY: 1. `writable` points to memory that only this value writes. 2. Nothing of it is bound to
 // the thread that made it.
@@ -74,7 +82,15 @@ impl Cache {
             }
         };
         let middle = bytes / 2;
-        Ok(Self { writable, executable, bytes, middle, used: [0, middle], is_dirty: false })
+        Ok(Self {
+            writable,
+            executable,
+            bytes,
+            middle,
+            used: [0, middle],
+            is_dirty: false,
+            written: 0,
+        })
     }
 
     /// Host addresses of the next bytes to be appended.
@@ -118,7 +134,7 @@ impl Cache {
             unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
             *used += code.len();
         }
-        self.is_dirty = true;
+        self.note_written(hot.len() + cold.len());
     }
 
     /// Everything in use: hot code and cold code, each with its host address.
@@ -149,7 +165,19 @@ impl Cache {
         let target = unsafe { self.writable.add(offset) };
         // SAFETY: 1. As above. 2. A write of bytes needs no alignment.
         unsafe { target.cast::<[u8; 4]>().write_unaligned(field) };
+        self.note_written(PATCH_BYTES);
+    }
+
+    fn note_written(&mut self, bytes: usize) {
         self.is_dirty = true;
+        self.written += bytes;
+        if self.written > WRITTEN_MAX {
+            self.written = 0;
+            let all = self.writable.cast();
+            // SAFETY: 1. The mapping is ours and shared: its content stays, and comes back when it
+            // is touched. 2. No reference into it lives, since `self` is borrowed mutably.
+            unsafe { libc::madvise(all, self.bytes, libc::MADV_DONTNEED) };
+        }
     }
 
     /// Gives back everything behind the first `keep` hot bytes.
@@ -170,5 +198,25 @@ impl Drop for Cache {
         unsafe { libc::munmap(self.writable.cast(), self.bytes) };
         // SAFETY: 1. As above.
         unsafe { libc::munmap(self.executable as *mut libc::c_void, self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_outlives_the_mapping_it_was_written_through() {
+        let mut cache = Cache::new(8 << 20).expect("the host gives 8 MiB");
+        let code: Vec<u8> = (0..1 << 16).map(|i: u32| (i * 7) as u8).collect();
+        let field = cache.next().hot + 100;
+        while cache.hot_bytes() <= WRITTEN_MAX {
+            cache.append((&code, &code[..7]));
+        }
+        cache.patch(field, [1, 2, 3, 4]);
+        let [(_, hot), (_, cold)] = cache.code();
+        assert_eq!(hot[100..104], [1, 2, 3, 4]);
+        assert!(hot[104..1 << 16] == code[104..] && hot[1 << 16..2 << 16] == code[..]);
+        assert!(cold.chunks(7).all(|chunk| *chunk == code[..7]));
     }
 }

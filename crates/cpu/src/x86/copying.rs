@@ -9,7 +9,8 @@ use super::block::{PARKED, Step};
 use super::emit::{Mem, RAX, RDI, RSI, Reg, S0, S1};
 use super::emulate::strings::{Job, Kind};
 use super::probe::Want;
-use super::translate::{Emitter, Site, SiteKind};
+use super::records::SiteKind;
+use super::translate::Emitter;
 use super::words;
 use machine::Access;
 
@@ -27,17 +28,13 @@ impl Emitter {
     }
 
     fn string_in_rust(&mut self, job: Job, live: u16) {
-        let site = self.sites.len() as u32;
-        self.asm.constant(S1, u64::from(Ask::numbered(site)));
+        let ask = Ask::numbered(self.sites.len() as u32);
+        self.asm.constant(S1, u64::from(ask));
         let is_kept = job.writes_flags() || live != 0 && live != PARKED;
         self.asm.jump_to(if is_kept { self.stubs.slow_with_flags } else { self.stubs.slow });
         self.asm.forget();
-        self.sites.push(Site {
-            rip: self.now.rip,
-            resume: self.asm.here(),
-            block: self.now.block,
-            kind: SiteKind::String { job, live, next_rip: self.now.next_rip },
-        });
+        let length = self.now.next_rip.wrapping_sub(self.now.rip) as u8;
+        self.site(SiteKind::String { job, live, length });
     }
 
     /// Probes for the element at rsi.

@@ -1,6 +1,6 @@
 //! Execution counters of blocks, kept only when instructions are counted.
 
-use super::pages::Block;
+use super::records::Block;
 use super::translate::BlockId;
 use core::sync::atomic::{AtomicU64, Ordering};
 

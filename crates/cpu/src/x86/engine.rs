@@ -13,8 +13,9 @@ use super::cache::Cache;
 use super::classify::Classifier;
 use super::counting::Counting;
 use super::emit::relative;
-use super::pages::{Block, CodePages, PageId, slot};
+use super::pages::{CodePages, PageId, slot};
 use super::plain::is_plain_function;
+use super::records::{Block, Link, Offset, offset};
 use super::signals::Registration;
 use super::stubs::{Quick, Stubs};
 use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
@@ -248,25 +249,35 @@ impl Core {
         let block = Block {
             rip,
             page,
-            second,
+            second: second.map_or(0, self::slot),
+            base: self.offset(place.hot),
+            body: self.offset(emitted.body),
+            end: self.offset(end.hot),
+            cold: self.offset(place.cold),
+            cold_end: self.offset(end.cold),
+            entry: emitted.entry.map_or([0; 2], |ways| ways.map(|way| self.offset(way))),
+            first_point,
+            first_site,
+            point_count: (self.emitter.points.len() as u32 - first_point) as u16,
+            site_count: (self.emitter.sites.len() as u32 - first_site) as u16,
+            next: 0,
+            incoming: 0,
+            instruction_count: self.scan.steps.len() as u8,
             extent,
             is_alive: true,
             is_flags_live: self.scan.is_flags_live_before,
-            base: place.hot,
-            body: emitted.body,
-            end: end.hot,
-            cold: place.cold,
-            cold_end: end.cold,
-            entry: emitted.entry,
-            first_point,
-            point_count: self.emitter.points.len() as u32 - first_point,
-            instruction_count: self.scan.steps.len() as u32,
-            first_site,
-            site_count: self.emitter.sites.len() as u32 - first_site,
-            next: 0,
-            incoming: Vec::new(),
         };
         Ok(self.pages.add(block, &self.scan.seen))
+    }
+
+    /// Where `host` is in the cache.
+    pub(super) fn offset(&self, host: u64) -> Offset {
+        offset(host, self.emitter.cache_start)
+    }
+
+    /// The host address of a place in the cache.
+    pub(super) fn host(&self, offset: Offset) -> u64 {
+        self.emitter.cache_start + u64::from(offset)
     }
 
     fn note_statistics(&mut self) {
@@ -309,21 +320,20 @@ impl Core {
         }
     }
 
-    /// The ways into a block that go through the fetch model: from anywhere, and from another page.
-    pub(super) fn entry(&mut self, id: BlockId) -> (u64, u64) {
+    /// The ways into a block that go through the fetch model: from anywhere, and from another page;
+    /// 0 if there is no room for them.
+    pub(super) fn entry(&mut self, id: BlockId) -> [Offset; 2] {
         let block = &self.pages.blocks[id as usize];
-        if let Some(entry) = block.entry {
-            return entry;
-        }
-        if self.cache.free() < BLOCK_BYTES_MAX {
-            return (0, 0);
+        if block.entry != [0; 2] || self.cache.free() < BLOCK_BYTES_MAX {
+            return block.entry;
         }
         let place = self.cache.next();
-        let (rip, body, is_live) = (block.rip, block.body, block.is_flags_live);
+        let (rip, body, is_live) = (block.rip, self.host(block.body), block.is_flags_live);
         let slot = slot(block.page);
         let entry = self.emitter.entry(place, id, rip, slot, body, is_live);
         self.cache.append(self.emitter.asm.parts());
-        self.pages.blocks[id as usize].entry = Some(entry);
+        let entry = entry.map(|way| self.offset(way));
+        self.pages.blocks[id as usize].entry = entry;
         entry
     }
 
@@ -333,22 +343,34 @@ impl Core {
         if !self.pages.blocks[record.source as usize].is_alive {
             return;
         }
-        let host = if record.is_crossing {
-            self.entry(target).1
+        let way = if self.is_crossing(&record) {
+            self.entry(target)[1]
         } else {
             self.pages.blocks[target as usize].body
         };
-        if host == 0 {
+        if way == 0 {
             return;
         }
-        self.cache.patch(record.field, relative(record.field, host));
-        self.emitter.links[link as usize].linked = Some(target);
-        self.pages.blocks[target as usize].incoming.push(link);
+        self.patch(record.field, way);
+        let first = &mut self.pages.blocks[target as usize].incoming;
+        self.emitter.links[link as usize].next = core::mem::replace(first, link + 1);
+    }
+
+    /// Whether the link goes to another page than the one that its block ends in.
+    pub(super) fn is_crossing(&self, link: &Link) -> bool {
+        let source = &self.pages.blocks[link.source as usize];
+        link.target & !(PAGE_BYTES - 1) != source.exit_page()
+    }
+
+    /// Lets the branch whose displacement is at `field` go to `target`.
+    fn patch(&mut self, field: Offset, target: Offset) {
+        let field = self.host(field);
+        self.cache.patch(field, relative(field, self.host(target)));
     }
 
     /// Lets indirect jumps find the block.
     pub(super) fn remember(&mut self, hw: &mut Machine, id: BlockId) {
-        let entry = self.entry(id).0;
+        let entry = self.entry(id)[0];
         if entry == 0 {
             return;
         }
@@ -356,7 +378,7 @@ impl Core {
         let index = jump_slot(rip);
         let fast = hw.fast();
         fast[index] = rip.wrapping_neg();
-        fast[index + words::JUMP_DISTANCE] = entry;
+        fast[index + words::JUMP_DISTANCE] = self.host(entry);
     }
 
     /// The way into a known block at `rip` for an indirect jump that the jump cache does not know,
@@ -371,6 +393,7 @@ impl Core {
         if entry == 0 || has_stale || word(layout::CLOCK) & CLOCK_DRAIN_BIT != 0 {
             return 0;
         }
+        let entry = self.host(entry);
         let index = jump_slot(rip);
         for (word, value) in [(index, rip.wrapping_neg()), (index + words::JUMP_DISTANCE, entry)] {
             if let Some(word) = fast.get_mut(word) {
@@ -404,18 +427,19 @@ impl Core {
     /// Lets no jump find a block.
     fn forget_ways_to(&mut self, hw: &mut Machine, id: BlockId) {
         let block = &mut self.pages.blocks[id as usize];
-        let (rip, entry) = (block.rip, block.entry);
-        for link in core::mem::take(&mut block.incoming) {
+        let (rip, entry) = (block.rip, block.entry[0]);
+        let mut incoming = core::mem::take(&mut block.incoming);
+        while let Some(link) = incoming.checked_sub(1) {
             let record = &mut self.emitter.links[link as usize];
-            if record.linked == Some(id) {
-                record.linked = None;
-                self.cache.patch(record.field, relative(record.field, record.stub));
-            }
+            incoming = core::mem::take(&mut record.next);
+            let (field, stub) = (record.field, record.stub);
+            self.patch(field, stub);
         }
         let index = jump_slot(rip);
         let fast = hw.fast();
         if fast[index] == rip.wrapping_neg()
-            && entry.is_some_and(|way| way.0 == fast[index + words::JUMP_DISTANCE])
+            && entry != 0
+            && self.emitter.cache_start + u64::from(entry) == fast[index + words::JUMP_DISTANCE]
         {
             fast[index] = empty_tag(index);
         }

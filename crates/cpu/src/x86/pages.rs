@@ -13,43 +13,13 @@
 //! 3. `present` names, for each virtual page, the code page that a fetch access found there last.
 
 use super::block::Extent;
+use super::records::{Block, Offset};
 use super::translate::BlockId;
 use machine::{Frame, PAGE_BYTES, layout};
 use std::collections::BTreeMap;
 
 /// Index of a code page.
 pub(super) type PageId = u32;
-
-/// One block.
-#[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub rip: u64,
-    pub page: PageId,
-    /// The page that its only instruction reaches into.
-    pub second: Option<PageId>,
-    pub extent: Extent,
-    pub is_alive: bool,
-    /// Whether flags may be read before they are written.
-    pub is_flags_live: bool,
-    /// Host address of the first byte of it all, of the code, and the one behind it.
-    pub base: u64,
-    pub body: u64,
-    pub end: u64,
-    /// Host address of the first byte of its cold code, and the one behind it.
-    pub cold: u64,
-    pub cold_end: u64,
-    /// Ways in through the fetch model, made with the block or when first needed.
-    pub entry: Option<(u64, u64)>,
-    pub first_point: u32,
-    pub point_count: u32,
-    pub instruction_count: u32,
-    pub first_site: u32,
-    pub site_count: u32,
-    /// The next block of the same [`chain`], plus 1.
-    pub next: u32,
-    /// Links that are patched to this block.
-    pub incoming: Vec<u32>,
-}
 
 /// One code page.
 #[derive(Debug)]
@@ -129,14 +99,14 @@ impl CodePages {
     /// that was seen in several frames, that frame counts whose page is resident in the fetch
     /// shadow, which `is_resident` says of a slot.
     #[inline(always)]
-    pub(super) fn entry_at(&self, rip: u64, is_resident: impl Fn(u32) -> bool) -> u64 {
+    pub(super) fn entry_at(&self, rip: u64, is_resident: impl Fn(u32) -> bool) -> Offset {
         let mut at = self.chains.get(chain(rip)).map_or(0, |first| *first);
         while let Some(block) = self.blocks.get((at as usize).wrapping_sub(1)) {
             if block.rip == rip && block.extent == Extent::Block {
                 let has_twins =
                     self.pages.get(block.page as usize).is_none_or(|page| page.has_twins);
                 if !has_twins || is_resident(slot(block.page)) {
-                    return block.entry.map_or(0, |entry| entry.0);
+                    return block.entry[0];
                 }
             }
             at = block.next;
@@ -207,14 +177,14 @@ impl CodePages {
     /// Adds a block, and returns its index.
     pub(super) fn add(&mut self, mut block: Block, seen: &[(u16, u16)]) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        for page in [Some(block.page), block.second].into_iter().flatten() {
+        for page in [Some(block.page), block.second.checked_sub(1)].into_iter().flatten() {
             self.pages[page as usize].blocks.push(id);
         }
         let first = &mut self.pages[block.page as usize];
         for (start, end) in seen {
             cover(&mut first.covered, *start, *end);
         }
-        if let Some(second) = block.second {
+        if let Some(second) = block.second.checked_sub(1) {
             cover(&mut self.pages[second as usize].covered, 0, 15);
         }
         let head = &mut self.chains[chain(block.rip)];
@@ -275,9 +245,9 @@ impl CodePages {
         })
     }
 
-    /// The block whose hot code holds `host`, or whose cold code if `is_cold`; and how many bytes
-    /// of the block come before that byte.
-    pub(super) fn block_at_host(&self, host: u64, is_cold: bool) -> Option<(BlockId, u64)> {
+    /// The block whose hot code holds the byte at `host` in the cache, or whose cold code if
+    /// `is_cold`; and how many bytes of the block come before that byte.
+    pub(super) fn block_at_host(&self, host: Offset, is_cold: bool) -> Option<(BlockId, u32)> {
         let part = |block: &Block| match is_cold {
             false => (block.base, block.end, 0),
             true => (block.cold, block.cold_end, block.end - block.base),

@@ -9,7 +9,8 @@
 use super::block::{PARKED, Scan};
 use super::emit::{CLK, Mem, Place, RAX, RCX, S0, S1};
 use super::group::Group;
-use super::translate::{Cold, Emitter, IsSecond, Site, SiteKind};
+use super::records::{Site, SiteKind, offset};
+use super::translate::{Cold, Emitter, IsSecond};
 use super::words;
 use machine::{Access, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
 
@@ -47,12 +48,12 @@ impl Emitter {
     /// Probes for `want.bytes` bytes, and advances the clock by `clock`.
     pub(super) fn probe_span(&mut self, want: Want, clock: i32) {
         let is_flags_live = self.is_live();
-        let site = self.site(want);
+        let site = self.access_site(want);
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
         self.asm.lea(CLK, Mem::at(CLK, clock));
         self.asm.load(S1, Mem::table(layout::HOST, S1));
-        self.sites[site as usize].resume = self.asm.here();
+        self.sites[site as usize].resume = offset(self.asm.here(), self.cache_start);
         self.cold.push(Cold::Probe { branch, site, access: want.access, is_flags_live });
         self.now.has_access = true;
     }
@@ -62,22 +63,28 @@ impl Emitter {
         self.now.live != 0 && self.now.live != PARKED
     }
 
-    fn site(&mut self, want: Want) -> u32 {
+    /// Adds a site of the present instruction behind which emitted code goes on here.
+    pub(super) fn site(&mut self, kind: SiteKind) -> u32 {
         let number = self.sites.len() as u32;
         self.sites.push(Site {
-            rip: self.now.rip,
-            resume: 0,
+            resume: offset(self.asm.here(), self.cache_start),
             block: self.now.block,
-            kind: SiteKind::Access {
-                access: want.access,
-                bytes: want.bytes,
-                ordinal: self.now.ordinal,
-                is_stack: want.is_stack,
-                live: self.now.live,
-            },
+            guest: self.now.rip.wrapping_sub(self.now.first) as u16,
+            kind,
+        });
+        number
+    }
+
+    fn access_site(&mut self, want: Want) -> u32 {
+        let site = self.site(SiteKind::Access {
+            access: want.access,
+            bytes: want.bytes,
+            ordinal: self.now.ordinal,
+            is_stack: want.is_stack,
+            live: self.now.live,
         });
         self.now.ordinal += 1;
-        number
+        site
     }
 
     /// Probes for a group whose address is in r14; its operands are then at `[r14 + r13 + offset]`.
@@ -162,13 +169,10 @@ impl Emitter {
         self.asm.lea(S1, Mem::at(S1, 1));
         self.asm.store(Mem::word(layout::FETCH_CLOCK), S1);
         self.asm.store_imm(Mem::word(layout::FETCH_PAGE), slot as i32);
-        let site = self.sites.len() as u32;
-        self.sites.push(Site {
-            rip,
-            resume: self.asm.here(),
-            block: self.now.block,
-            kind: SiteKind::Fetch { slot, is_second: is_second == IsSecond::Yes },
-        });
+        debug_assert_eq!(rip, self.now.first, "a page is entered at the start of a block");
+        self.now.rip = rip;
+        let is_second = is_second == IsSecond::Yes;
+        let site = self.site(SiteKind::Fetch { slot, is_second });
         self.cold.push(Cold::Fetch { branch, site, is_flags_live });
     }
 
@@ -183,11 +187,11 @@ impl Emitter {
         slot: u32,
         body: u64,
         is_flags_live: bool,
-    ) -> (u64, u64) {
+    ) -> [u64; 2] {
         self.asm.restart(place);
         self.cold.clear();
         self.now.block = block;
-        self.now.rip = rip;
+        self.now.first = rip;
         self.asm.compare_word_flags(Mem::word(layout::FETCH_PAGE), slot as i32);
         let same = self.asm.branch(EQUAL);
         let page_entry = self.asm.here();
@@ -200,7 +204,7 @@ impl Emitter {
         }
         self.asm.jump_to(body);
         self.finish(&Scan::default());
-        (place.hot, page_entry)
+        [place.hot, page_entry]
     }
 
     /// Parks the flags in memory. Changes r13; the flags may be lost afterwards.

@@ -176,7 +176,7 @@ impl Core {
     }
 
     fn body(&self, block: BlockId) -> u64 {
-        self.pages.blocks[block as usize].body
+        self.host(self.pages.blocks[block as usize].body)
     }
 
     /// One stay in emitted code, and what it ended with.
@@ -219,13 +219,14 @@ impl Core {
     /// A branch to a non-canonical address raises #GP where it stands, and rsp has not moved.
     fn undo_branch(&mut self, hw: &mut Machine, site: u32) -> Next {
         let site = self.emitter.sites[site as usize];
-        if let Ok(instruction) = self.decode_at(site.rip, hw) {
+        let at = self.site_rip(&site);
+        if let Ok(instruction) = self.decode_at(at, hw) {
             let moved = i64::from(instruction.stack_pointer_increment()) as u64;
             let rsp = &mut hw.fast()[words::home(super::emit::RSP)];
             *rsp = rsp.wrapping_sub(moved);
         }
-        self.uncount_rest(site.block, site.rip, 0);
-        Self::leave_at(hw, site.rip, Exit::Exception(Exception::GeneralProtection))
+        self.uncount_rest(site.block, at, 0);
+        Self::leave_at(hw, at, Exit::Exception(Exception::GeneralProtection))
     }
 
     /// A direct jump met its target for the first time.
@@ -235,7 +236,7 @@ impl Core {
             return Next::At(record.target);
         }
         let generation = self.statistics.generation_count;
-        let ways = if record.is_crossing { Ways::All } else { Ways::Links };
+        let ways = if self.is_crossing(&record) { Ways::All } else { Ways::Links };
         match self.locate(hw, record.target, Extent::Block, ways) {
             Ok(block) => {
                 if self.statistics.generation_count == generation {
@@ -329,12 +330,12 @@ impl Core {
         };
         let (id, offset) = self
             .pages
-            .block_at_host(host, host >= self.cache.cold_start())
+            .block_at_host(self.offset(host), host >= self.cache.cold_start())
             .unwrap_or_else(|| panic!("exception at {host:#x} outside of blocks"));
         let block = &self.pages.blocks[id as usize];
         let first = block.first_point as usize;
-        let points = &self.emitter.points[first..first + block.point_count as usize];
-        let behind = points.partition_point(|point| u64::from(point.host) <= offset);
+        let points = &self.emitter.points[first..first + usize::from(block.point_count)];
+        let behind = points.partition_point(|point| u32::from(point.host) <= offset);
         let point = points[behind.saturating_sub(1)];
         for (spill, register) in point.spilled.iter().enumerate() {
             if *register != 0xff {

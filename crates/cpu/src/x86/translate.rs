@@ -18,8 +18,8 @@ use super::ask::Ask;
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
-use super::emulate::strings::Job;
 use super::members::puts_stack_off;
+use super::records::{Link, Point, Site, offset};
 use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
@@ -31,71 +31,6 @@ const EQUAL: u8 = 4;
 
 /// Index of a block.
 pub(super) type BlockId = u32;
-
-/// One place where emitted code may enter the slow path.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Site {
-    /// The guest instruction.
-    pub rip: u64,
-    /// Where emitted code goes on.
-    pub resume: u64,
-    pub block: BlockId,
-    pub kind: SiteKind,
-}
-
-/// What a site wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum SiteKind {
-    /// A data access.
-    Access {
-        access: Access,
-        bytes: u16,
-        /// How many probes of the same instruction come before it.
-        ordinal: u8,
-        /// Whether a non-canonical address is #SS and not #GP.
-        is_stack: bool,
-        /// Arithmetic flags that were kept before the probe, as bits of RFLAGS.
-        live: u16,
-    },
-    /// A string instruction, done in Rust.
-    String { job: Job, live: u16, next_rip: u64 },
-    /// No access: where an indirect jump stands.
-    Branch,
-    /// The fetch of a page that is entered; `rip` is the address.
-    Fetch { slot: u32, is_second: bool },
-}
-
-/// One direct jump from emitted code to a guest address.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    pub target: u64,
-    /// Host address of the displacement of the branch.
-    pub field: u64,
-    /// Where the branch goes while it has no target.
-    pub stub: u64,
-    pub source: BlockId,
-    /// Whether the target is on another page than the end of the source.
-    pub is_crossing: bool,
-    /// The block it is patched to.
-    pub linked: Option<BlockId>,
-}
-
-/// The start of one instruction in emitted code.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Point {
-    /// Bytes of the block before it, the cold ones being behind the hot ones.
-    pub host: u32,
-    /// Bytes from the first instruction of the block.
-    pub guest: u16,
-    /// Registers lent as temporaries, restored from the spill words; 0xff for none.
-    pub spilled: [u8; 2],
-    /// Accesses that the clock holds although they were not made yet.
-    pub pending: u8,
-    /// Writes among them.
-    pub pending_writes: u8,
-    /// Arithmetic flags that are kept, as bits of RFLAGS.
-    pub live: u16,
-}
 
 /// What has to be emitted behind the hot code.
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +119,7 @@ pub(super) struct Start {
 pub(super) struct Emitted {
     pub body: u64,
     /// The ways in for indirect jumps and from other pages, if it has them.
-    pub entry: Option<(u64, u64)>,
+    pub entry: Option<[u64; 2]>,
 }
 
 /// Emits blocks.
@@ -287,7 +222,7 @@ impl Emitter {
             self.go(scan.next_rip, scan.is_flags_live_next);
         }
         self.finish(scan);
-        Emitted { body, entry: start.slot.map(|_| (start.place.hot, self.now.page_entry)) }
+        Emitted { body, entry: start.slot.map(|_| [start.place.hot, self.now.page_entry]) }
     }
 
     /// Emits the ways into the block for indirect jumps and from other pages, right in front of its
@@ -343,7 +278,7 @@ impl Emitter {
             self.move_stack();
         }
         self.points.push(Point {
-            host: self.asm.len() as u32,
+            host: self.asm.len() as u16,
             guest: instruction.ip().wrapping_sub(self.now.first) as u16,
             spilled: [0xff; 2],
             pending: 0,
@@ -430,10 +365,12 @@ impl Emitter {
                     self.cold_probe(site, access, is_flags_live);
                 }
                 Cold::Link { link } => {
+                    let stub = offset(self.asm.here(), self.cache_start);
                     let record = &mut self.links[link as usize];
-                    record.stub = self.asm.here();
-                    let (field, is_parked) = (record.field, record.is_crossing);
-                    self.asm.resolve_at(field);
+                    record.stub = stub;
+                    let (field, target) = (record.field, record.target);
+                    let is_parked = self.is_crossing(target);
+                    self.asm.resolve_at(self.cache_start + u64::from(field));
                     let parked = if is_parked { u32::from(PARKED_BIT) } else { 0 };
                     self.asm.constant(S1, u64::from(Reason::Link.with(link) | parked));
                     self.asm.jump_to(self.stubs.leave);
@@ -472,7 +409,7 @@ impl Emitter {
 
     /// Brings to r13 what the slow path has to know of a site.
     pub(super) fn ask(&mut self, site: u32) {
-        let word = Ask::word(site, &self.sites[site as usize], self.cache_start);
+        let word = Ask::word(site, &self.sites[site as usize]);
         self.asm.constant(S1, u64::from(word));
     }
 

@@ -407,6 +407,7 @@ fn check_list(memory: &Memory, frame: Frame) -> Result<(), Violation> {
     let is_listed = reclaim.lru.contains(index(frame) as u32);
     let is_right = match memory.frames.state(frame) {
         FrameState::File => true,
+        FrameState::Anon if memory.frames.is_lazy(frame) => is_listed,
         state => is_listed == reclaim.first_list(state).is_some(),
     };
     if is_right { Ok(()) } else { Err(Violation::List { frame }) }

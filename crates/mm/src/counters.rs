@@ -137,6 +137,10 @@ pub struct VmEvents {
     pub stolen_anon: u64,
     /// Allocations that had to take frames back themselves (`allocstall_*`).
     pub direct_stalls: u64,
+    /// Pages that need not be kept any more (`pglazyfree`).
+    pub lazily_freed: u64,
+    /// Of those, the ones that reclaim gave up (`pglazyfreed`).
+    pub lazily_dropped: u64,
     /// Times that the background was woken (`pageoutrun`).
     pub kswapd_runs: u64,
     /// Pages found locked and put aside (`unevictable_pgs_culled`).
@@ -214,6 +218,8 @@ pub struct PageCounts {
     pub shmem: u64,
     /// Pages in swap.
     pub swap: u64,
+    /// Of `anonymous`, those that need not be kept (`LazyFree`).
+    pub lazy_free: u64,
     /// Present entries that name the shared zero frame (not in `resident`).
     pub zero: u64,
 }
@@ -238,5 +244,6 @@ impl PageCounts {
         self.shmem += other.shmem;
         self.swap += other.swap;
         self.zero += other.zero;
+        self.lazy_free += other.lazy_free;
     }
 }

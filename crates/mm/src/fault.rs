@@ -361,7 +361,7 @@ impl Fault<'_> {
 }
 
 /// The state of frames that cache pages of a kind of file.
-const fn cache_state(kind: FileKind) -> FrameState {
+pub(crate) const fn cache_state(kind: FileKind) -> FrameState {
     match kind {
         FileKind::Regular | FileKind::Special => FrameState::File,
         FileKind::Shmem => FrameState::Shmem,

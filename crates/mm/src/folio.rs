@@ -5,8 +5,8 @@
 //! that (see `rmap.rs`). It allocates nothing and knows no content.
 //!
 //! ```text
-//!  word:  |63 .. 58|    57    |    56   |    55    | 54 |    53   |  52 | 51..48 | 47..32 | 31..0  |
-//!         |  zero  |workingset|readahead|referenced|used|exclusive|dirty| state  | holds  |mapcount|
+//!  word:  |63..59| 58 |    57    |    56   |    55    | 54 |    53   |  52 | 51..48 | 47..32 | 31..0  |
+//!         | zero |lazy|workingset|readahead|referenced|used|exclusive|dirty| state  | holds  |mapcount|
 //! ```
 //!
 //! Invariants
@@ -80,6 +80,7 @@ const USED: u64 = 1 << 54;
 const REFERENCED: u64 = 1 << 55;
 const READAHEAD: u64 = 1 << 56;
 const WORKINGSET: u64 = 1 << 57;
+const LAZY: u64 = 1 << 58;
 
 /// Whether a frame ever held bytes since the machine started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,6 +243,22 @@ impl FrameTable {
     /// Whether the page was activated since it came, or before it left.
     pub(crate) fn is_workingset(&self, frame: Frame) -> bool {
         self.word(frame) & WORKINGSET != 0
+    }
+
+    /// Marks a private page that need not be kept.
+    pub(crate) fn set_lazy(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= LAZY;
+    }
+
+    /// Marks a private page as one that is kept.
+    pub(crate) fn clear_lazy(&mut self, frame: Frame) {
+        *self.word_mut(frame) &= !LAZY;
+    }
+
+    /// Whether a private page need not be kept, unless it was stored to since.
+    #[inline]
+    pub(crate) fn is_lazy(&self, frame: Frame) -> bool {
+        self.word(frame) & LAZY != 0
     }
 
     /// Whether a cached page differs from what its pager has.

@@ -18,6 +18,7 @@ use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte};
 
 use crate::backing::{Backing, MmId};
 use crate::buddy::Buddy;
+use crate::commit::Overcommit;
 use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::entries::Entries;
 use crate::error::MmError;
@@ -26,21 +27,6 @@ use crate::page_cache::PageCache;
 use crate::page_table::{LOCKED, SPECIAL};
 use crate::reclaim::Reclaim;
 use crate::swap::{Swap, SwapPlace};
-
-/// How much memory may be promised.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Overcommit {
-    /// Mode 0: refuse only a single request larger than RAM and swap together.
-    #[default]
-    Heuristic,
-    /// Mode 1: refuse nothing.
-    Always,
-    /// Mode 2: refuse beyond a share of RAM and all of swap.
-    Never {
-        /// `vm.overcommit_ratio`.
-        ratio_percent: u64,
-    },
-}
 
 /// What the bytes of a new frame shall be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +86,8 @@ impl Space {
 pub struct Memory {
     /// How much memory may be promised.
     pub overcommit: Overcommit,
+    /// `vm.overcommit_kbytes`: what mode 2 allows besides swap, instead of a share of RAM.
+    pub overcommit_kib: Option<u64>,
     pub(crate) frames: FrameTable,
     /// The leaf entries that name each frame.
     pub(crate) entries: Entries,
@@ -122,7 +110,7 @@ pub struct Memory {
     pub(crate) swap: Swap,
     pub(crate) page_cluster: u32,
     by_state: [u64; FrameState::ALL.len()],
-    committed_pages: u64,
+    pub(crate) committed_pages: u64,
     free_min: u64,
     families: NonZeroU64,
     pub(crate) events: VmEvents,
@@ -147,6 +135,7 @@ impl Memory {
         }
         let mut memory = Self {
             overcommit: Overcommit::default(),
+            overcommit_kib: None,
             frames: FrameTable::new(count as usize),
             entries: Entries::new(count as usize),
             buddy: Buddy::new(count),
@@ -241,7 +230,8 @@ impl Memory {
     #[inline]
     pub(crate) fn free(&mut self, hw: &mut Machine, frame: Frame) {
         debug_assert!(self.frames.is_unused(frame), "frame {:#x} is used", frame.number());
-        if self.reclaim.first_list(self.frames.state(frame)).is_some() {
+        let is_listed = self.reclaim.first_list(self.frames.state(frame)).is_some();
+        if is_listed || self.frames.is_lazy(frame) {
             self.reclaim.lru.remove(frame.number() as u32);
         }
         hw.frame_changed(frame);
@@ -372,48 +362,6 @@ impl Memory {
         if let Some(file) = alloc::sync::Arc::into_inner(file) {
             self.drop_unmapped_object(hw, file.object);
         }
-    }
-
-    /// Promises `pages` to a program.
-    ///
-    /// # Errors
-    /// - [`MmError::NoMemory`]: the policy refuses; nothing was promised.
-    ///
-    /// # Source
-    /// Linux 6.12 `mm/util.c:__vm_enough_memory`; semantics COMMIT-2.
-    pub fn charge_commit(&mut self, pages: u64) -> Result<(), MmError> {
-        let everything = self.frames.len() as u64 + self.swap_slots();
-        let promised = self.committed_pages.saturating_add(pages);
-        let is_allowed = match self.overcommit {
-            Overcommit::Always => true,
-            Overcommit::Heuristic => pages <= everything,
-            Overcommit::Never { .. } => promised < self.commit_limit_pages(),
-        };
-        if !is_allowed {
-            return Err(MmError::NoMemory("commit limit"));
-        }
-        self.committed_pages = promised;
-        Ok(())
-    }
-
-    /// Takes back a promise of `pages`.
-    pub fn uncharge_commit(&mut self, pages: u64) {
-        debug_assert!(pages <= self.committed_pages, "more uncharged than charged");
-        self.committed_pages = self.committed_pages.saturating_sub(pages);
-    }
-
-    /// `CommitLimit`, in pages.
-    pub fn commit_limit_pages(&self) -> u64 {
-        let ratio_percent = match self.overcommit {
-            Overcommit::Never { ratio_percent } => ratio_percent,
-            Overcommit::Heuristic | Overcommit::Always => 50,
-        };
-        (self.frames.len() as u64).saturating_mul(ratio_percent) / 100 + self.swap_slots()
-    }
-
-    /// Pages that swap can hold.
-    fn swap_slots(&self) -> u64 {
-        self.swap.slot_count()
     }
 
     /// How many frames have a state.

@@ -27,6 +27,7 @@ use crate::replacement::{POLICIES, PageKind, Replacement};
 use lru::{ListId, Lru};
 
 mod evict;
+mod lazy;
 mod limit;
 pub(crate) mod lru;
 mod scan;
@@ -147,7 +148,8 @@ impl Memory {
         self.reclaim.lists_anon = true;
         for number in 0..self.frames.len() {
             let state = self.frames.state(Frame::new(number as u64));
-            if matches!(state, FrameState::Anon | FrameState::Shmem) {
+            let is_listed = self.reclaim.lru.contains(number as u32);
+            if matches!(state, FrameState::Anon | FrameState::Shmem) && !is_listed {
                 self.reclaim.lru.push(number as u32, ListId::InactiveAnon);
             }
         }
@@ -201,6 +203,11 @@ impl Memory {
     /// Whether a page can go to swap.
     fn can_swap(&self) -> bool {
         self.reclaim.lists_anon && self.swap.has_room()
+    }
+
+    /// Whether free frames are so few that nothing should be brought that nobody asked for yet.
+    pub(crate) fn is_short(&self) -> bool {
+        self.count_of(FrameState::Free) <= self.due_at
     }
 
     /// Whether frames are to be taken back before the next allocation, and how many.

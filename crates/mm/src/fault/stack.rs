@@ -26,7 +26,7 @@ pub(super) fn grow(mm: &mut Mm, memory: &mut Memory, addr: VirtAddr) -> Option<P
         return None;
     }
     if is_accounted {
-        memory.charge_commit(growth).ok()?;
+        mm.charge_commit(memory, growth).ok()?;
     }
     mm.prepare_anon(memory, old_range.start);
     let mut vma = mm.vmas.remove(old_range.start)?;

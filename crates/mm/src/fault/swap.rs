@@ -141,9 +141,7 @@ fn bring_ahead(fault: &mut Fault<'_>, place: SwapPlace, count: &mut u64) -> bool
     if fault.memory.swap.cached(place).is_some() {
         return true;
     }
-    let Ok(frame) = fault.memory.swap_in(fault.hw, place) else { return false };
-    fault.memory.frames.set_readahead(frame);
-    fault.memory.events.swap_ra += 1;
-    *count += 1;
-    true
+    let is_read = fault.memory.bring_ahead(fault.hw, place);
+    *count += u64::from(is_read);
+    is_read
 }

@@ -54,7 +54,7 @@ fn grow(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, range: VirtRange) ->
     if range.end > mm.layout.task_end || !has_room(mm, range) || !is_within_limits(mm, range) {
         return false;
     }
-    if memory.charge_commit(range.pages()).is_err() {
+    if mm.charge_commit(memory, range.pages()).is_err() {
         return false;
     }
     let vma = Vma {

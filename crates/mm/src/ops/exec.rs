@@ -29,7 +29,7 @@ pub fn map_stack(
     if mm.vmas.overlapping(range).next().is_some() {
         return Err(MmError::NoMemory("something is mapped where the stack goes"));
     }
-    memory.charge_commit(range.pages())?;
+    mm.charge_commit(memory, range.pages())?;
     let vma = Vma {
         range,
         rights,

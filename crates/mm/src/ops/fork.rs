@@ -72,7 +72,7 @@ fn copy(
 ) -> Result<u64, MmError> {
     let (range, pages) = (vma.range, vma.range.pages());
     if vma.flags.contains(VmaFlags::ACCOUNT) {
-        memory.charge_commit(pages)?;
+        parent.charge_commit(memory, pages)?;
     }
     let has_private_pages = vma.anon.is_some() || vma.flags.contains(VmaFlags::PFN_MAP);
     child.totals.add(&vma, pages);

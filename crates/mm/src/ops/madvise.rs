@@ -9,7 +9,8 @@ use crate::memory::Memory;
 use crate::page_table::{Zap, zap};
 use crate::rights::{Rights, Sharing, VmaFlags};
 use crate::space::Mm;
-use crate::vma::Vma;
+
+mod pages;
 
 /// What is advised, with the numbers of Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -25,6 +26,8 @@ pub enum Advice {
     Remove = 9,
     DontFork = 10,
     DoFork = 11,
+    Mergeable = 12,
+    Unmergeable = 13,
     HugePage = 14,
     NoHugePage = 15,
     DontDump = 16,
@@ -40,7 +43,7 @@ pub enum Advice {
 }
 
 impl Advice {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Normal,
         Self::Random,
         Self::Sequential,
@@ -50,6 +53,8 @@ impl Advice {
         Self::Remove,
         Self::DontFork,
         Self::DoFork,
+        Self::Mergeable,
+        Self::Unmergeable,
         Self::HugePage,
         Self::NoHugePage,
         Self::DontDump,
@@ -64,8 +69,8 @@ impl Advice {
         Self::Collapse,
     ];
 
-    /// The advice with the number of the ABI. KSM (12, 13), memory failure (100, 101) and guard
-    /// pages (102, 103) are not offered, as by a kernel built without them.
+    /// The advice with the number of the ABI. Memory failure (100, 101) and guard pages (102, 103)
+    /// are not offered, as by a kernel built without them.
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|advice| u64::from(*advice as u8) == number)
     }
@@ -147,23 +152,27 @@ fn apply(
             zap(mm, memory, hw, part, Zap::All);
             Ok(())
         }
-        A::Free => free(vma),
+        A::Free => pages::free(mm, memory, hw, part),
         A::Remove => remove(mm, memory, hw, part),
         A::Cold | A::PageOut if vma.flags.intersects(VmaFlags::LOCKED | VmaFlags::PFN_MAP) => {
             Err(MmError::InvalidArgument("locked or device memory"))
         }
-        // Without reclaim nothing is cold, nothing can be paged out, and file pages are at hand.
-        A::WillNeed | A::Cold | A::PageOut | A::Collapse => Ok(()),
+        A::Cold => {
+            pages::cold(mm, memory, hw, part);
+            Ok(())
+        }
+        A::PageOut => {
+            pages::page_out(mm, memory, hw, part);
+            Ok(())
+        }
+        A::WillNeed => {
+            pages::will_need(mm, memory, hw, part);
+            Ok(())
+        }
+        // There are no huge pages.
+        A::Collapse => Ok(()),
         _ => set_flags(mm, part, advice),
     }
-}
-
-/// `MADV_FREE` keeps the content until memory is short; without reclaim that is for ever.
-fn free(vma: &Vma) -> Result<(), MmError> {
-    if vma.backing.file().is_some() || vma.flags.contains(VmaFlags::LOCKED) {
-        return Err(MmError::InvalidArgument("only unlocked private anonymous memory"));
-    }
-    Ok(())
 }
 
 /// `MADV_REMOVE`: a hole in the object behind a shared writable mapping of shared memory.
@@ -189,6 +198,10 @@ fn remove(
     Ok(())
 }
 
+/// VMAs that `MADV_MERGEABLE` passes over.
+const UNMERGEABLE: VmaFlags =
+    VmaFlags::PFN_MAP.union(VmaFlags::IO).union(VmaFlags::DONT_EXPAND).union(VmaFlags::DROPPABLE);
+
 fn set_flags(mm: &mut Mm, part: VirtRange, advice: Advice) -> Result<(), MmError> {
     use Advice as A;
     use VmaFlags as F;
@@ -203,6 +216,12 @@ fn set_flags(mm: &mut Mm, part: VirtRange, advice: Advice) -> Result<(), MmError
             return Err(MmError::InvalidArgument("device memory"));
         }
         A::DoFork => (F::DONT_FORK, F::empty()),
+        // Nothing is merged: as with `/sys/kernel/mm/ksm/run` at 0, only the wish is noted.
+        A::Mergeable if vma.sharing == Sharing::Shared || vma.flags.intersects(UNMERGEABLE) => {
+            return Ok(());
+        }
+        A::Mergeable => (F::empty(), F::MERGEABLE),
+        A::Unmergeable => (F::MERGEABLE, F::empty()),
         A::HugePage => (F::NO_HUGE_PAGE, F::HUGE_PAGE),
         A::NoHugePage => (F::HUGE_PAGE, F::NO_HUGE_PAGE),
         A::DontDump => (F::empty(), F::DONT_DUMP),

@@ -106,7 +106,7 @@ pub fn mmap(
         Replaced::default()
     };
     check_limits(mm, &request, range.pages() - replaced.pages)?;
-    let vma = promise(memory, &request, range, flags, replaced)?;
+    let vma = promise(mm, memory, &request, range, flags, replaced)?;
     let vma = if replaced.pages == 0 { vma } else { replace(mm, memory, hw, vma, replaced)? };
     if vma.flags.contains(VmaFlags::LOCKED) == flags.contains(VmaFlags::LOCKED) {
         edit::add(mm, vma);
@@ -300,6 +300,7 @@ fn check_limits(mm: &Mm, request: &MapRequest, growth_pages: u64) -> Result<(), 
 
 /// The VMA, charged as a promise where it has to be.
 fn promise(
+    mm: &Mm,
     memory: &mut Memory,
     request: &MapRequest,
     range: VirtRange,
@@ -324,7 +325,7 @@ fn promise(
         vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
     }
     if vma.is_accountable() {
-        memory.charge_commit(replaced.charge_pages(&vma))?;
+        mm.charge_commit(memory, replaced.charge_pages(&vma))?;
         vma.flags |= VmaFlags::ACCOUNT;
     }
     match &request.source {

@@ -121,7 +121,7 @@ fn change(
         && vma.backing.file().is_none()
         && !rights.contains(Rights::WRITE);
     if charge {
-        memory.charge_commit(part.pages())?;
+        mm.charge_commit(memory, part.pages())?;
     }
     let is_accounted = charge || vma.flags.contains(VmaFlags::ACCOUNT) && !refund;
     let modified = edit::modify(mm, part, |vma| {

@@ -247,7 +247,7 @@ fn grow(
     let added = VirtRange::new(plan.old.end, plan.old.start.wrapping_add(plan.new_bytes));
     let is_locked = vma.flags.contains(VmaFlags::LOCKED);
     if vma.flags.contains(VmaFlags::ACCOUNT) {
-        memory.charge_commit(added.pages())?;
+        mm.charge_commit(memory, added.pages())?;
     }
     let mut tail = vma.clone();
     tail.page_offset = vma.page_offset.wrapping_add(vma.range.pages());
@@ -340,7 +340,7 @@ fn relocate(
     vma.page_offset = new_page_offset(source, plan.old.start, target);
     vma.fault_count = 0;
     let charged_pages = if vma.flags.contains(VmaFlags::ACCOUNT) { plan.added_pages() } else { 0 };
-    memory.charge_commit(charged_pages)?;
+    mm.charge_commit(memory, charged_pages)?;
     match page_table::move_entries(mm, memory, hw, plan.old, target) {
         Ok(stale) => stale.flush(&mut mm.tables, hw),
         Err(error) => {

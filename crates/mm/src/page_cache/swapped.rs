@@ -35,6 +35,11 @@ impl super::PageCache {
 }
 
 impl Memory {
+    /// Whether page `index` of the object is in swap.
+    pub(crate) fn is_swapped(&self, id: ObjectId, index: u64) -> bool {
+        self.cache.swapped(id, index).is_some()
+    }
+
     /// Pages of the object that are in swap.
     pub fn object_swap_pages(&self, id: ObjectId) -> u64 {
         self.cache.object(id).map_or(0, |object| object.swapped.len() as u64)

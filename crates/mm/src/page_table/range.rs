@@ -17,6 +17,10 @@ use crate::space::Mm;
 use crate::swap::{Ownership, decode, encode};
 use crate::vma::Vma;
 
+mod lazy;
+
+pub(crate) use lazy::free_lazily;
+
 /// Which entries to take away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Zap {
@@ -520,6 +524,7 @@ fn count_page(counts: &mut PageCounts, memory: &Memory, pte: Pte) {
     counts.referenced += u64::from(pte.is_accessed());
     match memory.frames.state(frame) {
         FrameState::Anon => {
+            counts.lazy_free += u64::from(memory.frames.is_lazy(frame) && !is_dirty);
             counts.anonymous += 1;
             counts.pss_anon_fixed += share;
         }

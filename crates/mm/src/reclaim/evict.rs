@@ -16,6 +16,7 @@ impl Memory {
     /// page of a file may be mapped no more.
     pub(super) fn evict(&mut self, hw: &mut Machine, frame: Frame) -> bool {
         match self.frames.owner(frame) {
+            Some(Owner::Anon { .. }) if self.frames.is_lazy(frame) => self.drop_lazy(hw, frame),
             Some(Owner::Anon { .. }) => self.swap_out(hw, frame),
             Some(Owner::Cached { object, index }) => {
                 let entries: Vec<PhysAddr> = self.entries.of(frame).collect();

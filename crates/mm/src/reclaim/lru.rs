@@ -107,6 +107,23 @@ impl Lru {
         self.counts[at] -= 1;
     }
 
+    /// Moves a frame to the back of a list.
+    pub(crate) fn move_to_back(&mut self, frame: u32, list: ListId) {
+        self.remove(frame);
+        let (at, link) = (list as usize, frame + 1);
+        let tail = self.tails[at];
+        self.previous[frame as usize] = tail;
+        self.next[frame as usize] = 0;
+        if tail == 0 {
+            self.heads[at] = link;
+        } else {
+            self.next[tail as usize - 1] = link;
+        }
+        self.tails[at] = link;
+        self.on[frame as usize] = list as u8 + 1;
+        self.counts[at] += 1;
+    }
+
     /// The frame at the back of a list.
     pub(crate) const fn back(&self, list: ListId) -> Option<u32> {
         self.tails[list as usize].checked_sub(1)
@@ -136,6 +153,11 @@ mod tests {
         assert_eq!(lru.back(ListId::InactiveAnon), Some(3));
         assert_eq!((lru.count(ListId::InactiveAnon), lru.count(ListId::ActiveAnon)), (2, 1));
         assert!(!lru.contains(1) && lru.contains(0));
+        lru.move_to_back(0, ListId::InactiveAnon);
+        assert_eq!(lru.back(ListId::InactiveAnon), Some(0));
+        assert_eq!(lru.back(ListId::ActiveAnon), None);
+        lru.move_to_back(1, ListId::ActiveAnon);
+        assert_eq!(lru.back(ListId::ActiveAnon), Some(1));
         for frame in 0..8 {
             lru.remove(frame);
         }

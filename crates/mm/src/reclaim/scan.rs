@@ -21,6 +21,8 @@ enum Fate {
     Verdict(Verdict),
     /// A locked VMA maps it.
     Locked,
+    /// It was freed lazily and stored to again.
+    Stored,
 }
 
 impl Reclaim {
@@ -160,6 +162,7 @@ impl Memory {
                     self.move_to(frame, active);
                 }
                 Fate::Verdict(Verdict::Evict | Verdict::Keep) => self.move_to(frame, inactive),
+                Fate::Stored => self.keep_lazy(frame),
                 Fate::Locked => {
                     self.events.culled += 1;
                     self.move_to(frame, ListId::Unevictable);
@@ -196,7 +199,15 @@ impl Memory {
         if is_locked {
             return Fate::Locked;
         }
+        let is_lazy = self.frames.is_lazy(frame);
+        if is_lazy && self.is_stored_to(hw, frame) {
+            return Fate::Stored;
+        }
         let (references, is_executable) = self.take_references(hw, frame);
+        if is_lazy {
+            let verdict = if references > 0 { Verdict::Keep } else { Verdict::Evict };
+            return Fate::Verdict(verdict);
+        }
         let was_referenced = self.frames.note_referenced(frame, references > 0);
         let seen = PageSeen { kind, references, was_referenced, is_executable };
         Fate::Verdict(self.reclaim.policy.judge(seen))

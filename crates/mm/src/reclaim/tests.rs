@@ -494,3 +494,5 @@ fn shared_memory_goes_to_swap_and_comes_back() {
     assert_eq!(world.memory.swap_usage().used, 0, "the object ended with its last mapping");
     world.finish();
 }
+
+mod advice;

@@ -118,6 +118,14 @@ impl Memory {
         Ok(frame)
     }
 
+    /// Reads the page of a slot ahead of its use. False if that is not possible.
+    pub(crate) fn bring_ahead(&mut self, hw: &mut Machine, place: SwapPlace) -> bool {
+        let Ok(frame) = self.swap_in(hw, place) else { return false };
+        self.frames.set_readahead(frame);
+        self.events.swap_ra += 1;
+        true
+    }
+
     /// One entry more names a slot: fork copied one for the space in `space`.
     pub(crate) fn retain_swap(&mut self, space: usize, place: SwapPlace) {
         self.spaces[space].swap_pages += 1;

@@ -284,6 +284,7 @@ fn flag_names(vma: &Vma) -> String {
         (flag(F::DONT_DUMP), "dd"),
         (flag(F::HUGE_PAGE), "hg"),
         (flag(F::NO_HUGE_PAGE), "nh"),
+        (flag(F::MERGEABLE), "mg"),
         (flag(F::DROPPABLE), "dp"),
     ];
     names.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| format!("{name} ")).collect()

@@ -178,7 +178,9 @@ fn page_counts(text: &mut Vec<u8>, counts: &PageCounts, locked_fixed: u64, split
     push(text, "Private_Dirty", counts.private_dirty * kib);
     push(text, "Referenced", counts.referenced * kib);
     push(text, "Anonymous", counts.anonymous * kib);
-    for label in ["KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"] {
+    push(text, "KSM", 0);
+    push(text, "LazyFree", counts.lazy_free * kib);
+    for label in ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"] {
         push(text, label, 0);
     }
     push(text, "Shared_Hugetlb", 0);
@@ -217,6 +219,7 @@ fn flag_codes(vma: &Vma) -> String {
         (flag(VmaFlags::DONT_DUMP), "dd"),
         (flag(VmaFlags::HUGE_PAGE), "hg"),
         (flag(VmaFlags::NO_HUGE_PAGE), "nh"),
+        (flag(VmaFlags::MERGEABLE), "mg"),
     ];
     codes.iter().filter(|code| code.0).map(|code| format!("{} ", code.1)).collect()
 }

@@ -1,7 +1,7 @@
 //! Limits and promises: LIM, COMMIT, MMAP-9, PROT-4, BRK-3.
 
 use super::*;
-use crate::memory::Overcommit;
+use crate::commit::Overcommit;
 
 fn committed(calls: &Calls) -> u64 {
     calls.world.memory.usage().committed_pages
@@ -111,12 +111,12 @@ fn commit_1_who_is_charged() {
 fn commit_2_mode_2_refuses_beyond_the_limit_and_counts_replacing_once() {
     let mut calls = Calls::new();
     calls.world.memory.overcommit = Overcommit::Never { ratio_percent: 50 };
-    let addr = calls.map(0, 2000).unwrap();
+    let addr = calls.map(0, 1800).unwrap();
     assert!(is_no_memory(calls.map(0, 100)));
-    assert_eq!(calls.map_fixed(addr, 2000), Ok(addr));
-    assert_eq!(committed(&calls), 2000);
-    assert!(calls.mremap((addr, 2000, 2010), RemapFlags::MAY_MOVE, 0).is_ok());
-    assert_eq!(committed(&calls), 2010);
+    assert_eq!(calls.map_fixed(addr, 1800), Ok(addr));
+    assert_eq!(committed(&calls), 1800);
+    assert!(calls.mremap((addr, 1800, 1810), RemapFlags::MAY_MOVE, 0).is_ok());
+    assert_eq!(committed(&calls), 1810);
     assert!(is_no_memory(calls.map(0, 100)));
     calls.finish();
 }

@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod elf;
 mod failure;
 mod machine;
 mod report;
 mod run;
 mod swap_file;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(typed) => run::run(RunPlan::new(*typed, &host())?),
+        Command::Elf(typed) => elf::show(&typed).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::List { json }) => machine::list(json).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::Show { name, json }) => {
             machine::show(&name, json).map(|()| ExitCode::SUCCESS)

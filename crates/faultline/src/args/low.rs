@@ -17,6 +17,7 @@ pub(crate) struct Cli {
 const MAIN_EXAMPLES: &str = "\
 Examples:
   faultline run -- /usr/bin/python3 -c 'print(1)'    run it, then the memory report on stderr
+  faultline elf /bin/ls                              its segments, VMAs, symbols, relocations
   faultline machine list                             the machines and TLBs to choose from";
 
 /// The commands.
@@ -24,6 +25,8 @@ Examples:
 pub(crate) enum Command {
     /// Run a program, then print the memory report on stderr
     Run(Box<Run>),
+    /// What an ELF file becomes in memory: VMAs, PLT and GOT, relocations, libraries
+    Elf(Elf),
     /// The machines and TLBs to choose from
     #[command(subcommand)]
     Machine(Machine),
@@ -176,6 +179,32 @@ pub(crate) enum ReportKind {
     Text,
     /// Nothing
     None,
+}
+
+const ELF_EXAMPLES: &str = "\
+Examples:
+  faultline elf /bin/ls                 segments, VMAs, sections, PLT/GOT, start-up's pages, libraries
+  faultline elf --all ./a.out           every symbol, slot and relocation too
+  faultline elf --json a.o              the same for machines, always complete
+
+Addresses at run time are those of a run without randomness, as `faultline run` has them.
+127: no such file; 126: no ELF file, or its headers cannot be read.";
+
+/// `faultline elf`.
+#[derive(Debug, Args)]
+#[command(after_help = ELF_EXAMPLES)]
+pub(crate) struct Elf {
+    /// Show long lists to their end
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A program, a library or an object file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 const MACHINE_EXAMPLES: &str = "\

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use super::{ExitReason, KindFigures, LevelFigures, ProcessFigures, Report, VmaFigures};
-use crate::failure::visible;
+use crate::words::{grouped, short_bytes, shorten};
 
 /// VMAs shown, of one process and if there are several.
 const VMA_LINES: [usize; 2] = [7, 2];
@@ -271,54 +271,14 @@ fn calls(out: &mut String, report: &Report) {
     }
 }
 
-/// A number with thousands separators.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Bytes as KiB, with thousands separators.
 fn kib(bytes: u64) -> String {
     grouped(bytes / 1024)
 }
 
-/// Bytes with three figures and a unit.
-fn short_bytes(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    for (shift, unit) in units {
-        let tenths = (u128::from(bytes) * 10) >> shift;
-        if tenths >= 10 {
-            return match tenths {
-                ..1000 if tenths % 10 != 0 => format!("{}.{} {unit}", tenths / 10, tenths % 10),
-                _ => format!("{} {unit}", tenths / 10),
-            };
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 /// Parts of a million as percent with four decimals.
 fn percent(per_million: u64) -> String {
     format!("{}.{:04} %", per_million / 10_000, per_million % 10_000)
-}
-
-/// The text with its harmless characters, its middle left out if it has more than `columns`.
-fn shorten(text: &str, columns: usize) -> String {
-    let chars: Vec<char> = text.chars().map(visible).collect();
-    if chars.len() <= columns {
-        return chars.into_iter().collect();
-    }
-    let head = columns / 3;
-    let tail = columns - head - 3;
-    let end = &chars[chars.len() - tail..];
-    chars[..head].iter().chain(&['.', '.', '.']).chain(end).collect()
 }
 
 /// The name of a signal.

@@ -28,6 +28,7 @@ mod error;
 mod facts;
 mod fault;
 mod folio;
+pub mod kernel_space;
 mod memory;
 pub mod ops;
 mod page_cache;

@@ -9,6 +9,7 @@
 
 mod args;
 mod elf;
+mod explain;
 mod failure;
 mod machine;
 mod report;
@@ -29,7 +30,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => dispatch(cli.command),
-        Err(error) => explain(&error),
+        Err(error) => help_or_line(&error),
     };
     match done {
         Ok(code) => code,
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(typed) => run::run(RunPlan::new(*typed, &host())?),
+        Command::Explain(typed) => explain::explain(&typed).map(|()| ExitCode::SUCCESS),
         Command::Elf(typed) => elf::show(&typed).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::List { json }) => machine::list(json).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::Show { name, json }) => {
@@ -53,7 +55,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 }
 
 /// Help and version as they are; an error in one line.
-fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
+fn help_or_line(error: &clap::Error) -> Result<ExitCode, Failure> {
     if !error.use_stderr() {
         // The reader may have gone, as `head` does.
         let _ = error.print();

@@ -18,6 +18,7 @@ const MAIN_EXAMPLES: &str = "\
 Examples:
   faultline run -- /usr/bin/python3 -c 'print(1)'    run it, then the memory report on stderr
   faultline elf /bin/ls                              its segments, VMAs, symbols, relocations
+  faultline explain 0xc0000001 --machine i386        what an address is and where it leads
   faultline machine list                             the machines and TLBs to choose from";
 
 /// The commands.
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// What an ELF file becomes in memory: VMAs, PLT and GOT, relocations, libraries
     Elf(Elf),
+    /// What an address is and where it leads; with --map, the whole address space
+    Explain(Explain),
     /// The machines and TLBs to choose from
     #[command(subcommand)]
     Machine(Machine),
@@ -205,6 +208,84 @@ pub(crate) struct Elf {
     /// A program, a library or an object file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  faultline explain 0xc0000001 --machine i386       kernel logical: physical 0x1
+  faultline explain 0x7b:0x08048000 --machine i386-pae --ram 16G
+  faultline explain 0xffff888000001000
+  faultline explain --map --machine i386 --ram 1G   lowmem, highmem, vmalloc, pkmap, fixmap
+  faultline explain --map --machine i386 --page-offset 0x80000000 --vmalloc 256M
+  faultline explain 0x555555556000 --trace events.txt --pid 1000
+
+Addresses without a selector use Linux's flat data segment. The map is that of a kernel without
+KASLR; the tables that are walked are those of the direct map, empty of processes. --trace reads what
+`faultline run --trace FILE` wrote: which range holds the page, and what happened to it.";
+
+/// `faultline explain`.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(crate) struct Explain {
+    /// The page-table format: i386, i386-pae, x86-64 or x86-64-la57
+    #[arg(long, value_name = "NAME", default_value = "x86-64", help_heading = "Machine")]
+    pub(crate) machine: String,
+
+    /// RAM of the machine, with suffix K, M, G or T [default: 4G]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) ram: Option<String>,
+
+    /// The modelled TLBs: a name of `machine list` or a file
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Machine")]
+    pub(crate) tlb: Option<String>,
+
+    /// Which kernel's map: 4.4 has the older places
+    #[arg(long, value_name = "4.4|6.12", value_enum, default_value_t = KernelRelease::V6_12,
+          help_heading = "Kernel")]
+    pub(crate) kernel: KernelRelease,
+
+    /// CONFIG_PAGE_OFFSET of an i386 kernel [default: 0xc0000000]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Kernel")]
+    pub(crate) page_offset: Option<String>,
+
+    /// vmalloc= of an i386 kernel: how much address space is kept for it [default: 120M]
+    #[arg(long, value_name = "SIZE", help_heading = "Kernel")]
+    pub(crate) vmalloc: Option<String>,
+
+    /// CONFIG_NR_CPUS: each CPU has places of its own in an i386 kernel's map
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Kernel")]
+    pub(crate) cpus: u64,
+
+    /// Draw the whole address space instead
+    #[arg(long)]
+    pub(crate) map: bool,
+
+    /// What happened to the page in this trace of a run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Which process of the trace [default: the first one]
+    #[arg(long, value_name = "N")]
+    pub(crate) pid: Option<u64>,
+
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The address, or SELECTOR:OFFSET
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+}
+
+/// What `--kernel` takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum KernelRelease {
+    /// Linux 4.4
+    #[value(name = "4.4")]
+    V4_4,
+    /// Linux 6.12
+    #[value(name = "6.12")]
+    V6_12,
 }
 
 const MACHINE_EXAMPLES: &str = "\

@@ -14,9 +14,10 @@
 //! Invariants
 //! 1. A tag that is not poison is minus the base of a 4 KiB page whose index is the slot.
 //! 2. No address with index `i` hits poison in slot `i`, not even one that is less than 4,096
-//!    bytes below the poison's page. The poison of `i` is minus a page whose index differs from
-//!    `i` in the top bit, and the page below that differs from `i` in bit 12, because bit 12 is
-//!    always in the mask and is not the top bit of it.
+//!    bytes below the poison's page. Poison is 0, minus a page that only addresses with index 0
+//!    have, below which is one whose index is the last. In those two slots it is minus a page
+//!    whose index differs from `i` in the top bit, and the page below that differs from `i` in bit
+//!    12, because bit 12 is always in the mask and is not the top bit of it.
 //! 3. The mask depends on the accesses made, on nothing else, and only grows.
 
 use alloc::boxed::Box;
@@ -102,7 +103,10 @@ pub(crate) struct FastPage {
 #[derive(Debug)]
 pub(crate) struct FastTlb {
     pub(crate) words: Box<Words>,
-    poison: Box<[u64; layout::SLOTS]>,
+    /// The poison of the last slot and of slot 0.
+    edge_poison: [u64; 2],
+    /// Slots in use, less one.
+    slot_mask: usize,
     /// Address bits in the mask above the first nine, ascending; the rest unused.
     extra_shifts: [u32; EXTRA_BITS],
     extra_masks: [u64; EXTRA_BITS],
@@ -117,7 +121,8 @@ impl FastTlb {
     pub(crate) fn new() -> Self {
         let mut fast = Self {
             words: zeroed(),
-            poison: zeroed(),
+            edge_poison: [0; 2],
+            slot_mask: 0,
             extra_shifts: [0; EXTRA_BITS],
             extra_masks: [0; EXTRA_BITS],
             extra_count: 0,
@@ -155,7 +160,7 @@ impl FastTlb {
     #[inline]
     pub(crate) fn is_taken_by_other(&self, slot: usize, base: u64) -> bool {
         let tag = self.words[layout::READ_TAG + slot];
-        tag != base.wrapping_neg() && tag != self.poison[slot]
+        tag != base.wrapping_neg() && tag != self.poison_of(slot)
     }
 
     /// Whether loads of the page at `base` take the fast path.
@@ -164,15 +169,22 @@ impl FastTlb {
         self.words[layout::READ_TAG + (slot & (layout::SLOTS - 1))] == base.wrapping_neg()
     }
 
+    /// The tag that nothing hits in `slot`.
+    #[inline(always)]
+    fn poison_of(&self, slot: usize) -> u64 {
+        let from_last = slot.wrapping_add(1) & self.slot_mask;
+        if from_last < 2 { self.edge_poison[from_last] } else { 0 }
+    }
+
     /// Lets emitted code hit the page, last used at `stamp`.
     #[inline(always)]
     pub(crate) fn fill(&mut self, slot: usize, page: FastPage, stamp: u64) {
         let slot = slot & (layout::SLOTS - 1);
         let tag = page.base.wrapping_neg();
-        let poison = self.poison[slot];
+        let write_tag = if page.is_writable { tag } else { self.poison_of(slot) };
         let words = &mut self.words;
         words[layout::READ_TAG + slot] = tag;
-        words[layout::WRITE_TAG + slot] = if page.is_writable { tag } else { poison };
+        words[layout::WRITE_TAG + slot] = write_tag;
         words[layout::HOST + slot] = page.host;
         words[layout::STAMP + slot] = stamp;
         self.fills += 1;
@@ -182,7 +194,7 @@ impl FastTlb {
     #[inline]
     pub(crate) fn poison(&mut self, slot: usize) {
         let slot = slot & (layout::SLOTS - 1);
-        let poison = self.poison[slot];
+        let poison = self.poison_of(slot);
         self.words[layout::READ_TAG + slot] = poison;
         self.words[layout::WRITE_TAG + slot] = poison;
     }
@@ -190,16 +202,17 @@ impl FastTlb {
     /// Lets nothing hit any slot any more.
     pub(crate) fn poison_all(&mut self) {
         let count = self.slot_count();
-        let poison = &self.poison[..count];
-        self.words[layout::READ_TAG..][..count].copy_from_slice(poison);
-        self.words[layout::WRITE_TAG..][..count].copy_from_slice(poison);
+        self.words[layout::READ_TAG..][..count].fill(0);
+        self.words[layout::WRITE_TAG..][..count].fill(0);
+        self.poison(0);
+        self.poison(count - 1);
     }
 
     /// Lets no store hit the frame at host address `host`.
     pub(crate) fn poison_stores_to(&mut self, host: u64) {
         for slot in 0..self.slot_count() {
             if self.words[layout::HOST + slot] == host {
-                self.words[layout::WRITE_TAG + slot] = self.poison[slot];
+                self.words[layout::WRITE_TAG + slot] = self.poison_of(slot);
             }
         }
     }
@@ -244,14 +257,17 @@ impl FastTlb {
         self.words[layout::MASK_INDEX] = extra.iter().fold(first, |mask, bit| mask | 1 << bit);
         let count = self.slot_count();
         let top = count as u64 / 2;
-        for slot in 0..count {
-            let other = slot as u64 ^ top;
-            let mut page = (other & ((1 << FIRST_BITS) - 1)) << PAGE_SHIFT;
-            for (position, bit) in extra.iter().enumerate() {
-                page |= (other >> (FIRST_BITS as usize + position) & 1) << bit;
-            }
-            self.poison[slot] = page.wrapping_neg();
-        }
+        self.slot_mask = count - 1;
+        self.edge_poison = [count as u64 - 1, 0].map(|slot| {
+            let other = slot ^ top;
+            let page = (other & ((1 << FIRST_BITS) - 1)) << PAGE_SHIFT;
+            let extra = extra.iter().enumerate();
+            extra
+                .fold(page, |page, (position, bit)| {
+                    page | (other >> (FIRST_BITS as usize + position) & 1) << bit
+                })
+                .wrapping_neg()
+        });
         self.poison_all();
     }
 

@@ -4,7 +4,8 @@
 //! 1. Among the ways of a set, the valid ones are ordered by stamp as they were last used; an
 //!    invalidated way has stamp 0, or one below all valid ways of its set.
 //! 2. Padding has the largest stamp and is never the victim.
-//! 3. `hints` only save time: a page is looked for there first, and believed on an equal tag.
+//! 3. `hints` only save time: a page is looked for there first, and believed on an equal tag. They
+//!    hold the low 16 bits of an entry's index.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -24,7 +25,7 @@ pub(crate) struct SecondLevel {
     stamps: Vec<u64>,
     clock: u64,
     /// By low page-number bits: the entry where such a page was last.
-    hints: Box<[u32; HINTS]>,
+    hints: Box<[u16; HINTS]>,
 }
 
 impl SecondLevel {
@@ -56,7 +57,7 @@ impl SecondLevel {
     fn search(&mut self, addr: VirtAddr, asid: u16) -> Option<usize> {
         let found = self.banks.look(addr, asid);
         if let Some(entry) = found {
-            self.hints[Self::hint_index(addr)] = entry as u32;
+            self.hints[Self::hint_index(addr)] = entry as u16;
         }
         found
     }
@@ -70,7 +71,7 @@ impl SecondLevel {
             return Some(hint);
         }
         let found = self.banks.find_small(addr, key)?;
-        self.hints[index] = found as u32;
+        self.hints[index] = found as u16;
         Some(found)
     }
 
@@ -104,7 +105,7 @@ impl SecondLevel {
         *translation = page;
         self.clock += 1;
         *stamp = self.clock;
-        self.hints[Self::hint_index(addr)] = entry as u32;
+        self.hints[Self::hint_index(addr)] = entry as u16;
         Some(())
     }
 
@@ -140,7 +141,7 @@ impl SecondLevel {
         };
         let entry = set.first + way;
         self.banks.put(entry, class, addr, asid, page);
-        self.hints[Self::hint_index(addr)] = entry as u32;
+        self.hints[Self::hint_index(addr)] = entry as u16;
         self.touch(entry);
     }
 

@@ -25,6 +25,11 @@ fn same_python(name: &str, script: &str, argument: &str) {
 }
 
 #[test]
+fn objects_of_system_v_in_proc() {
+    same("sysv_rows");
+}
+
+#[test]
 fn unix_sockets() {
     same("sockets");
 }

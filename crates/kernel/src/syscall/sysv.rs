@@ -6,6 +6,7 @@
 //! man 7 `sysvipc`; Linux 6.12 `ipc/util.c`.
 
 mod msg;
+pub(crate) mod rows;
 mod sem;
 mod shm;
 

@@ -14,6 +14,7 @@ use machine::PAGE_BYTES;
 
 use crate::Kernel;
 use crate::errno::Errno;
+use crate::syscall::sysv;
 
 /// Where the text of a file comes from.
 #[derive(Clone, Copy)]
@@ -60,9 +61,9 @@ const OF_PROC: &[File] = &[
     ("softirqs", 0o444, Source::Fixed(SOFT_INTERRUPTS)),
     ("stat", 0o444, Source::Made(time::stat)),
     ("swaps", 0o444, Source::Made(memory::swaps)),
-    ("sysvipc/msg", 0o444, Source::Fixed(MESSAGE_QUEUES)),
-    ("sysvipc/sem", 0o444, Source::Fixed(SEMAPHORES)),
-    ("sysvipc/shm", 0o444, Source::Fixed(SEGMENTS)),
+    ("sysvipc/msg", 0o444, Source::Made(sysv::rows::queues)),
+    ("sysvipc/sem", 0o444, Source::Made(sysv::rows::semaphores)),
+    ("sysvipc/shm", 0o444, Source::Made(sysv::rows::segments)),
     ("tty/drivers", 0o444, Source::Fixed(TERMINALS)),
     ("uptime", 0o444, Source::Made(time::uptime)),
     ("version", 0o444, Source::Made(version)),
@@ -116,13 +117,6 @@ const SOFT_INTERRUPTS: &str = "                    CPU0       \n\
     \x20     NET_RX:          0\n       BLOCK:          0\n    IRQ_POLL:          0\n\
     \x20    TASKLET:          0\n       SCHED:          0\n     HRTIMER:          0\n\
     \x20        RCU:          0\n";
-const SEGMENTS: &str = "       key      shmid perms                  size  cpid  lpid nattch   \
-    uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  \
-    swap\n";
-const SEMAPHORES: &str = "       key      semid perms      nsems   uid   gid  cuid  cgid      \
-    otime      ctime\n";
-const MESSAGE_QUEUES: &str = "       key      msqid perms      cbytes       qnum lspid lrpid   \
-    uid   gid  cuid  cgid      stime      rtime      ctime\n";
 const TERMINALS: &str = "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
     pty_slave            /dev/pts      136 0-1048575 pty:slave\n";
 

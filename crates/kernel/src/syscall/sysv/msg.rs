@@ -36,7 +36,7 @@ const QUEUE_BYTES_MAX: u64 = 16_384;
 
 /// A message.
 #[derive(Debug)]
-struct Message {
+pub(super) struct Message {
     kind: i64,
     bytes: Vec<u8>,
     _share: Share,
@@ -45,17 +45,17 @@ struct Message {
 /// A queue.
 #[derive(Debug)]
 pub(super) struct Queue {
-    messages: VecDeque<Message>,
-    bytes_max: u64,
-    sent_s: u64,
-    received_s: u64,
-    changed_s: u64,
-    last_sender: u32,
-    last_receiver: u32,
+    pub(super) messages: VecDeque<Message>,
+    pub(super) bytes_max: u64,
+    pub(super) sent_s: u64,
+    pub(super) received_s: u64,
+    pub(super) changed_s: u64,
+    pub(super) last_sender: u32,
+    pub(super) last_receiver: u32,
 }
 
 impl Queue {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.messages.iter().map(|message| message.bytes.len() as u64).sum()
     }
 

@@ -40,10 +40,10 @@ const UNDO: u16 = 0o10_000;
 /// A set of semaphores.
 #[derive(Debug)]
 pub(super) struct Set {
-    values: Vec<i32>,
-    pids: Vec<u32>,
-    used_s: u64,
-    changed_s: u64,
+    pub(super) values: Vec<i32>,
+    pub(super) pids: Vec<u32>,
+    pub(super) used_s: u64,
+    pub(super) changed_s: u64,
 }
 
 /// What belongs to processes, not to one set.

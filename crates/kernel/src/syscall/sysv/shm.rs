@@ -35,13 +35,13 @@ const DESTROYED: u32 = 0o1000;
 /// A segment.
 #[derive(Debug)]
 pub(super) struct Segment {
-    file: Arc<MappedFile>,
-    bytes: u64,
-    attached_s: u64,
-    detached_s: u64,
-    changed_s: u64,
-    maker_pid: u32,
-    last_pid: u32,
+    pub(super) file: Arc<MappedFile>,
+    pub(super) bytes: u64,
+    pub(super) attached_s: u64,
+    pub(super) detached_s: u64,
+    pub(super) changed_s: u64,
+    pub(super) maker_pid: u32,
+    pub(super) last_pid: u32,
 }
 
 fn sys_shmget(kernel: &mut Kernel, [key, bytes, flags, ..]: [u64; 6]) -> SysResult {
@@ -224,7 +224,7 @@ fn sys_shmctl(kernel: &mut Kernel, [id, command, addr, ..]: [u64; 6]) -> SysResu
 
 impl Kernel {
     /// How often a segment is attached, in all address spaces.
-    fn attach_count(&self, object: ObjectId) -> u64 {
+    pub(super) fn attach_count(&self, object: ObjectId) -> u64 {
         let count = |mm: &Mm| {
             let is_first = |vma: &&mm::Vma| {
                 vma.page_offset == 0 && vma.backing.file().is_some_and(|file| file.object == object)

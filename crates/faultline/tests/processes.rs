@@ -69,6 +69,17 @@ same! {
     timers: "timers" MuslStatic;
 }
 
+/// Processes that fork from each other change memory, common and their own: each step gives what it
+/// gives natively and costs as many faults (rules FORK-1 to FORK-3, FORK-7).
+#[test]
+fn random_changes_by_processes_that_fork() {
+    let Some(program) = program("random_forks", Build::MuslStatic) else { return };
+    for seed in 1..=24 {
+        let seed = seed.to_string();
+        Guest::new([program.as_os_str(), seed.as_ref()]).same();
+    }
+}
+
 /// The most memory that we ever had, KiB, when the guest has run that many programs.
 fn memory_after(program: &Path, cycles: &str) -> u64 {
     let mut ours = Command::new(env!("CARGO_BIN_EXE_faultline"))

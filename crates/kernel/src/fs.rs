@@ -67,6 +67,7 @@ pub(crate) use lock::{Lock, LockKind, LockOwner};
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
 pub(crate) use open::{Interest, Moves, Opened, check_flags, flag};
+pub(crate) use pipe::PIPE_BUF;
 pub(crate) use pool::{Pool, Share};
 pub(crate) use regular::Pages;
 pub use socket::SocketId;

@@ -86,6 +86,14 @@ impl Pipe {
         self.settle(count);
     }
 
+    /// Puts bytes that were just read back to the front.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        // They had their share a moment ago, and nobody else ran since.
+        if self.share.grow(bytes.len()).is_ok() {
+            bytes.iter().rev().for_each(|&byte| self.bytes.push_front(byte));
+        }
+    }
+
     /// Gives the memory of bytes that are gone back.
     fn settle(&mut self, count: usize) {
         self.share.shrink(count);

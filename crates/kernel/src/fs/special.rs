@@ -235,6 +235,14 @@ impl Vfs {
         Ok(count)
     }
 
+    /// Puts bytes that were just read back, because they did not arrive.
+    pub(crate) fn put_back(&mut self, id: NodeId, bytes: &[u8]) {
+        if let Some(pipe) = self.pipe_mut(id) {
+            pipe.put_back(bytes);
+        }
+        self.news.push(News::Node(id));
+    }
+
     pub(crate) fn write_pipe(&mut self, id: NodeId, bytes: &[u8]) -> Result<usize, Errno> {
         let count = self.pipe_mut(id).ok_or(Errno::EINVAL)?.write(bytes)?;
         self.news.push(News::Node(id));

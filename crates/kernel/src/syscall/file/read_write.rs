@@ -12,7 +12,7 @@ use super::terminal::pseudo_terminal;
 use super::{LIMIT_FILE_BYTES, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{Device, FileId, Opened, flag, write_device};
+use crate::fs::{Device, FileId, Opened, PIPE_BUF, flag, write_device};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGXFSZ;
 use crate::syscall::Handler;
@@ -300,7 +300,14 @@ fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> 
             Err(_) if done > 0 => return Ok(done),
             Err(errno) => return Err(errno),
         };
-        let copied = buffers.scatter(kernel, done, &piece[..count]);
+        let mut copied = buffers.scatter(kernel, done, &piece[..count]);
+        if copied < count
+            && let Opened::Pipe(node) = kernel.vfs.file(file).opened
+        {
+            // What a pipe could not give away stays in it, by whole pages.
+            copied -= copied % PIPE_BUF;
+            kernel.vfs.put_back(node, &piece[copied..count]);
+        }
         if at == At::Place {
             kernel.vfs.advance(file, copied as u64);
         }

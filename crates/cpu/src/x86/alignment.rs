@@ -4,8 +4,8 @@
 //! done. Nobody else pays for it.
 //!
 //! # Source
-//! Intel SDM 3A, 6.15 "Interrupt 17" and table 6-7. Vector operands and images of the
-//! floating-point state are as on the CPUs of AMD, where all cases were compared; the makers differ.
+//! Intel SDM 3A, 6.15 "Interrupt 17" and table 6-7. Vector operands and images of floating-point
+//! state are as on the CPUs of AMD, where all cases were compared; the makers differ.
 
 use super::classify::is_bit_string;
 use super::emulate::bits::bit_string_address;
@@ -63,6 +63,9 @@ impl Core {
         instruction: &Instruction,
         job: Option<Job>,
     ) -> Vec<Operand> {
+        if instruction.mnemonic() == Mnemonic::Enter {
+            return frame_operands(regs, instruction);
+        }
         let used = self.emitter.factory.info(instruction).used_memory();
         let mut operands: Vec<_> = used
             .iter()
@@ -83,9 +86,6 @@ impl Core {
             })
             .collect();
         operands.sort_by_key(|operand| operand.access == Access::Write);
-        if instruction.mnemonic() == Mnemonic::Enter {
-            operands.push(end_of_frame(regs, instruction));
-        }
         operands
     }
 }
@@ -99,14 +99,28 @@ fn is_accessible(hw: &mut Machine, first: u64, last: u64, access: Access) -> boo
         .all(|address| hw.probe(VirtAddr::new(address), access, Privilege::User).is_ok())
 }
 
-/// `enter` looks at the place to which rsp will point.
-fn end_of_frame(regs: &Registers, instruction: &Instruction) -> Operand {
+/// The accesses of `enter`: pushes, reads of outer frames in between, and a look at the place to
+/// which rsp will point.
+fn frame_operands(regs: &Registers, instruction: &Instruction) -> Vec<Operand> {
     let bytes = if instruction.code() == Code::Enterq_imm16_imm8 { 8 } else { 2 };
     let level = u64::from(instruction.immediate8_2nd() & 31);
-    let pushed = bytes * if level == 0 { 1 } else { level + 1 };
-    let locals = u64::from(instruction.immediate16());
-    let address = regs.gpr[Registers::RSP].wrapping_sub(pushed + locals);
-    Operand { address, bytes, unit: bytes, access: Access::Write }
+    let mut stack = regs.gpr[Registers::RSP];
+    let mut operands = Vec::new();
+    let mut push = |operands: &mut Vec<Operand>, count: u64| {
+        stack = stack.wrapping_sub(count);
+        operands.push(Operand { address: stack, bytes, unit: bytes, access: Access::Write });
+    };
+    push(&mut operands, bytes);
+    for number in 1..level {
+        let address = regs.gpr[Registers::RBP].wrapping_sub(bytes * number);
+        operands.push(Operand { address, bytes, unit: bytes, access: Access::Read });
+        push(&mut operands, bytes);
+    }
+    if level > 0 {
+        push(&mut operands, bytes);
+    }
+    push(&mut operands, instruction.immediate16().into());
+    operands
 }
 
 /// The alignment in bytes below which an operand of this size raises #AC.

@@ -213,12 +213,12 @@ impl Emitter {
     /// Jumps to the guest address in r14 through the jump cache; leaves on a miss or a drain. The
     /// flags are parked.
     pub(super) fn indirect(&mut self) {
+        let site = self.site(SiteKind::Branch);
         if self.now.is_single {
-            self.asm.constant(S1, u64::from(Reason::Done.alone()));
+            self.asm.constant(S1, u64::from(Reason::Done.with(site + 1)));
             self.asm.jump_to(self.stubs.leave);
             return;
         }
-        let site = self.site(SiteKind::Branch);
         self.asm.zero_extend16(S1, S0);
         self.asm.add_flags(S0, Mem::table(words::JUMP_TAG, S1));
         let miss = self.asm.branch(NOT_EQUAL);

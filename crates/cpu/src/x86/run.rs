@@ -212,7 +212,7 @@ impl Core {
             Reason::Trap => self.trapped(hw, rip, exception_of(with)),
             Reason::Signal => self.signalled(hw),
             Reason::Stopped => self.stopped(regs, hw, rip),
-            Reason::Done => self.done(hw, rip),
+            Reason::Done => self.done(hw, rip, with as u32),
         }
     }
 
@@ -350,15 +350,20 @@ impl Core {
         Self::leave_at(hw, rip, Exit::Exception(exception))
     }
 
-    /// A block of one instruction is done.
-    fn done(&mut self, hw: &mut Machine, rip: u64) -> Next {
+    /// A block of one instruction is done; `branch` is 1 more than the site of an indirect jump.
+    fn done(&mut self, hw: &mut Machine, rip: u64, branch: u32) -> Next {
         if let Some(copy) = self.trap.copy_back.take() {
             self.write_back(hw, copy);
         }
         if let Some(frame) = self.trap.stale.take() {
             hw.frame_changed(frame);
         }
-        self.single_done(hw, rip)
+        match branch.checked_sub(1) {
+            Some(site) if !VirtAddr::new(rip).is_canonical(self.canonical_bits) => {
+                self.undo_branch(hw, site)
+            }
+            _ => self.single_done(hw, rip),
+        }
     }
 
     /// Goes on at `rip`, unless the trap flag is set.

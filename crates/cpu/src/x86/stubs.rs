@@ -36,7 +36,8 @@ pub(super) enum Reason {
     Stopped = 7,
     /// Too many back edges without an access.
     Spin = 8,
-    /// A block of a single instruction is done.
+    /// A block of a single instruction is done. With: 1 more than its site if that was an indirect
+    /// jump.
     Done = 9,
 }
 

@@ -14,12 +14,14 @@
 
 mod cpuid;
 mod registers;
+mod segments;
 pub mod x86;
 
 use machine::{Machine, PageFault};
 
 pub use cpuid::{CPU_NAME, CPUID_FEATURES_ECX, CPUID_FEATURES_EDX, TSC_KHZ, XCR0, cpuid};
 pub use registers::{Registers, XSAVE_BYTES, XsaveArea};
+pub use segments::{DescriptorTable, GDT_I386, GDT_X86_64, Mode, Segment, SegmentName, descriptor};
 
 /// An exception of the CPU other than a page fault.
 ///
@@ -41,6 +43,8 @@ pub enum Exception {
     InvalidOpcode,
     /// #GP: privileged, non-canonical or misaligned. `rip` at the instruction.
     GeneralProtection,
+    /// #NP: a segment that is not present is loaded. `rip` at the instruction.
+    NotPresent,
     /// #SS: a non-canonical address through the stack segment. `rip` at the instruction.
     StackFault,
     /// #MF: pending x87 exception. `rip` at the instruction that noticed.
@@ -51,11 +55,24 @@ pub enum Exception {
     AlignmentCheck,
 }
 
+/// By which way an i386 program calls the system.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Gate {
+    /// `int 0x80`, from 64-bit code, too.
+    Int80,
+    /// `sysenter`.
+    Sysenter,
+    /// `syscall` of 32-bit code.
+    Syscall,
+}
+
 /// Why an engine stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// `syscall`: `rip` is after the instruction, `rcx` and `r11` hold `rip` and `rflags`.
     Syscall,
+    /// A system call of the i386 kind: `rip` is after the instruction, no register has changed.
+    Syscall32(Gate),
     /// A page fault: `rip` is at the instruction (or where the fetch was wanted); the instruction
     /// may be run again. A `rep` string instruction has its registers at the element that faulted.
     Fault(PageFault),

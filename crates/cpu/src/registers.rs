@@ -1,5 +1,7 @@
 //! The state of one guest CPU between two instructions.
 
+use crate::segments::{DescriptorTable, Segment};
+
 /// Bytes of the floating-point and vector state: legacy 512, header 64, upper halves of ymm 256.
 pub const XSAVE_BYTES: usize = 832;
 
@@ -134,6 +136,14 @@ pub struct Registers {
     pub gs_base: u64,
     /// Segment selectors es cs ss ds fs gs.
     pub selectors: [u16; 6],
+    /// The hidden parts of the segment registers, in the same order.
+    pub segments: [Segment; 6],
+    /// The global descriptor table.
+    pub gdt: DescriptorTable,
+    /// The local descriptor table.
+    pub ldt: DescriptorTable,
+    /// The error code of the last #GP, #SS or #NP that had one; 0 if it named no selector.
+    pub error_code: u32,
     /// x87, SSE and AVX.
     pub fpu: XsaveArea,
 }
@@ -171,7 +181,37 @@ impl Registers {
             fs_base: 0,
             gs_base: 0,
             selectors: [0, 0x33, 0x2b, 0, 0, 0],
+            segments: [
+                Segment::NULL,
+                Segment::CODE_64,
+                Segment::DATA,
+                Segment::NULL,
+                Segment::NULL,
+                Segment::NULL,
+            ],
+            gdt: DescriptorTable::NONE,
+            ldt: DescriptorTable::NONE,
+            error_code: 0,
             fpu: XsaveArea::new(),
         }
+    }
+
+    /// The state of a new i386 program on x86-64 Linux.
+    pub const fn new_compat() -> Self {
+        let mut registers = Self::new();
+        registers.selectors = [0x2b, 0x23, 0x2b, 0x2b, 0, 0];
+        registers.segments[0] = Segment::DATA;
+        registers.segments[1] = Segment::CODE_32;
+        registers.segments[3] = Segment::DATA;
+        registers
+    }
+
+    /// The state of a new program on i386 Linux, whose GDT ([`crate::GDT_I386`] and the entries of
+    /// threads) is `gdt`.
+    pub const fn new_i386(gdt: DescriptorTable) -> Self {
+        let mut registers = Self::new_compat();
+        registers.selectors = [0x7b, 0x73, 0x7b, 0x7b, 0, 0];
+        registers.gdt = gdt;
+        registers
     }
 }

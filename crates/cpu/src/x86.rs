@@ -2,12 +2,13 @@
 //! modelled TLB and the guest's page tables.
 
 mod access;
-mod alignment;
 mod ask;
 mod block;
 mod branch;
 mod cache;
+mod checks;
 mod classify;
+mod compat;
 mod copying;
 mod counting;
 mod emit;

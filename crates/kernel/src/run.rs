@@ -3,7 +3,7 @@
 //! The only file that sees both sides: the engine says why it stopped, the memory manager and the
 //! system calls resolve it, signals are delivered, and the engine runs on.
 
-use cpu::Exit;
+use cpu::{Exception, Exit};
 use mm::Mm;
 
 use crate::Kernel;
@@ -62,6 +62,11 @@ impl Kernel {
         } else {
             match self.engine.run(&mut self.task.regs, &mut self.hw) {
                 Exit::Syscall => self.dispatch(),
+                // Differs from Linux: no system calls of the i386 kind.
+                Exit::Syscall32(_) => {
+                    self.task.regs.rip = self.task.regs.rip.wrapping_sub(2);
+                    self.exception(Exception::GeneralProtection);
+                }
                 Exit::Fault(fault) => self.page_fault(fault),
                 Exit::Exception(exception) => self.exception(exception),
                 Exit::Budget => {}

@@ -176,6 +176,7 @@ impl Core {
         job: Job,
         next_rip: u64,
     ) -> Result<(u64, u64), Stop> {
+        let flavor = self.pages.flavor;
         let pace = if self.is_stepping() { Pace::Element } else { Pace::Whole };
         let fast = hw.fast();
         let flags = unparked(fast[words::FLAGS_SAVE]) | direction(fast);
@@ -189,10 +190,20 @@ impl Core {
             source_base: match job.segment {
                 Register::FS => fast[words::FS_BASE],
                 Register::GS => fast[words::GS_BASE],
+                Register::ES => fast[words::ES_BASE],
+                Register::SS => fast[words::SS_BASE],
+                Register::DS => fast[words::DS_BASE],
                 _ => 0,
             },
+            target_base: if flavor.is_compat() { fast[words::ES_BASE] } else { 0 },
+            linear_mask: flavor.linear_mask(),
         };
-        let mut bus = Bus { hw, canonical_bits: self.canonical_bits, is_stack: false };
+        let mut bus = Bus {
+            hw,
+            canonical_bits: self.canonical_bits,
+            is_stack: false,
+            linear_mask: flavor.linear_mask(),
+        };
         let result = job.run(&mut bus, &mut on, pace);
         let fast = hw.fast();
         fast[words::home(RAX)] = on.rax;
@@ -248,7 +259,8 @@ impl Core {
 
     /// The stop for a refused access: a non-canonical address is not a page fault.
     fn refused(&self, want: Wanted, address: u64, exit: Exit) -> Stop {
-        if VirtAddr::new(address).is_canonical(self.canonical_bits) {
+        let is_within = address & !self.pages.flavor.linear_mask() == 0;
+        if is_within && VirtAddr::new(address).is_canonical(self.canonical_bits) {
             return Stop::Exit(exit);
         }
         let exception =
@@ -268,7 +280,9 @@ impl Core {
         let low_bytes = PAGE_BYTES - want.address % PAGE_BYTES;
         let next = want.address.wrapping_add(low_bytes);
         for address in [want.address, next] {
-            if !VirtAddr::new(address).is_canonical(self.canonical_bits) {
+            // What reaches over the end of 32-bit addresses is beyond the limit of its segment.
+            let is_within = address & !self.pages.flavor.linear_mask() == 0;
+            if !is_within || !VirtAddr::new(address).is_canonical(self.canonical_bits) {
                 let exit = Exit::Exception(Exception::GeneralProtection);
                 return Err(self.refused(want, address, exit));
             }

@@ -10,6 +10,7 @@
 //! behind the last instruction that touches them: probes behind need not keep them.
 
 use super::classify::{Class, Classifier};
+use super::compat::{self, Flavor};
 use super::group::{self, Group};
 use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
@@ -140,6 +141,8 @@ pub(super) struct Scan {
     pub parks_at_start: bool,
     /// What the block is for; set before [`Scan::read`].
     pub extent: Extent,
+    /// Likewise: what it depends on.
+    pub flavor: Flavor,
 }
 
 /// The bytes did not hold a whole instruction: more bytes of the next page are needed.
@@ -165,7 +168,8 @@ impl Scan {
         self.is_straddling = false;
         self.seen.clear();
         let bytes = &code[offset as usize..];
-        let mut decoder = Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE);
+        let bitness = self.flavor.bitness();
+        let mut decoder = Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let mut next_rip = rip;
         while self.steps.len() < limit {
@@ -183,7 +187,10 @@ impl Scan {
                 break;
             }
             next_rip = instruction.next_ip();
-            let class = classifier.classify(&instruction);
+            if self.flavor.is_compat() {
+                compat::normalize(&mut instruction);
+            }
+            let class = self.class(classifier, &instruction);
             let (reads, writes) = classifier.usage(&instruction);
             self.steps.push(Step {
                 instruction,
@@ -202,6 +209,18 @@ impl Scan {
         self.find_live_flags(code, rip - offset);
         group::find(self);
         Ok(())
+    }
+
+    /// The treatment of `instruction` in this block.
+    fn class(&self, classifier: &mut Classifier, instruction: &Instruction) -> Class {
+        let class = classifier.classify(instruction);
+        let is_checked = self.flavor.is_checked(instruction)
+            && !matches!(class, Class::Lea | Class::Nop | Class::Trap(_) | Class::Gate(_));
+        match self.extent {
+            Extent::Block if is_checked => Class::Checked,
+            Extent::Single if is_checked => class.without_flat_stack(self.flavor, instruction),
+            _ => class,
+        }
     }
 
     fn note_seen(&mut self, start: u64, end: u64) {
@@ -309,7 +328,8 @@ impl Scan {
             return (0, open, None);
         }
         let bytes = &code[start as usize..PAGE_BYTES as usize];
-        let mut decoder = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE);
+        let bitness = self.flavor.bitness();
+        let mut decoder = Decoder::with_ip(bitness, bytes, at, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let (mut live, mut behind) = (0, None);
         while *left > 0 {
@@ -341,7 +361,9 @@ impl Scan {
 /// Flags alive before an instruction, given those alive behind it.
 fn flags_before(instruction: &Instruction, class: Class, behind: u32) -> u32 {
     match class {
-        Class::Emulate | Class::Trap(_) | Class::Syscall => ARITHMETIC,
+        Class::Emulate | Class::Trap(_) | Class::Syscall | Class::Gate(_) | Class::Checked => {
+            ARITHMETIC
+        }
         Class::Nop | Class::Lea => behind,
         _ => instruction.rflags_read() & ARITHMETIC | behind & !kills(instruction),
     }

@@ -7,6 +7,7 @@
 
 use super::classify::number;
 use super::emit::{CLK, Mem, RCX, S0, S1};
+use super::group::word_bytes;
 use super::operand::want;
 use super::records::{Link, SiteKind, offset};
 use super::stubs::{PARKED_BIT, Reason};
@@ -134,13 +135,13 @@ impl Emitter {
     /// `loop`, `loope`, `loopne`, `jrcxz`, `jecxz`.
     pub(super) fn count_branch(&mut self, instruction: &Instruction) {
         let (opcode, is_short) = match instruction.code() {
-            Code::Loopne_rel8_64_ECX => (0xe0, true),
+            Code::Loopne_rel8_64_ECX | Code::Loopne_rel8_32_ECX => (0xe0, true),
             Code::Loopne_rel8_64_RCX => (0xe0, false),
-            Code::Loope_rel8_64_ECX => (0xe1, true),
+            Code::Loope_rel8_64_ECX | Code::Loope_rel8_32_ECX => (0xe1, true),
             Code::Loope_rel8_64_RCX => (0xe1, false),
-            Code::Loop_rel8_64_ECX => (0xe2, true),
+            Code::Loop_rel8_64_ECX | Code::Loop_rel8_32_ECX => (0xe2, true),
             Code::Loop_rel8_64_RCX => (0xe2, false),
-            Code::Jecxz_rel8_64 => (0xe3, true),
+            Code::Jecxz_rel8_64 | Code::Jecxz_rel8_32 => (0xe3, true),
             _ => (0xe3, false),
         };
         let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
@@ -172,7 +173,7 @@ impl Emitter {
         }
         self.address(instruction, 0);
         self.probe(want(instruction, Access::Read));
-        self.asm.load(S0, Mem::sum(S0, S1));
+        self.asm.load_sized(S0, Mem::sum(S0, S1), word_bytes(instruction) as u8);
     }
 
     pub(super) fn call_indirect(&mut self, instruction: &Instruction) {
@@ -202,11 +203,7 @@ impl Emitter {
     }
 
     pub(super) fn ret(&mut self, instruction: &Instruction) {
-        let drop = match instruction.code() {
-            Code::Retnq_imm16 => i32::from(instruction.immediate16()),
-            _ => 0,
-        };
-        self.pop_return(drop);
+        self.pop_return(return_drop(instruction));
         self.indirect();
     }
 
@@ -226,5 +223,13 @@ impl Emitter {
         let drain = self.asm.branch(NOT_EQUAL);
         self.asm.jump_through(Mem::table(words::JUMP_HOST, S1));
         self.cold.push(Cold::Indirect { branches: [miss, drain], site });
+    }
+}
+
+/// Bytes that a `ret` takes off the stack behind the return address.
+pub(super) fn return_drop(instruction: &Instruction) -> i32 {
+    match instruction.code() {
+        Code::Retnq_imm16 | Code::Retnd_imm16 => i32::from(instruction.immediate16()),
+        _ => 0,
     }
 }

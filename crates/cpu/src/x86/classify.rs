@@ -6,8 +6,9 @@
 //! # Source
 //! Intel SDM 2; the exceptions were compared with Linux 6.18.
 
+use super::compat::{Flavor, is_compat};
 use super::features::is_exposed;
-use crate::Exception;
+use crate::{Exception, Gate};
 use iced_x86::{
     Code, EncodingKind, Instruction, InstructionInfoFactory, InstructionInfoOptions, Mnemonic,
     OpAccess, OpKind, Register,
@@ -60,6 +61,10 @@ pub(super) enum Class {
     String,
     /// `syscall`.
     Syscall,
+    /// A system call of the i386 kind.
+    Gate(Gate),
+    /// Looked at in Rust before it is done: of a segment that not every access is allowed to.
+    Checked,
     /// Done in Rust on the full register file.
     Emulate,
     /// Raises an exception.
@@ -79,9 +84,30 @@ impl Class {
                 | Self::Count
                 | Self::JumpIndirect
                 | Self::Syscall
+                | Self::Gate(_)
+                | Self::Checked
                 | Self::Emulate
                 | Self::Trap(_)
         )
+    }
+}
+
+impl Class {
+    /// The treatment where the stack segment is not flat: what uses it is done in Rust.
+    pub(super) fn without_flat_stack(self, flavor: Flavor, instruction: &Instruction) -> Self {
+        let is_stack = matches!(
+            self,
+            Self::Push
+                | Self::PushMemory
+                | Self::Pop
+                | Self::PopMemory
+                | Self::Call
+                | Self::CallIndirect
+                | Self::Return
+                | Self::Leave
+        );
+        let is_closed = flavor.is_closed(Register::SS);
+        if is_stack && is_closed && is_compat(instruction) { Self::Emulate } else { self }
     }
 }
 
@@ -222,16 +248,29 @@ fn control(code: Code) -> Option<Class> {
         | Code::Pushq_imm8
         | Code::Pushq_imm32
         | Code::Push_imm16
-        | Code::Pushw_imm8 => Class::Push,
-        Code::Push_rm64 | Code::Push_rm16 => Class::PushMemory,
-        Code::Pop_r64 | Code::Pop_r16 => Class::Pop,
-        Code::Pop_rm64 | Code::Pop_rm16 => Class::PopMemory,
-        Code::Call_rel32_64 => Class::Call,
-        Code::Call_rm64 => Class::CallIndirect,
-        Code::Retnq | Code::Retnq_imm16 => Class::Return,
-        Code::Leaveq => Class::Leave,
-        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => Class::Jump,
-        Code::Jmp_rm64 => Class::JumpIndirect,
+        | Code::Pushw_imm8
+        | Code::Push_r32
+        | Code::Pushd_imm8
+        | Code::Pushd_imm32 => Class::Push,
+        Code::Push_rm64 | Code::Push_rm32 | Code::Push_rm16 => Class::PushMemory,
+        Code::Pop_r64 | Code::Pop_r32 | Code::Pop_r16 => Class::Pop,
+        Code::Pop_rm64 | Code::Pop_rm32 | Code::Pop_rm16 => Class::PopMemory,
+        Code::Call_rel32_64 | Code::Call_rel32_32 => Class::Call,
+        Code::Call_rm64 | Code::Call_rm32 => Class::CallIndirect,
+        Code::Retnq | Code::Retnq_imm16 | Code::Retnd | Code::Retnd_imm16 => Class::Return,
+        Code::Leaveq | Code::Leaved => Class::Leave,
+        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Jmp_rel8_32 | Code::Jmp_rel32_32 => {
+            Class::Jump
+        }
+        Code::Jmp_rm64 | Code::Jmp_rm32 => Class::JumpIndirect,
+        Code::Loop_rel8_16_CX
+        | Code::Loop_rel8_32_CX
+        | Code::Loope_rel8_16_CX
+        | Code::Loope_rel8_32_CX
+        | Code::Loopne_rel8_16_CX
+        | Code::Loopne_rel8_32_CX
+        | Code::Jcxz_rel8_16
+        | Code::Jcxz_rel8_32 => Class::Emulate,
         Code::Syscall => Class::Syscall,
         Code::Cld | Code::Std => Class::Direction,
         Code::Xlat_m8 => Class::Translate,
@@ -334,6 +373,27 @@ fn is_emulated(name: Mnemonic) -> bool {
                 | M::Sldt
                 | M::Str
                 | M::Smsw
+        )
+        || matches!(
+            name,
+            M::Daa
+                | M::Das
+                | M::Aaa
+                | M::Aas
+                | M::Aam
+                | M::Aad
+                | M::Salc
+                | M::Pusha
+                | M::Pushad
+                | M::Popa
+                | M::Popad
+                | M::Pushfd
+                | M::Popfd
+                | M::Bound
+                | M::Into
+                | M::Arpl
+                | M::Les
+                | M::Lds
         )
 }
 
@@ -470,37 +530,24 @@ pub(super) fn is_bit_string(code: Code) -> bool {
     )
 }
 
-/// Whether the bytes ended before the instruction did.
-fn is_too_long(instruction: &Instruction) -> bool {
-    instruction.is_invalid() && instruction.len() == 15
-}
-
 /// The class where it depends on the operands too.
 fn by_operands(class: Class, instruction: &Instruction) -> Class {
     match class {
-        // More than 15 bytes.
+        // More than 15 bytes are #GP, not #UD.
         Class::Trap(_) if instruction.is_invalid() && instruction.len() == LENGTH_MAX => {
             Class::Trap(Exception::GeneralProtection)
         }
-        // Linux opens these two gates to user programs.
-        Class::Trap(_) if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 3 => {
-            Class::Trap(Exception::Breakpoint)
+        // Linux opens these gates to user programs.
+        Class::Trap(_) if instruction.code() == Code::Int_imm8 => match instruction.immediate8() {
+            3 => Class::Trap(Exception::Breakpoint),
+            4 => Class::Trap(Exception::Overflow),
+            0x80 => Class::Gate(Gate::Int80),
+            _ => class,
+        },
+        Class::Trap(_) if instruction.code() == Code::Sysenter && is_compat(instruction) => {
+            Class::Gate(Gate::Sysenter)
         }
-        Class::Trap(_) if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 4 => {
-            Class::Trap(Exception::Overflow)
-        }
-        // More than 15 bytes are #GP, not #UD.
-        Class::Trap(Exception::InvalidOpcode) if is_too_long(instruction) => {
-            Class::Trap(Exception::GeneralProtection)
-        }
-        Class::Trap(Exception::GeneralProtection) if instruction.code() == Code::Int_imm8 => {
-            // Linux lets programs raise these two.
-            match instruction.immediate8() {
-                3 => Class::Trap(Exception::Breakpoint),
-                4 => Class::Trap(Exception::Overflow),
-                _ => class,
-            }
-        }
+        Class::Syscall if is_compat(instruction) => Class::Gate(Gate::Syscall),
         Class::PushMemory if instruction.op0_kind() == OpKind::Register => Class::Push,
         Class::PopMemory if instruction.op0_kind() == OpKind::Register => Class::Pop,
         _ => class,

@@ -18,7 +18,7 @@ impl Emitter {
     /// A string instruction.
     pub(super) fn string(&mut self, step: &Step) {
         let job = Job::new(&step.instruction);
-        let is_inline = !job.is_repeated && !job.is_short;
+        let is_inline = !job.is_repeated && job.width == 8;
         match job.kind {
             Kind::Move if is_inline => self.move_element(job),
             Kind::Fill if is_inline => self.fill_element(job),

@@ -290,6 +290,18 @@ impl Assembler {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// `mov mem, imm` of 2, 4 or 8 bytes; 8 are sign-extended from 4.
+    pub(super) fn store_imm_sized(&mut self, mem: Mem, value: i32, bytes: u8) {
+        match bytes {
+            2 => self.store_imm16(mem, value as i16),
+            4 => {
+                self.memory_form(false, &[0xc7], 0, mem);
+                self.int32(value);
+            }
+            _ => self.store_imm(mem, value),
+        }
+    }
+
     /// Loads 1, 2, 4 or 8 bytes, zero-extended.
     pub(super) fn load_sized(&mut self, reg: Reg, mem: Mem, bytes: u8) {
         self.touch(reg);

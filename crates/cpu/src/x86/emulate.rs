@@ -13,7 +13,10 @@ use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
 
 pub(super) mod bits;
 pub(super) mod bus;
+mod decimal;
 mod flags;
+mod segments;
+mod stack;
 mod state;
 pub(super) mod strings;
 mod system;
@@ -33,6 +36,7 @@ impl Core {
             hw,
             canonical_bits: self.canonical_bits,
             is_stack: is_stack_operand(&instruction),
+            linear_mask: self.pages.flavor.linear_mask(),
         };
         let bus = &mut bus;
         if regs.fpu.fsw() & ERROR_SUMMARY != 0 && waits_for_x87(&instruction) {
@@ -44,18 +48,35 @@ impl Core {
             M::Cpuid | M::Rdtsc | M::Rdtscp | M::Xgetbv => {
                 system::identify(regs, bus.hw, &instruction)?;
             }
-            M::Pushfq | M::Pushf => system::push_flags(bus, regs, &instruction)?,
-            M::Popfq | M::Popf => system::pop_flags(bus, regs, &instruction)?,
-            M::Enter => system::enter(bus, regs, &instruction)?,
-            M::Leave => system::leave(bus, regs)?,
-            M::Mov | M::Push | M::Pop => system::segment(bus, regs, &instruction)?,
+            M::Pushfq | M::Pushfd | M::Pushf => system::push_flags(bus, regs, &instruction)?,
+            M::Popfq | M::Popfd | M::Popf => system::pop_flags(bus, regs, &instruction)?,
+            M::Enter => stack::enter(bus, regs, &instruction)?,
+            M::Leave => stack::leave(bus, regs, &instruction)?,
+            M::Pusha | M::Pushad | M::Popa | M::Popad => stack::all(bus, regs, &instruction)?,
+            M::Push | M::Pop if !segments::names_segment(&instruction) => {
+                stack::move_one(bus, regs, &instruction)?;
+            }
+            M::Mov | M::Push | M::Pop => segments::transfer(bus, regs, &instruction)?,
+            M::Lss | M::Lfs | M::Lgs | M::Les | M::Lds => {
+                segments::load_pointer(bus, regs, &instruction)?;
+            }
             M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => {
                 system::tables(bus, regs, &instruction)?;
             }
-            M::Lar | M::Lsl | M::Verr | M::Verw => system::verify(bus, regs, &instruction)?,
-            M::Iretq | M::Retf | M::Jmp | M::Call => {
-                regs.rip = system::far(bus, regs, &instruction)?;
-                return Ok(());
+            M::Lar | M::Lsl | M::Verr | M::Verw => segments::verify(bus, regs, &instruction)?,
+            M::Arpl => segments::adjust(bus, regs, &instruction)?,
+            M::Daa | M::Das | M::Aaa | M::Aas | M::Aam | M::Aad | M::Salc => {
+                decimal::run(regs, &instruction)?;
+            }
+            M::Bound | M::Into => decimal::check(bus, regs, &instruction)?,
+            M::Iretq | M::Iretd | M::Iret | M::Retf => {
+                return segments::far(bus, regs, &instruction);
+            }
+            M::Jmp | M::Call if segments::is_far(&instruction) => {
+                return segments::far(bus, regs, &instruction);
+            }
+            M::Jmp | M::Call | M::Ret | M::Loop | M::Loope | M::Loopne | M::Jcxz => {
+                return stack::branch(bus, regs, &instruction);
             }
             M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
                 vector::masked_bytes(bus, regs, &instruction)?;
@@ -63,7 +84,6 @@ impl Core {
             M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => {
                 vector::masked_move(bus, regs, &instruction)?;
             }
-            M::Lss | M::Lfs | M::Lgs | M::Iret | M::Iretd => return Err(PROTECTION),
             name if is_gather(name) => vector::gather(bus, regs, &instruction)?,
             name if is_state_image(name) => state::run(bus, regs, &instruction)?,
             _ => return Err(INVALID),
@@ -86,7 +106,8 @@ impl Core {
                 hw.load(place, &mut code[bytes as usize..]);
             }
         }
-        Ok(Decoder::with_ip(64, &code, rip, DecoderOptions::NONE).decode())
+        let bitness = self.pages.flavor.bitness();
+        Ok(Decoder::with_ip(bitness, &code, rip, DecoderOptions::NONE).decode())
     }
 }
 

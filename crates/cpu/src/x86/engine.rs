@@ -11,6 +11,7 @@ use super::ask::Ask;
 use super::block::{BLOCK_INSTRUCTIONS, Extent, Scan};
 use super::cache::Cache;
 use super::classify::Classifier;
+use super::compat::Flavor;
 use super::counting::Counting;
 use super::emit::relative;
 use super::pages::{CodePages, PageId, slot};
@@ -125,6 +126,14 @@ impl Core {
         fast[words::QUICK_TARGET] = slow::quick_target_address();
     }
 
+    /// Turns to code of another flavor: no jump finds a block of the former one.
+    pub(super) fn set_flavor(&mut self, hw: &mut Machine, flavor: Flavor) {
+        if flavor != self.pages.flavor {
+            self.pages.flavor = flavor;
+            clear_jump_cache(hw.fast());
+        }
+    }
+
     /// What has to be done right before emitted code is entered; returns the `enter` stub.
     pub(super) fn prepare_entry(&mut self) -> u64 {
         if self.cache.take_dirty() {
@@ -213,7 +222,7 @@ impl Core {
     /// Forgets all pages with their numbers.
     fn forget_pages(&mut self, hw: &mut Machine) {
         self.flush_generation(hw);
-        self.pages = CodePages::default();
+        self.pages = CodePages::new(self.pages.flavor);
         forget_fetch_slots(hw.fast());
     }
 
@@ -264,6 +273,7 @@ impl Core {
             incoming: 0,
             instruction_count: self.scan.steps.len() as u8,
             extent,
+            flavor: self.pages.flavor,
             is_alive: true,
             is_flags_live: self.scan.is_flags_live_before,
         };
@@ -300,6 +310,7 @@ impl Core {
         let frame = self.pages.page(page).frame;
         let code = hw.ram.slice(frame.start(), PAGE_BYTES);
         self.scan.extent = extent;
+        self.scan.flavor = self.pages.flavor;
         let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
         if self.scan.read(&mut self.classifier, code, rip, limit).is_ok() {
             return Ok(None);

@@ -29,9 +29,7 @@ pub(super) fn is_exposed(feature: CpuidFeature) -> bool {
             | F::FMA
             | F::FPU
             | F::FPU287
-            | F::FPU287XL_ONLY
             | F::FPU387
-            | F::FPU387SL_ONLY
             | F::FXSR
             | F::LZCNT
             | F::MMX

@@ -10,6 +10,7 @@
 
 use super::block::{Scan, Step};
 use super::classify::{Class, number};
+use super::compat::is_compat;
 use super::emit::{RAX, RBP, RCX, RDX, RSP, Reg, S1};
 use super::operand::{is_short_address, operand_bytes};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
@@ -136,11 +137,15 @@ fn candidate(step: &Step, moved: i32, leader: Option<Anchor>) -> Option<Candidat
             on_stack(-bytes, bytes, Access::Write)
         }
         Class::Pop => on_stack(0, pop_bytes(instruction), Access::Read),
-        Class::Call => on_stack(-8, 8, Access::Write),
-        Class::Return => on_stack(0, 8, Access::Read),
+        Class::Call => {
+            let bytes = word_bytes(instruction);
+            on_stack(-bytes, bytes, Access::Write)
+        }
+        Class::Return => on_stack(0, word_bytes(instruction), Access::Read),
         Class::Leave => {
             let anchor = Anchor { base: Some(RBP), ..STACK };
-            Some(Candidate { anchor, displacement: 0, bytes: 8, access: Access::Read })
+            let bytes = word_bytes(instruction);
+            Some(Candidate { anchor, displacement: 0, bytes, access: Access::Read })
         }
         Class::Memory(access) => explicit(instruction, moved, leader, access),
         Class::JumpIndirect if instruction.op0_kind() == OpKind::Memory => {
@@ -154,13 +159,21 @@ fn candidate(step: &Step, moved: i32, leader: Option<Anchor>) -> Option<Candidat
 pub(super) fn push_bytes(instruction: &Instruction) -> i32 {
     match instruction.code() {
         Code::Push_r16 | Code::Push_imm16 | Code::Pushw_imm8 | Code::Push_rm16 => 2,
-        _ => 8,
+        _ => word_bytes(instruction),
     }
+}
+
+/// Bytes of an address, and of what stack instructions move if nothing else is said.
+pub(super) fn word_bytes(instruction: &Instruction) -> i32 {
+    if is_compat(instruction) { 4 } else { 8 }
 }
 
 /// Bytes that a `pop` to a register loads.
 pub(super) fn pop_bytes(instruction: &Instruction) -> i32 {
-    if matches!(instruction.code(), Code::Pop_r16 | Code::Pop_rm16) { 2 } else { 8 }
+    match instruction.code() {
+        Code::Pop_r16 | Code::Pop_rm16 => 2,
+        _ => word_bytes(instruction),
+    }
 }
 
 /// The explicit memory operand as a candidate.
@@ -248,19 +261,28 @@ fn constant_move(step: &Step) -> Option<i32> {
         }
         _ => {}
     }
-    if instruction.op_count() != 2 || instruction.op0_register() != Register::RSP {
+    let stack = if is_compat(instruction) { Register::ESP } else { Register::RSP };
+    if instruction.op_count() != 2 || instruction.op0_register() != stack {
         return None;
     }
-    let is_constant =
-        matches!(instruction.op1_kind(), OpKind::Immediate8to64 | OpKind::Immediate32to64);
+    let is_constant = matches!(
+        instruction.op1_kind(),
+        OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+            | OpKind::Immediate8to32
+            | OpKind::Immediate32
+    );
+    // 32-bit immediates and displacements are signed all the same.
+    let value =
+        |value: u64| if is_compat(instruction) { i64::from(value as i32) } else { value as i64 };
     let bytes = match instruction.mnemonic() {
-        Mnemonic::Add if is_constant => instruction.immediate(1) as i64,
-        Mnemonic::Sub if is_constant => (instruction.immediate(1) as i64).wrapping_neg(),
+        Mnemonic::Add if is_constant => value(instruction.immediate(1)),
+        Mnemonic::Sub if is_constant => value(instruction.immediate(1)).wrapping_neg(),
         Mnemonic::Lea
             if instruction.memory_base() == Register::RSP
                 && instruction.memory_index() == Register::None =>
         {
-            instruction.memory_displacement64() as i64
+            value(instruction.memory_displacement64())
         }
         _ => return None,
     };

@@ -1,12 +1,13 @@
 //! Emitting a same-page group: one probe, then every member without one.
 
 use super::block::{Scan, Step};
+use super::branch::return_drop;
 use super::classify::{Class, is_high_byte, number};
 use super::emit::{Mem, RBP, RCX, RSP, S0, S1};
-use super::group::{Group, pop_bytes, push_bytes};
+use super::group::{Group, pop_bytes, push_bytes, word_bytes};
 use super::translate::{Cold, Emitter};
 use super::words;
-use iced_x86::{Code, Instruction, OpKind};
+use iced_x86::{Instruction, OpKind};
 use machine::Access;
 
 impl Emitter {
@@ -83,7 +84,7 @@ impl Emitter {
     pub(super) fn move_stack(&mut self) {
         let bytes = core::mem::take(&mut self.now.stack_bytes);
         if bytes != 0 {
-            self.asm.lea(RSP, Mem::at(RSP, bytes));
+            self.lea_word(RSP, Mem::at(RSP, bytes));
         }
     }
 
@@ -102,33 +103,34 @@ impl Emitter {
             Class::Push => self.member_push(instruction, place),
             Class::Pop => self.member_pop(instruction, place),
             Class::Leave => {
-                self.asm.load(S1, place);
-                self.asm.lea(RSP, Mem::at(RBP, 8));
+                let bytes = word_bytes(instruction);
+                self.asm.load_sized(S1, place, bytes as u8);
+                self.lea_word(RSP, Mem::at(RBP, bytes));
                 self.asm.copy(RBP, S1);
             }
             Class::Call => {
-                if let Ok(value) = i32::try_from(self.now.next_rip as i64) {
+                let bytes = word_bytes(instruction);
+                if bytes == 4 {
+                    self.asm.store_imm_sized(place, self.now.next_rip as i32, 4);
+                } else if let Ok(value) = i32::try_from(self.now.next_rip as i64) {
                     self.asm.store_imm(place, value);
                 } else {
                     self.asm.constant(S1, self.now.next_rip);
                     self.asm.store(place, S1);
                 }
-                self.now.stack_bytes -= 8;
+                self.now.stack_bytes -= bytes;
                 self.move_stack();
                 self.go(instruction.near_branch_target(), self.now.is_flags_live_taken);
             }
             Class::Return => {
-                let drop = match instruction.code() {
-                    Code::Retnq_imm16 => i32::from(instruction.immediate16()),
-                    _ => 0,
-                };
-                self.asm.load(S0, place);
-                self.now.stack_bytes += 8 + drop;
+                let bytes = word_bytes(instruction);
+                self.asm.load_sized(S0, place, bytes as u8);
+                self.now.stack_bytes += bytes + return_drop(instruction);
                 self.move_stack();
                 self.indirect();
             }
             _ => {
-                self.asm.load(S0, place);
+                self.asm.load_sized(S0, place, word_bytes(instruction) as u8);
                 self.indirect();
             }
         }
@@ -139,15 +141,9 @@ impl Emitter {
         if instruction.op0_kind() == OpKind::Register {
             let register = number(instruction.op0_register()).unwrap_or(0);
             let register = self.current(register, S1);
-            if bytes == 2 {
-                self.asm.store16(place, register);
-            } else {
-                self.asm.store(place, register);
-            }
-        } else if bytes == 2 {
-            self.asm.store_imm16(place, instruction.immediate(0) as i16);
+            self.asm.store_sized(place, register, bytes as u8);
         } else {
-            self.asm.store_imm(place, instruction.immediate(0) as i32);
+            self.asm.store_imm_sized(place, instruction.immediate(0) as i32, bytes as u8);
         }
         self.now.stack_bytes -= bytes;
     }
@@ -157,11 +153,11 @@ impl Emitter {
         let register = number(instruction.op0_register()).unwrap_or(0);
         if register == RSP {
             if bytes == 2 {
-                self.asm.lea(RSP, Mem::at(RSP, 2));
+                self.lea_word(RSP, Mem::at(RSP, 2));
                 self.asm.load16(S1, place);
                 self.asm.copy16(RSP, S1);
             } else {
-                self.asm.load(RSP, place);
+                self.asm.load_sized(RSP, place, bytes as u8);
             }
             return;
         }
@@ -174,7 +170,7 @@ impl Emitter {
                 self.asm.load16(S1, place);
                 self.store_home16(register, S1);
             }
-            (_, false) => self.asm.load(register, place),
+            (_, false) => self.asm.load_sized(register, place, bytes as u8),
             (_, true) => {
                 self.asm.load(S1, place);
                 self.store_home(register, S1);
@@ -195,7 +191,9 @@ fn needs_scratch(steps: &[Step]) -> bool {
             }
         });
         let is_short_pop = step.class == Class::Pop && pop_bytes(one) == 2;
-        let is_far_call = step.class == Class::Call && i32::try_from(one.next_ip()).is_err();
+        let is_far_call = step.class == Class::Call
+            && word_bytes(one) == 8
+            && i32::try_from(one.next_ip()).is_err();
         is_named || is_short_pop || is_far_call || step.class == Class::Leave || step.parks_behind
     })
 }

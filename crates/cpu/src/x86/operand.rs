@@ -8,12 +8,13 @@
 
 use super::block::Step;
 use super::classify::{is_high_byte, memory_operand, number};
+use super::compat::is_compat;
 use super::emit::{Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
 use super::group::Group;
 use super::probe::Want;
 use super::translate::Emitter;
 use super::words;
-use iced_x86::{Code, Instruction, MemorySize, OpKind, Register};
+use iced_x86::{Code, CodeSize, Instruction, MemorySize, OpKind, Register};
 use machine::Access;
 
 /// A stolen register and what stands in for it.
@@ -76,6 +77,9 @@ pub(super) fn operand_bytes(instruction: &Instruction) -> u16 {
 /// Whether a non-canonical address of the operand is #SS: it is relative to rsp or rbp. Prefixes
 /// other than FS and GS do not count.
 pub(super) fn is_stack_operand(instruction: &Instruction) -> bool {
+    if is_compat(instruction) {
+        return segment_of(instruction) == Register::SS;
+    }
     let base = instruction.memory_base().full_register();
     matches!(base, Register::RSP | Register::RBP)
         && !matches!(instruction.segment_prefix(), Register::FS | Register::GS)
@@ -263,7 +267,7 @@ impl Emitter {
     /// Computes the address of the memory operand into r14; rsp counts as `rsp_add` more.
     pub(super) fn address(&mut self, instruction: &Instruction, rsp_add: i32) {
         self.effective(instruction, rsp_add, S0);
-        self.add_segment(instruction.segment_prefix());
+        self.add_segment(segment_of(instruction));
     }
 
     /// Computes the offset part of the address of the memory operand into `to`; changes r13 and
@@ -276,7 +280,7 @@ impl Emitter {
             self.asm.constant(to, instruction.ip_rel_memory_address());
             return;
         }
-        let is_short = base.is_gpr32() || index.is_gpr32();
+        let is_short = base.is_gpr32() || index.is_gpr32() || self.now.flavor.is_compat();
         if base == Register::None && index == Register::None {
             let is_short = instruction.memory_displ_size() == 4;
             self.asm.constant(to, if is_short { displacement & 0xffff_ffff } else { displacement });
@@ -288,14 +292,18 @@ impl Emitter {
         let index = index.map(|register| (register, scale));
         let displacement = (displacement as i32).wrapping_add(add);
         let place = Mem { base, index, displacement, is_gs: false };
-        if is_short {
-            self.asm.lea32(to, place);
-        } else if let (Some(base), None, 0) = (base, index, displacement) {
+        let is_plain = !is_short || self.now.flavor.is_compat();
+        if let (Some(base), None, 0, true) = (base, index, displacement, is_plain) {
             if base != to {
                 self.asm.copy(to, base);
             }
+        } else if is_short {
+            self.asm.lea32(to, place);
         } else {
             self.asm.lea(to, place);
+        }
+        if instruction.memory_base().is_gpr16() || instruction.memory_index().is_gpr16() {
+            self.asm.zero_extend16(to, to);
         }
     }
 
@@ -303,11 +311,13 @@ impl Emitter {
     pub(super) fn group_address(&mut self, group: &Group) {
         let anchor = group.anchor;
         if anchor.base.is_none() && anchor.index.is_none() {
-            self.asm.constant(S0, anchor.absolute.wrapping_add(i64::from(group.low) as u64));
+            let address = anchor.absolute.wrapping_add(i64::from(group.low) as u64);
+            let is_compat = self.now.flavor.is_compat();
+            self.asm.constant(S0, if is_compat { address & 0xffff_ffff } else { address });
         } else {
             let base = anchor.base.map(|register| self.current(register, S0));
             let index = anchor.index.map(|(register, scale)| (self.current(register, S1), scale));
-            self.asm.lea(S0, Mem { base, index, displacement: group.low, is_gs: false });
+            self.lea_word(S0, Mem { base, index, displacement: group.low, is_gs: false });
         }
         self.add_segment(anchor.segment);
     }
@@ -317,10 +327,23 @@ impl Emitter {
         let base = match segment {
             Register::FS => words::FS_BASE,
             Register::GS => words::GS_BASE,
+            _ if !self.now.flavor.is_closed(segment) => return,
+            Register::ES => words::ES_BASE,
+            Register::SS => words::SS_BASE,
+            Register::DS => words::DS_BASE,
             _ => return,
         };
         self.asm.load(S1, Mem::word(base));
-        self.asm.lea(S0, Mem::sum(S0, S1));
+        self.lea_word(S0, Mem::sum(S0, S1));
+    }
+
+    /// `lea to, place`; in 32-bit code the sum is modulo 2^32.
+    pub(super) fn lea_word(&mut self, to: Reg, place: Mem) {
+        if self.now.flavor.is_compat() {
+            self.asm.lea32(to, place);
+        } else {
+            self.asm.lea(to, place);
+        }
     }
 
     /// The register that holds guest register `register` now: itself, a scratch register that is
@@ -362,6 +385,8 @@ impl Emitter {
         let is_here = |register| super::classify::number(register).is_none_or(|n| n < S1);
         let is_direct = number < S1
             && !instruction.is_ip_rel_memory_operand()
+            && !instruction.memory_base().is_gpr16()
+            && !instruction.memory_index().is_gpr16()
             && is_here(instruction.memory_base())
             && is_here(instruction.memory_index());
         if is_direct {
@@ -392,19 +417,35 @@ impl Emitter {
     pub(super) fn translate(&mut self, instruction: &Instruction) {
         self.asm.zero_extend8(S0, RAX);
         self.asm.lea(S0, Mem::sum(RBX, S0));
-        if instruction.memory_base() == Register::EBX {
-            self.asm.copy32(S0, S0);
+        match instruction.memory_base() {
+            Register::EBX => self.asm.copy32(S0, S0),
+            Register::BX => self.asm.zero_extend16(S0, S0),
+            _ => {}
         }
-        self.add_segment(instruction.segment_prefix());
+        self.add_segment(segment_of(instruction));
         self.probe(Want { access: Access::Read, bytes: 1, is_stack: false });
         self.asm.bytes(&[0x43, 0x8a, 0x04, 0x2e]); // mov al, [r14+r13]
     }
 }
 
-/// Whether the address of the memory operand is taken modulo 2^32.
+/// The segment of the memory operand. In 64-bit code only prefixes of FS and GS count.
+pub(super) fn segment_of(instruction: &Instruction) -> Register {
+    match instruction.code_size() {
+        CodeSize::Code32 => match instruction.segment_prefix() {
+            // Also that of the implied source of string instructions.
+            Register::None if instruction.is_string_instruction() => Register::DS,
+            Register::None => instruction.memory_segment(),
+            prefix => prefix,
+        },
+        _ => instruction.segment_prefix(),
+    }
+}
+
+/// Whether the address of the memory operand is taken modulo 2^32, or 2^16.
 pub(super) fn is_short_address(instruction: &Instruction) -> bool {
-    instruction.memory_base().is_gpr32()
-        || instruction.memory_index().is_gpr32()
+    let is_narrow = |register: Register| register.is_gpr32() || register.is_gpr16();
+    is_narrow(instruction.memory_base())
+        || is_narrow(instruction.memory_index())
         || instruction.memory_base() == Register::EIP
         || instruction.memory_displ_size() == 4
             && instruction.memory_base() == Register::None

@@ -13,6 +13,7 @@
 //! 3. `present` names, for each virtual page, the code page that a fetch access found there last.
 
 use super::block::Extent;
+use super::compat::Flavor;
 use super::records::{Block, Offset};
 use super::translate::BlockId;
 use machine::{Frame, PAGE_BYTES, layout};
@@ -45,6 +46,8 @@ pub(super) struct CodePages {
     /// By number of the virtual page.
     present: BTreeMap<u64, PageId>,
     by_frame: BTreeMap<u64, Vec<PageId>>,
+    /// What present code is translated for: pages of each flavor are pages of their own.
+    pub flavor: Flavor,
 }
 
 /// Chains of blocks.
@@ -59,6 +62,7 @@ impl Default for CodePages {
             by_place: BTreeMap::new(),
             present: BTreeMap::new(),
             by_frame: BTreeMap::new(),
+            flavor: Flavor::default(),
         }
     }
 }
@@ -69,6 +73,11 @@ pub(super) const fn slot(page: PageId) -> u32 {
 }
 
 impl CodePages {
+    /// No pages and no blocks, of the given flavor.
+    pub(super) fn new(flavor: Flavor) -> Self {
+        Self { flavor, ..Self::default() }
+    }
+
     /// Forgets all blocks but not the pages; returns the frames that held code.
     pub(super) fn clear_blocks(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
@@ -102,7 +111,8 @@ impl CodePages {
     pub(super) fn entry_at(&self, rip: u64, is_resident: impl Fn(u32) -> bool) -> Offset {
         let mut at = self.chains.get(chain(rip)).map_or(0, |first| *first);
         while let Some(block) = self.blocks.get((at as usize).wrapping_sub(1)) {
-            if block.rip == rip && block.extent == Extent::Block {
+            let is_block = block.extent == Extent::Block && block.flavor == self.flavor;
+            if block.rip == rip && is_block {
                 let has_twins =
                     self.pages.get(block.page as usize).is_none_or(|page| page.has_twins);
                 if !has_twins || is_resident(slot(block.page)) {
@@ -119,14 +129,19 @@ impl CodePages {
         &self.pages[page as usize]
     }
 
+    /// The number of the virtual page of `rip`, with that of the flavor above it.
+    const fn number(&self, rip: u64) -> u64 {
+        (rip / PAGE_BYTES) | (self.flavor.number() << 52)
+    }
+
     /// The code page that a fetch access found last at `rip`.
     pub(super) fn present(&self, rip: u64) -> Option<PageId> {
-        self.present.get(&(rip / PAGE_BYTES)).copied()
+        self.present.get(&self.number(rip)).copied()
     }
 
     /// Says that a fetch access found `page` at `rip`.
     pub(super) fn set_present(&mut self, rip: u64, page: PageId) {
-        self.present.insert(rip / PAGE_BYTES, page);
+        self.present.insert(self.number(rip), page);
     }
 
     /// Likewise for a page that was found before.
@@ -139,7 +154,7 @@ impl CodePages {
 
     /// The code page of `rip` in `frame`, new if need be; `None` if all slots are taken.
     pub(super) fn page_for(&mut self, rip: u64, frame: Frame) -> Option<PageId> {
-        let place = (rip / PAGE_BYTES, frame.number());
+        let place = (self.number(rip), frame.number());
         if let Some(page) = self.by_place.get(&place) {
             return Some(*page);
         }

@@ -4,6 +4,7 @@
 //! cache are numbers of bytes from its start, places in guest code from the start of the block.
 
 use super::block::Extent;
+use super::compat::Flavor;
 use super::emulate::strings::Job;
 use super::pages::PageId;
 use super::translate::BlockId;
@@ -44,6 +45,7 @@ pub(super) struct Block {
     pub incoming: u32,
     pub instruction_count: u8,
     pub extent: Extent,
+    pub flavor: Flavor,
     pub is_alive: bool,
     /// Whether flags may be read before they are written.
     pub is_flags_live: bool,

@@ -2,13 +2,14 @@
 
 use super::access::Stop;
 use super::block::{Extent, PARKED};
+use super::compat::Flavor;
 use super::engine::{Core, SPIN_EDGES, jump_slot};
 use super::slow::SlowContext;
 use super::stubs::{PARKED_BIT, Reason};
 use super::translate::Ways;
 use super::translate::{BlockId, exception_of};
 use super::words;
-use crate::{Exception, Exit, Registers};
+use crate::{Exception, Exit, Gate, Mode, Registers, SegmentName};
 use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, VirtAddr, layout};
 
 /// CF PF AF ZF SF OF in RFLAGS.
@@ -35,6 +36,10 @@ pub(super) struct VirtualState {
     slice_start: u64,
     /// Emulated instructions until the next look at the clock.
     emulated: u32,
+    /// Instructions done one at a time since the last look whether time passes.
+    singles: u64,
+    /// Accesses at that look.
+    seen: u64,
 }
 
 /// The stride of string instructions under these flags.
@@ -66,6 +71,16 @@ fn keep_live(fast: &mut [u64], live: u16) {
     }
 }
 
+/// The exit for a system call: 1 more than the number of a gate, or 0.
+const fn system_call(gate: u64) -> Exit {
+    match gate {
+        0 => Exit::Syscall,
+        1 => Exit::Syscall32(Gate::Int80),
+        2 => Exit::Syscall32(Gate::Sysenter),
+        _ => Exit::Syscall32(Gate::Syscall),
+    }
+}
+
 /// What to do next.
 enum Next {
     /// Go on at this guest address.
@@ -84,6 +99,7 @@ impl Core {
         self.virtual_state.slice_start = hw.time();
         self.trap = super::access::Trap::default();
         regs.fpu.sanitize();
+        regs.error_code = 0;
         self.load(regs, hw);
         let mut next = Next::At(regs.rip);
         let exit = loop {
@@ -105,13 +121,21 @@ impl Core {
     /// Registers to words.
     pub(super) fn load(&mut self, regs: &Registers, hw: &mut Machine) {
         self.virtual_state.flags = regs.rflags & KEPT;
+        self.set_flavor(hw, Flavor::of(regs));
         let fast = hw.fast();
         fast[words::GPR..words::GPR + 16].copy_from_slice(&regs.gpr);
+        if regs.mode() == Mode::Compat {
+            // 32-bit code relies on upper halves that are zero; it cannot see them.
+            fast[words::GPR..words::GPR + 8].iter_mut().for_each(|word| *word &= 0xffff_ffff);
+        }
         fast[words::RIP] = regs.rip;
         fast[words::FLAGS] = regs.rflags & ARITHMETIC | 2;
         fast[words::STRIDE] = stride(regs.rflags);
         fast[words::FS_BASE] = regs.fs_base;
         fast[words::GS_BASE] = regs.gs_base;
+        fast[words::ES_BASE] = regs.base(SegmentName::Es);
+        fast[words::SS_BASE] = regs.base(SegmentName::Ss);
+        fast[words::DS_BASE] = regs.base(SegmentName::Ds);
         fast[words::XSAVE_POINTER] = regs.fpu.bytes().as_ptr() as u64;
     }
 
@@ -150,18 +174,34 @@ impl Core {
 
     /// Finds the host address for the one instruction at `rip`.
     fn go_one(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
+        if self.is_standing(hw) {
+            return self.spun(hw, rip);
+        }
         let block = match self.locate(hw, rip, Extent::Single, Ways::Links) {
             Ok(block) => block,
             Err(exit) => return Self::leave_at(hw, rip, exit),
         };
-        if self.virtual_state.flags & ALIGNMENT != 0 {
+        let is_aligned = self.virtual_state.flags & ALIGNMENT != 0;
+        if is_aligned || self.pages.flavor.is_compat() {
             self.store(regs, hw);
-            if self.is_misaligned(regs, hw, rip) {
-                let exit = Exit::Exception(Exception::AlignmentCheck);
-                return Self::leave_at(hw, rip, exit);
+            if let Some(exception) = self.refusal(regs, hw, rip, is_aligned) {
+                return Self::leave_at(hw, rip, Exit::Exception(exception));
             }
         }
         Next::Host(self.body(block))
+    }
+
+    /// Whether many instructions were done one at a time and none made an access: time has to pass
+    /// all the same.
+    fn is_standing(&mut self, hw: &mut Machine) -> bool {
+        let state = &mut self.virtual_state;
+        state.singles += 1;
+        if state.singles < SPIN_EDGES {
+            return false;
+        }
+        state.singles = 0;
+        let before = core::mem::replace(&mut state.seen, hw.time());
+        before == state.seen
     }
 
     /// Finds the block at `rip` past the jump cache.
@@ -207,7 +247,8 @@ impl Core {
             }
             Reason::Drain | Reason::Indirect => self.look_at_clock(hw, rip),
             Reason::Spin => self.spun(hw, rip),
-            Reason::Syscall => Next::Leave(Exit::Syscall),
+            Reason::Syscall => Next::Leave(system_call(with)),
+            Reason::Checked => self.go_one(regs, hw, rip),
             Reason::Emulate => self.emulate_at(regs, hw, rip),
             Reason::Trap => self.trapped(hw, rip, exception_of(with)),
             Reason::Signal => self.signalled(hw),
@@ -393,7 +434,8 @@ impl Core {
                 if let Some(counting) = self.counting.as_mut() {
                     counting.take_back(1);
                 }
-                debug_assert!(regs.rip == rip || exit == Exit::Budget, "a fault keeps rip");
+                let is_behind = exit == Exit::Exception(Exception::Overflow);
+                debug_assert!(regs.rip == rip || is_behind, "a fault keeps rip");
                 Next::Leave(exit)
             }
         }
@@ -408,6 +450,10 @@ impl Core {
             return Next::At(rip);
         }
         self.virtual_state.emulated = 0;
+        self.virtual_state.singles += 1023;
+        if self.is_standing(hw) {
+            return self.spun(hw, rip);
+        }
         self.end_slice(hw, rip)
     }
 }

@@ -24,7 +24,8 @@ pub(super) enum Reason {
     /// An indirect jump to an address that the jump cache does not hold, or a drain. With: its
     /// site.
     Indirect = 2,
-    /// `syscall`; `rip` is behind it.
+    /// `syscall`; `rip` is behind it. With: 1 more than the number of the gate if it is of the i386
+    /// kind.
     Syscall = 3,
     /// An instruction that Rust does.
     Emulate = 4,
@@ -39,6 +40,8 @@ pub(super) enum Reason {
     /// A block of a single instruction is done. With: 1 more than its site if that was an indirect
     /// jump.
     Done = 9,
+    /// An instruction that has to be looked at before it is done.
+    Checked = 10,
 }
 
 /// In a reason word: the flags are in [`words::FLAGS_PARKED`].
@@ -57,7 +60,8 @@ impl Reason {
             6 => Self::Signal,
             7 => Self::Stopped,
             8 => Self::Spin,
-            _ => Self::Done,
+            9 => Self::Done,
+            _ => Self::Checked,
         };
         (reason, word >> 8)
     }

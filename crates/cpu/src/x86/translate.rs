@@ -17,6 +17,7 @@
 use super::ask::Ask;
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
+use super::compat::Flavor;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::members::puts_stack_off;
 use super::records::{Link, Point, Site, offset};
@@ -84,6 +85,8 @@ pub(super) struct Current {
     pub is_quiet: bool,
     /// The first instruction of the block.
     pub first: u64,
+    /// What the block depends on.
+    pub flavor: Flavor,
     /// The way in from another page.
     pub page_entry: u64,
     /// The code of the first instruction.
@@ -196,6 +199,7 @@ impl Emitter {
             is_flags_live_next: scan.is_flags_live_next,
             parks: scan.parks,
             first,
+            flavor: scan.flavor,
             ..Current::default()
         };
         if let Some(slot) = start.slot {
@@ -204,7 +208,9 @@ impl Emitter {
         let body = self.asm.here();
         self.now.body = body;
         let is_whole = !self.now.is_single && second.is_none() && start.counter.is_none();
-        self.strip = if is_whole { strip::find(scan, &mut self.factory) } else { None };
+        // Strips know nothing of addresses that wrap at 32 bits.
+        let may_strip = is_whole && !scan.flavor.is_compat();
+        self.strip = if may_strip { strip::find(scan, &mut self.factory) } else { None };
         if let Some(counter) = start.counter {
             self.count(counter);
         }
@@ -328,6 +334,10 @@ impl Emitter {
             Class::Count => self.count_branch(instruction),
             Class::JumpIndirect => self.jump_indirect(instruction),
             Class::Syscall => self.leave_with(self.now.next_rip, Reason::Syscall.alone()),
+            Class::Gate(gate) => {
+                self.leave_with(self.now.next_rip, Reason::Syscall.with(gate as u32 + 1));
+            }
+            Class::Checked => self.leave_with(self.now.rip, Reason::Checked.alone()),
             Class::Trap(exception) => self.trap(exception),
             _ => self.leave_with(self.now.rip, Reason::Emulate.alone()),
         }
@@ -432,7 +442,7 @@ pub(super) enum IsSecond {
     Yes,
 }
 
-const EXCEPTIONS: [Exception; 11] = [
+const EXCEPTIONS: [Exception; 12] = [
     Exception::DivideError,
     Exception::Debug,
     Exception::Breakpoint,
@@ -440,6 +450,7 @@ const EXCEPTIONS: [Exception; 11] = [
     Exception::Bound,
     Exception::InvalidOpcode,
     Exception::GeneralProtection,
+    Exception::NotPresent,
     Exception::StackFault,
     Exception::FloatingPoint,
     Exception::SimdFloatingPoint,

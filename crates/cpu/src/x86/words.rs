@@ -55,6 +55,10 @@ pub(super) const FLAGS_SAVE: usize = word(39);
 pub(super) const FLAGS_PARKED: usize = word(44);
 /// Host address of the function that finds the targets of indirect jumps.
 pub(super) const QUICK_TARGET: usize = word(45);
+/// Bases of the segments of 32-bit code that are not flat.
+pub(super) const ES_BASE: usize = word(61);
+pub(super) const SS_BASE: usize = word(62);
+pub(super) const DS_BASE: usize = word(63);
 /// MXCSR of the host.
 pub(super) const HOST_MXCSR: usize = word(40);
 /// Where emitted code is entered.

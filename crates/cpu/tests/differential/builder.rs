@@ -66,7 +66,17 @@ pub struct Builder<'r> {
 
 impl<'r> Builder<'r> {
     pub fn new(random: &'r mut Random, mood: Mood) -> Self {
+        Self::with_state(random, mood, false)
+    }
+
+    /// A builder of 32-bit code.
+    pub fn new_compat(random: &'r mut Random, mood: Mood) -> Self {
+        Self::with_state(random, mood, true)
+    }
+
+    fn with_state(random: &'r mut Random, mood: Mood, is_compat: bool) -> Self {
         let mut state = crate::states::random_state(random);
+        state.is_compat = is_compat;
         let start = choose_start(random);
         state.rip = start;
         let draft = Draft {
@@ -81,6 +91,17 @@ impl<'r> Builder<'r> {
         };
         let factory = InstructionInfoFactory::new();
         Self { random, mood, draft, start, code: Vec::new(), is_over: false, pinned: None, factory }
+    }
+
+    /// Whether the code is 32-bit code.
+    pub const fn is_compat(&self) -> bool {
+        self.draft.state.is_compat
+    }
+
+    /// The register of addresses with this number.
+    pub fn pointer(&self, index: usize) -> Register {
+        let first = if self.is_compat() { Register::EAX } else { Register::RAX };
+        first + index as u32
     }
 
     /// Where the next instruction goes.
@@ -102,6 +123,7 @@ impl<'r> Builder<'r> {
 
     /// Makes the initial value of the free register `index`.
     pub fn assign(&mut self, index: usize, value: u64) {
+        let value = if self.is_compat() { value & 0xffff_ffff } else { value };
         self.draft.values[index] = Value::Known(value);
         self.draft.state.gpr[index] = value;
     }
@@ -124,12 +146,12 @@ impl<'r> Builder<'r> {
     /// Encodes `instruction` here and takes note of what it does to registers and flags.
     /// `None` if it cannot be encoded or would read an undefined flag.
     pub fn append(&mut self, instruction: &Instruction) -> Option<()> {
-        let mut encoder = Encoder::new(64);
+        let mut encoder = Encoder::new(bitness(self.is_compat()));
         encoder.set_vex_wig(self.random.below(2) as u32);
         encoder.set_vex_lig(self.random.below(2) as u32);
         encoder.encode(instruction, self.rip()).ok()?;
         let bytes = encoder.take_buffer();
-        let decoded = decode(&bytes, self.rip());
+        let decoded = decode(&bytes, self.rip(), self.is_compat());
         if decoded.is_invalid() || self.code.len() + bytes.len() > BODY_BYTES as usize {
             return None;
         }
@@ -186,7 +208,9 @@ impl<'r> Builder<'r> {
         if let Value::Known(rsp) = self.draft.values[4]
             && delta != 0
         {
-            self.draft.values[4] = Value::Known(rsp.wrapping_add_signed(delta));
+            let moved = rsp.wrapping_add_signed(delta);
+            let moved = if self.is_compat() { moved & 0xffff_ffff } else { moved };
+            self.draft.values[4] = Value::Known(moved);
         }
     }
 
@@ -197,7 +221,7 @@ impl<'r> Builder<'r> {
         }
         let mut draft = self.draft;
         draft.rules.undefined_flags |= rflags_mask(draft.undefined);
-        let instructions = decode_all(&self.code, self.start);
+        let instructions = decode_code(&self.code, self.start, draft.state.is_compat);
         put_code(&mut draft.patches, self.start, &self.code);
         Case { name, state: draft.state, patches: draft.patches, instructions, rules: draft.rules }
     }
@@ -216,16 +240,26 @@ pub fn put_code(patches: &mut Vec<Patch>, address: u64, code: &[u8]) {
     }
 }
 
+/// The bitness of code for the decoder.
+pub const fn bitness(is_compat: bool) -> u32 {
+    if is_compat { 32 } else { 64 }
+}
+
 /// Decodes one instruction.
-pub fn decode(bytes: &[u8], rip: u64) -> Instruction {
-    Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE).decode()
+pub fn decode(bytes: &[u8], rip: u64, is_compat: bool) -> Instruction {
+    Decoder::with_ip(bitness(is_compat), bytes, rip, DecoderOptions::NONE).decode()
+}
+
+/// Decodes all of 64-bit `code`, behind which is `int3`.
+pub fn decode_all(code: &[u8], rip: u64) -> Vec<Instruction> {
+    decode_code(code, rip, false)
 }
 
 /// Decodes all of `code`, behind which is `int3`.
-pub fn decode_all(code: &[u8], rip: u64) -> Vec<Instruction> {
+pub fn decode_code(code: &[u8], rip: u64, is_compat: bool) -> Vec<Instruction> {
     let mut padded = code.to_vec();
     padded.extend_from_slice(&[0xcc; 16]);
-    let all = Decoder::with_ip(64, &padded, rip, DecoderOptions::NONE);
+    let all = Decoder::with_ip(bitness(is_compat), &padded, rip, DecoderOptions::NONE);
     all.into_iter().take_while(|one| one.ip() < rip + code.len() as u64).collect()
 }
 

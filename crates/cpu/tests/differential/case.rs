@@ -14,6 +14,8 @@ pub struct State {
     pub rflags: u64,
     pub fs_base: u64,
     pub gs_base: u64,
+    /// Whether the code is 32-bit code.
+    pub is_compat: bool,
     pub fpu: [u8; FPU_BYTES],
 }
 
@@ -23,7 +25,7 @@ impl State {
         (fpu[0], fpu[1]) = (0x7f, 0x03);
         (fpu[24], fpu[25]) = (0x80, 0x1f);
         fpu[512] = 7;
-        Self { gpr: [0; 16], rip: 0, rflags: 0x202, fs_base: 0, gs_base: 0, fpu }
+        Self { gpr: [0; 16], rip: 0, rflags: 0x202, fs_base: 0, gs_base: 0, is_compat: false, fpu }
     }
 
     /// Where the 32 bytes of vector register `index` are: the low and the high half.

@@ -3,7 +3,7 @@
 use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpCodeOperandKind};
 
 /// Extensions of the virtual CPU: x86-64-v3 and AES, PCLMUL, SHA, CX16, XSAVE.
-const FEATURES: [CpuidFeature; 47] = {
+const FEATURES: [CpuidFeature; 45] = {
     use CpuidFeature as F;
     [
         F::INTEL8086,
@@ -26,9 +26,7 @@ const FEATURES: [CpuidFeature; 47] = {
         F::FMA,
         F::FPU,
         F::FPU287,
-        F::FPU287XL_ONLY,
         F::FPU387,
-        F::FPU387SL_ONLY,
         F::FXSR,
         F::LZCNT,
         F::MMX,
@@ -162,6 +160,67 @@ pub fn is_comparable(code: Code) -> bool {
         && !has_foreign_operand(code)
         && !is_short_branch(code)
         && !op_code.is_privileged()
+}
+
+/// Likewise in 32-bit code.
+pub fn is_comparable_compat(code: Code) -> bool {
+    use OpCodeOperandKind as K;
+    let op_code = code.op_code();
+    let is_odd_branch = op_code.op_kinds().iter().any(|kind| matches!(kind, K::br16_1 | K::br16_2))
+        || matches!(code, Code::Jmp_rm16 | Code::Call_rm16 | Code::Retnw | Code::Retnw_imm16)
+        || matches!(code, Code::Jmpe_disp16 | Code::Jmpe_disp32)
+        || matches!(code, Code::Call_m1616 | Code::Call_m1632)
+        || matches!(code, Code::Jmp_m1616 | Code::Jmp_m1632);
+    // Segment registers would keep what they get for the next case.
+    let loads_segment = matches!(code.mnemonic(), Mnemonic::Les | Mnemonic::Lds)
+        || code.mnemonic() == Mnemonic::Pop
+            && op_code
+                .op_kinds()
+                .iter()
+                .any(|kind| matches!(kind, K::es | K::cs | K::ss | K::ds | K::fs | K::gs));
+    op_code.is_instruction()
+        && op_code.mode32()
+        && is_exposed(code)
+        && !matches!(code, Code::Cmpxchg486_rm8_r8 | Code::Storeall | Code::Loadall286)
+        && !is_private(code.mnemonic())
+        && !is_far(code.mnemonic())
+        && !has_foreign_operand(code)
+        && !is_odd_branch
+        && !loads_segment
+        && !op_code.is_privileged()
+}
+
+/// Every instruction of 32-bit code that is compared with the host.
+pub fn comparable_compat() -> Vec<Code> {
+    Code::values().filter(|code| is_comparable_compat(*code)).collect()
+}
+
+/// What compilers emit in 32-bit code: [`COMMON`] as far as it is valid, and what is special.
+pub fn common_compat() -> Vec<Code> {
+    let special = [
+        Code::Inc_r32,
+        Code::Dec_r32,
+        Code::Push_r32,
+        Code::Push_r32,
+        Code::Pop_r32,
+        Code::Push_rm32,
+        Code::Pop_rm32,
+        Code::Pushd_imm8,
+        Code::Leaved,
+        Code::Call_rel32_32,
+        Code::Call_rm32,
+        Code::Jne_rel8_32,
+        Code::Jb_rel32_32,
+        Code::Mov_EAX_moffs32,
+        Code::Mov_moffs32_EAX,
+        Code::Pushad,
+        Code::Lea_r32_m,
+        Code::Add_rm32_imm8,
+        Code::Sub_rm32_imm8,
+        Code::Mov_r8_rm8,
+    ];
+    let shared = COMMON.into_iter().filter(|code| is_comparable_compat(*code));
+    shared.chain(special).collect()
 }
 
 /// Every instruction that is compared with the host, in iced's order.

@@ -94,6 +94,7 @@ pub fn noise(random: &mut Random, codes: &[Code]) -> Case {
         }
     }
     let mut case = crate::exceptions::case(random, String::from("noise"), &bytes);
+    case.state.is_compat = random.chance(30);
     for register in 0..16 {
         if random.chance(60) {
             case.state.gpr[register] = layout::DATA + random.below(0xf000);

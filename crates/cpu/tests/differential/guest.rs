@@ -126,7 +126,7 @@ impl Guest {
         for _ in 0..SLICES {
             match self.engine.run(registers, &mut self.hw) {
                 Exit::Budget => {}
-                Exit::Syscall => return End::Syscall,
+                Exit::Syscall | Exit::Syscall32(_) => return End::Syscall,
                 Exit::Exception(exception) => return End::Exception(vector(exception)),
                 Exit::Fault(fault) => {
                     let (address, error) = (fault.addr.as_u64(), fault.error_code());
@@ -200,7 +200,10 @@ const fn named(counters: &Counters) -> [(&'static str, u64); 13] {
 
 /// The state as the engine takes it.
 pub fn registers_of(state: &State) -> Registers {
-    let mut registers = Registers::new();
+    let mut registers = match state.is_compat {
+        true => Registers::new_compat(),
+        false => Registers::new(),
+    };
     registers.gpr = state.gpr;
     registers.rip = state.rip;
     registers.rflags = state.rflags;
@@ -231,6 +234,7 @@ pub fn state_of(registers: &Registers) -> State {
         rflags: registers.rflags,
         fs_base: registers.fs_base,
         gs_base: registers.gs_base,
+        is_compat: registers.mode() == cpu::Mode::Compat,
         fpu,
     }
 }
@@ -244,6 +248,7 @@ const fn vector(exception: Exception) -> u64 {
         Exception::Overflow => 4,
         Exception::Bound => 5,
         Exception::InvalidOpcode => 6,
+        Exception::NotPresent => 11,
         Exception::StackFault => 12,
         Exception::GeneralProtection => 13,
         Exception::FloatingPoint => 16,

@@ -99,6 +99,43 @@ fn slices_of_loops_end_at_the_same_access_with_and_without_the_fast_path() {
 }
 
 #[test]
+fn every_instruction_of_32_bit_code_does_what_the_host_does() {
+    let codes = catalog::comparable_compat();
+    assert!(codes.len() > 900, "only {} instructions are compared", codes.len());
+    let (seed, count) = (seed(), case_count(60_000));
+    let mut bench = Bench::new(seed, Build::Usual);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let code = |index: u64| codes[index as usize % codes.len()];
+        let cases = indexes.filter_map(|i| generate::single_compat(seed, i, code(i)));
+        bench.run(&cases.collect::<Vec<_>>());
+    }
+    bench.finish();
+}
+
+fn compare_sequences_of_32_bit_code(build: Build, count: u64) {
+    let (codes, common) = (catalog::comparable_compat(), catalog::common_compat());
+    let seed = seed();
+    let mut bench = Bench::new(seed, build);
+    for first in (0..count).step_by(BATCH as usize) {
+        let indexes = first..(first + BATCH).min(count);
+        let cases = indexes.map(|i| generate::sequence_compat(seed, i, &common, &codes));
+        bench.run(&cases.collect::<Vec<_>>());
+    }
+    bench.finish();
+}
+
+#[test]
+fn sequences_of_32_bit_code_do_what_the_host_does() {
+    compare_sequences_of_32_bit_code(Build::Usual, case_count(50_000));
+}
+
+#[test]
+fn sequences_of_32_bit_code_do_what_the_host_does_on_a_tight_machine() {
+    compare_sequences_of_32_bit_code(Build::Tight, case_count(30_000));
+}
+
+#[test]
 fn strings_do_what_the_host_does() {
     let mut bench = Bench::new(seed(), Build::Usual);
     let cases = strings::cases(seed(), case_count(24_000) / 12_000);
@@ -228,6 +265,29 @@ fn hidden_instructions_are_undefined() {
 }
 
 #[test]
+fn loops_that_are_done_one_at_a_time_can_be_stopped() {
+    const ALIGNMENT: u64 = 0x4_0000;
+    let mut random = random::Random::new(seed());
+    let base = layout::base_content(&mut random);
+    let mut guest = guest::Guest::new(&base, guest::Build::Usual, machine::FastPath::Filled);
+    let programs: [(&[u8], bool); 4] = [
+        (&[0xeb, 0xfe], false),                     // jmp to itself
+        (&[0x67, 0xe3, 0xfd], true),                // jcxz to itself
+        (&[0x2e, 0x38, 0x00, 0xeb, 0xfb], true),    // cmp cs:[eax], al; jmp
+        (&[0xea, 0, 0x10, 0, 0x50, 0x23, 0], true), // far jmp to itself
+    ];
+    for (code, is_compat) in programs {
+        let mut case = exceptions::case(&mut random, String::from("loop"), code);
+        case.state.is_compat = is_compat;
+        case.state.gpr[1] = 0;
+        case.state.rflags |= if is_compat { 0 } else { ALIGNMENT };
+        case.state.rip = layout::CODE;
+        case.patches = vec![(0, code.to_vec())];
+        assert_eq!(guest.run(&case).end, case::End::Endless, "{code:x?}");
+    }
+}
+
+#[test]
 fn noise_ends_somehow() {
     let codes = catalog::comparable();
     let mut random = random::Random::new(seed());
@@ -267,8 +327,10 @@ fn verify_emitted(
 #[test]
 fn emitted_code_keeps_to_its_words_and_probes() {
     let codes = catalog::comparable();
+    let (codes_compat, common) = (catalog::comparable_compat(), catalog::common_compat());
     verify_emitted(Build::Tight, case_count(10_000), |random, index| match index % 4 {
         0 => garbage::noise(random, &codes),
+        1 => generate::sequence_compat(seed(), index, &common, &codes_compat),
         _ => generate::sequence(seed(), index, &codes),
     });
 }

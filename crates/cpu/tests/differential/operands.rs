@@ -47,7 +47,8 @@ impl Builder<'_> {
     fn attempt(&mut self, code: Code) -> Option<()> {
         let mut instruction = Instruction::default();
         instruction.set_code(code);
-        let is_short = self.random.chance(8);
+        // A 67 prefix would make 16-bit addresses of 32-bit code.
+        let is_short = !self.is_compat() && self.random.chance(8);
         self.prepare(code, is_short)?;
         let kinds = code.op_code().op_kinds();
         for (operand, kind) in kinds.iter().enumerate() {
@@ -99,23 +100,20 @@ impl Builder<'_> {
             | K::imm32
             | K::imm32sex64
             | K::imm64 => self.immediate(instruction, operand, kind),
-            K::seg_rSI | K::es_rDI => {
-                instruction.set_op_kind(operand, string_kind(kind == K::es_rDI, is_short));
-            }
-            K::seg_rDI => {
-                let kind = if is_short { OpKind::MemorySegEDI } else { OpKind::MemorySegRDI };
-                instruction.set_op_kind(operand, kind);
-            }
-            K::seg_rBX_al => {
-                instruction.set_op_kind(operand, OpKind::Memory);
-                instruction.set_memory_base(if is_short { Register::EBX } else { Register::RBX });
-                instruction.set_memory_index(Register::AL);
+            K::seg_rSI | K::es_rDI | K::seg_rDI | K::seg_rBX_al => {
+                implied_operand(instruction, operand, kind, is_short || self.is_compat());
             }
             K::br64_1 | K::br64_4 => {
                 instruction.set_op_kind(operand, OpKind::NearBranch64);
                 instruction.set_near_branch64(self.landing(kind == K::br64_1));
             }
-            K::mem_offs => self.offset_operand(instruction, operand, is_short),
+            K::br32_1 | K::br32_4 => {
+                instruction.set_op_kind(operand, OpKind::NearBranch32);
+                instruction.set_near_branch32(self.landing(kind == K::br32_1) as u32);
+            }
+            K::mem_offs => {
+                self.offset_operand(instruction, operand, is_short || self.is_compat());
+            }
             K::mem_vsib32x | K::mem_vsib64x | K::mem_vsib32y | K::mem_vsib64y => {
                 instruction.set_op_kind(operand, OpKind::Memory);
                 self.gather_operand(instruction, kind)?;
@@ -142,8 +140,12 @@ impl Builder<'_> {
     /// A register that fits `kind`.
     fn choose_register(&mut self, kind: OpCodeOperandKind) -> Option<Register> {
         use OpCodeOperandKind as K;
-        let any = self.random.below(16) as u32;
+        let count = if self.is_compat() { 8 } else { 16 };
+        let any = self.random.below(count) as u32;
         Some(match kind {
+            K::r8_or_mem | K::r8_reg | K::r8_opcode if self.is_compat() => {
+                BYTE_REGISTERS[any as usize]
+            }
             K::r8_or_mem | K::r8_reg | K::r8_opcode => self.random.pick(&BYTE_REGISTERS),
             K::r16_or_mem | K::r16_reg | K::r16_reg_mem | K::r16_rm | K::r16_opcode => {
                 Register::AX + any
@@ -177,6 +179,10 @@ impl Builder<'_> {
             K::dx => Register::DX,
             K::eax => Register::EAX,
             K::rax => Register::RAX,
+            K::es => Register::ES,
+            K::cs => Register::CS,
+            K::ss => Register::SS,
+            K::ds => Register::DS,
             K::fs => Register::FS,
             K::gs => Register::GS,
             _ => return None,
@@ -280,7 +286,7 @@ impl Builder<'_> {
             }
             _ => return None,
         }
-        instruction.set_memory_base(crate::place::register(base));
+        instruction.set_memory_base(self.pointer(base));
         Some(())
     }
 
@@ -315,4 +321,25 @@ fn is_memory_form(kind: OpCodeOperandKind) -> bool {
             | K::xmm_or_mem
             | K::ymm_or_mem
     )
+}
+
+/// An operand in memory whose address register is implied; `is_narrow` says that it has 32 bits.
+fn implied_operand(
+    instruction: &mut Instruction,
+    operand: u32,
+    kind: OpCodeOperandKind,
+    is_narrow: bool,
+) {
+    use OpCodeOperandKind as K;
+    let kind = match (kind, is_narrow) {
+        (K::seg_rBX_al, _) => {
+            instruction.set_memory_base(if is_narrow { Register::EBX } else { Register::RBX });
+            instruction.set_memory_index(Register::AL);
+            OpKind::Memory
+        }
+        (K::seg_rDI, true) => OpKind::MemorySegEDI,
+        (K::seg_rDI, false) => OpKind::MemorySegRDI,
+        (kind, _) => string_kind(kind == K::es_rDI, is_narrow),
+    };
+    instruction.set_op_kind(operand, kind);
 }

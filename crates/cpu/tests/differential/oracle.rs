@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
+/// Linux's selector of 32-bit code.
+const USER_CS_32: u64 = 0x23;
 const LAYOUT: u64 = 1;
 const BATCH: u64 = 2;
 const WORDS_BEFORE_FPU: usize = 24;
@@ -99,7 +101,7 @@ fn put_case(to: &mut Vec<u8>, case: &Case) {
     let state = &case.state;
     put(to, &state.gpr);
     put(to, &[state.rip, state.rflags, state.fs_base, state.gs_base]);
-    put(to, &[case.patches.len() as u64, 0, 0, 0]);
+    put(to, &[case.patches.len() as u64, if state.is_compat { USER_CS_32 } else { 0 }, 0, 0]);
     to.extend_from_slice(&state.fpu);
     for (offset, bytes) in &case.patches {
         put(to, &[*offset, bytes.len() as u64]);

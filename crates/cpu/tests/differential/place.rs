@@ -66,6 +66,9 @@ impl Builder<'_> {
             set_address(instruction, base, None, displacement);
             return Some(());
         }
+        if self.is_compat() {
+            return self.name_memory_compat(instruction, address);
+        }
         let mut target = address;
         if self.random.chance(8) {
             target = address.wrapping_sub(self.segment_base(instruction));
@@ -90,6 +93,42 @@ impl Builder<'_> {
             4..=8 => self.name_indexed(instruction, target),
             _ => self.name_based(instruction, target),
         }
+    }
+
+    /// Likewise in 32-bit code, where addresses are sums modulo 2^32.
+    fn name_memory_compat(&mut self, instruction: &mut Instruction, target: u64) -> Option<()> {
+        u32::try_from(target).ok()?;
+        if self.random.chance(4) {
+            let segments = [Register::ES, Register::CS, Register::SS, Register::DS];
+            instruction.set_segment_prefix(self.random.pick(&segments));
+        }
+        let base = self.random.below(8) as usize;
+        let index = self.random.below(8) as usize;
+        let mut rest = target as u32;
+        let form = self.random.below(10);
+        if form == 0 {
+            instruction.set_memory_displ_size(4);
+            instruction.set_memory_displacement64(rest.into());
+            return Some(());
+        }
+        if form < 4 && index != 4 {
+            let scale = 1 << self.random.below(4);
+            let value = self.settle(index, Random::integer)?;
+            rest = rest.wrapping_sub((value as u32).wrapping_mul(scale));
+            instruction.set_memory_index(self.pointer(index));
+            instruction.set_memory_index_scale(scale);
+            if form == 1 {
+                instruction.set_memory_displ_size(4);
+                instruction.set_memory_displacement64(rest.into());
+                return Some(());
+            }
+        }
+        let displacement = random_displacement(self.random) as u32;
+        let value = self.settle(base, |_| u64::from(rest.wrapping_sub(displacement)))?;
+        instruction.set_memory_base(self.pointer(base));
+        let displacement = rest.wrapping_sub(value as u32) as i32;
+        set_displacement(instruction, displacement.into(), 4);
+        Some(())
     }
 
     /// Chooses FS or GS and returns its base.

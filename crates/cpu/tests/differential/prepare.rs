@@ -153,7 +153,12 @@ impl Builder<'_> {
                 let rsp = self.known(RSP)?;
                 self.poke(rsp, &target.to_le_bytes());
             }
-            M::Jmp | M::Call if instruction.op0_kind() != OpKind::NearBranch64 => {
+            M::Jmp | M::Call
+                if !matches!(
+                    instruction.op0_kind(),
+                    OpKind::NearBranch64 | OpKind::NearBranch32
+                ) =>
+            {
                 self.complete_indirect(instruction)?;
             }
             M::Popf | M::Popfq => {
@@ -194,7 +199,8 @@ impl Builder<'_> {
             self.poke(address, &target.to_le_bytes());
             return Some(());
         }
-        let index = instruction.op0_register() as usize - Register::RAX as usize;
+        let register = instruction.op0_register().full_register();
+        let index = register as usize - Register::RAX as usize;
         if self.draft.values[index] != Value::Free {
             return None;
         }

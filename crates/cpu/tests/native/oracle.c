@@ -36,7 +36,9 @@ enum { PAGE = 4096, FPU_BYTES = 832 };
 enum { TICK_MICROSECONDS = 20000, TICKS_ALLOWED = 3 };
 
 struct request {
-    uint64_t gpr[16], rip, rflags, fs_base, gs_base, patch_count, unused[3];
+    uint64_t gpr[16], rip, rflags, fs_base, gs_base, patch_count;
+    uint64_t code_selector; // 0: that of 64-bit code
+    uint64_t unused[2];
     uint8_t fpu[FPU_BYTES];
 };
 
@@ -71,7 +73,7 @@ __asm__(".text\n"
         "  xrstor64 192(%rdi)\n"
         "  mov %ss, %eax\n push %rax\n"
         "  pushq 4*8(%rdi)\n pushq 136(%rdi)\n"
-        "  mov %cs, %eax\n push %rax\n"
+        "  mov %cs, %eax\n mov 168(%rdi), %rcx\n test %rcx, %rcx\n cmovnz %rcx, %rax\n push %rax\n"
         "  pushq 128(%rdi)\n"
         "  mov 0*8(%rdi), %rax\n mov 1*8(%rdi), %rcx\n mov 2*8(%rdi), %rdx\n"
         "  mov 3*8(%rdi), %rbx\n mov 5*8(%rdi), %rbp\n mov 6*8(%rdi), %rsi\n"
@@ -145,6 +147,8 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
 }
 
 static void run_case(void) {
+    // 32-bit code finds its data through these.
+    __asm__ volatile("mov %0, %%ds\n mov %0, %%es" : : "r"(now.code_selector ? 0x2b : 0));
     ticks = 0;
     in_case = 1;
     kernel_call(SYS_arch_prctl, ARCH_SET_GS, now.gs_base);

@@ -83,6 +83,7 @@ impl Kernel {
             Exception::Overflow => (4, SIGSEGV, SI_KERNEL, SigDetail::None),
             Exception::Bound => (5, SIGSEGV, SI_KERNEL, SigDetail::None),
             Exception::InvalidOpcode => (6, SIGILL, ILL_ILLOPN, at_rip),
+            Exception::NotPresent => (11, SIGBUS, SI_KERNEL, SigDetail::None),
             Exception::StackFault => (12, SIGBUS, SI_KERNEL, SigDetail::None),
             Exception::GeneralProtection => (13, SIGSEGV, SI_KERNEL, SigDetail::None),
             Exception::FloatingPoint => (16, SIGFPE, self.x87_code(), at_rip),
@@ -90,7 +91,7 @@ impl Kernel {
             Exception::SimdFloatingPoint => (19, SIGFPE, self.simd_code(), at_rip),
         };
         self.task.signals.trap.number = vector;
-        self.task.signals.trap.error_code = 0;
+        self.task.signals.trap.error_code = u64::from(self.task.regs.error_code);
         self.force_signal(SigInfo { signal, code, detail });
     }
 

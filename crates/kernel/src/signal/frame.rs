@@ -11,7 +11,7 @@
 //! # Source
 //! Linux 6.12 `arch/x86/kernel/signal_64.c`, `arch/x86/kernel/fpu/signal.c`; measured natively.
 
-use cpu::{Registers, XCR0, XSAVE_BYTES, XsaveArea};
+use cpu::{Registers, SegmentName, XCR0, XSAVE_BYTES, XsaveArea};
 use machine::VirtAddr;
 
 use super::{AltStack, SigAction, SigInfo, flag};
@@ -97,6 +97,7 @@ impl Kernel {
         regs.rip = action.handler;
         regs.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
         regs.fpu = XsaveArea::new();
+        regs.enter_long();
         Ok(())
     }
 
@@ -113,7 +114,8 @@ impl Kernel {
         }
         put(context, SIGCONTEXT + 128, regs.rip);
         put(context, SIGCONTEXT + 136, regs.rflags);
-        put(context, SIGCONTEXT + 144, u64::from(USER_CS) | u64::from(USER_SS) << 48);
+        let [_, cs, ss, ..] = regs.selectors;
+        put(context, SIGCONTEXT + 144, u64::from(cs) | u64::from(ss) << 48);
         let mask = signals.saved_mask.unwrap_or(signals.mask);
         put(context, SIGCONTEXT + 152, signals.trap.error_code);
         put(context, SIGCONTEXT + 160, signals.trap.number);
@@ -146,9 +148,12 @@ impl Kernel {
         let cs = u16::from_le_bytes([segments[0], segments[1]]) | 3;
         let ss = u16::from_le_bytes([segments[6], segments[7]]) | 3;
         let is_strict = get(&context, 0) & 4 != 0;
-        // Differs from Linux: no 32-bit and no LDT segments, so every other selector is refused.
-        if cs != USER_CS || is_strict && ss != USER_SS {
-            return Err(Errno::EFAULT);
+        if cs == USER_CS && (ss == USER_SS || !is_strict) {
+            regs.enter_long();
+        } else {
+            for (name, selector) in [(SegmentName::Cs, cs), (SegmentName::Ss, ss)] {
+                regs.load_segment(&mut self.hw, name, selector).map_err(|_| Errno::EFAULT)?;
+            }
         }
         self.restore_xstate(get(&context, SIGCONTEXT + 184))?;
         self.restore_alt_stack(&context);

@@ -1,8 +1,9 @@
 //! Guest memory for instructions that are done in Rust: through the model, one access for each page
 //! that an operand touches.
 
+use super::super::checks::name_of;
 use super::Result;
-use crate::{Exception, Exit, Registers};
+use crate::{Exception, Exit, Mode, Registers, SegmentName};
 use iced_x86::{Instruction, Register};
 use machine::{Access, Machine, PAGE_BYTES, PhysAddr, Privilege, VirtAddr};
 
@@ -12,6 +13,8 @@ pub(in super::super) struct Bus<'a> {
     pub canonical_bits: u32,
     /// Whether a non-canonical address is #SS.
     pub is_stack: bool,
+    /// All ones of a linear address.
+    pub linear_mask: u64,
 }
 
 /// Most bytes of one operand.
@@ -42,7 +45,9 @@ impl Bus<'_> {
 
     /// Raises the exception for a non-canonical address.
     pub(super) fn check(&self, address: u64) -> Result<()> {
-        if VirtAddr::new(address).is_canonical(self.canonical_bits) {
+        // What reaches over the end of 32-bit addresses is beyond the limit of its segment.
+        let is_within = address & !self.linear_mask == 0;
+        if is_within && VirtAddr::new(address).is_canonical(self.canonical_bits) {
             return Ok(());
         }
         Err(Exit::Exception(match self.is_stack {
@@ -104,10 +109,36 @@ impl Bus<'_> {
 
     /// Pushes the low `bytes` of a number; rsp moves if the write succeeds.
     pub(super) fn push(&mut self, regs: &mut Registers, value: u64, bytes: usize) -> Result<()> {
-        let place = regs.gpr[Registers::RSP].wrapping_sub(bytes as u64);
+        let place = self.stack_linear(regs, regs.gpr[Registers::RSP].wrapping_sub(bytes as u64));
         self.write_number(place, value, bytes).map_err(on_stack)?;
-        regs.gpr[Registers::RSP] = place;
+        self.drop_stack(regs, (bytes as u64).wrapping_neg());
         Ok(())
+    }
+
+    /// The linear address of an offset in the stack segment.
+    pub(super) fn stack_linear(&self, regs: &Registers, offset: u64) -> u64 {
+        match stack_mask(regs) {
+            u64::MAX => offset,
+            mask => (offset & mask).wrapping_add(regs.base(SegmentName::Ss)) & self.linear_mask,
+        }
+    }
+
+    /// Reads `bytes` bytes `offset` bytes above the top of the stack; rsp does not move.
+    pub(super) fn peek_stack(
+        &mut self,
+        regs: &Registers,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<u64> {
+        let place = self.stack_linear(regs, regs.gpr[Registers::RSP].wrapping_add(offset));
+        self.peek(place, bytes)
+    }
+
+    /// Moves rsp up by `bytes`, in the width that the stack segment has.
+    pub(super) fn drop_stack(&self, regs: &mut Registers, bytes: u64) {
+        let mask = stack_mask(regs);
+        let rsp = &mut regs.gpr[Registers::RSP];
+        *rsp = *rsp & !mask | rsp.wrapping_add(bytes) & mask;
     }
 
     /// Whether the stack could be written at `address`. Not an access.
@@ -138,6 +169,15 @@ impl Bus<'_> {
     }
 }
 
+/// All ones of the stack pointer: 16 bits of it count in a stack segment that is not big.
+pub(super) fn stack_mask(regs: &Registers) -> u64 {
+    match regs.mode() {
+        Mode::Long => u64::MAX,
+        Mode::Compat if regs.segments[SegmentName::Ss as usize].is_big() => 0xffff_ffff,
+        Mode::Compat => 0xffff,
+    }
+}
+
 /// The exit for an access to the stack: a non-canonical address is #SS.
 fn on_stack(exit: Exit) -> Exit {
     match exit {
@@ -165,12 +205,16 @@ pub(in super::super) fn linear_of(
         Some(match register {
             Register::FS => regs.fs_base,
             Register::GS => regs.gs_base,
-            Register::CS | Register::DS | Register::ES | Register::SS => 0,
+            Register::CS | Register::DS | Register::ES | Register::SS => match regs.mode() {
+                Mode::Long => 0,
+                Mode::Compat => regs.base(name_of(register)),
+            },
             _ if register.is_vector_register() => vector_lane(regs, register, lane, size),
             _ => read_gpr(regs, register),
         })
     };
-    find(&mut value).unwrap_or(0)
+    let mask = if regs.mode() == Mode::Long { u64::MAX } else { 0xffff_ffff };
+    find(&mut value).unwrap_or(0) & mask
 }
 
 fn vector_lane(regs: &Registers, register: Register, lane: usize, size: usize) -> u64 {

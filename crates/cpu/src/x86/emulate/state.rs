@@ -9,14 +9,13 @@
 
 use super::bus::{Bus, linear};
 use super::{PROTECTION, Result};
-use crate::{Registers, XSAVE_BYTES, XsaveArea};
+use crate::{Mode, Registers, XSAVE_BYTES, XsaveArea};
 use iced_x86::{Instruction, Mnemonic};
 use machine::Access;
 
 const X87: u64 = 1;
 const SSE: u64 = 2;
 const AVX: u64 = 4;
-const LEGACY_BYTES: usize = 416;
 const HEADER: usize = 512;
 const HIGH_HALVES: usize = 576;
 const MXCSR: usize = 24;
@@ -46,6 +45,21 @@ pub(super) fn run(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction
     }
 }
 
+/// How many vector registers the code can see.
+fn vector_count(regs: &Registers) -> usize {
+    if regs.mode() == Mode::Long { 16 } else { 8 }
+}
+
+/// Where the part of vector registers ends in the first 512 bytes.
+fn legacy_end(regs: &Registers) -> usize {
+    160 + 16 * vector_count(regs)
+}
+
+/// Where their upper halves end.
+fn high_end(regs: &Registers) -> usize {
+    HIGH_HALVES + 16 * vector_count(regs)
+}
+
 fn fxsave(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     if !address.is_multiple_of(16) {
         return Err(PROTECTION);
@@ -53,7 +67,8 @@ fn fxsave(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     let parts = bus.access(address, 512, Access::Write)?;
     let mut image = [0; 512];
     bus.load(parts, &mut image);
-    image[..LEGACY_BYTES].copy_from_slice(&regs.fpu.bytes()[..LEGACY_BYTES]);
+    let end = legacy_end(regs);
+    image[..end].copy_from_slice(&regs.fpu.bytes()[..end]);
     bus.store(parts, &image);
     Ok(())
 }
@@ -65,7 +80,8 @@ fn fxrstor(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     let mut image = [0; 512];
     bus.read(address, &mut image)?;
     check_mxcsr(&image)?;
-    regs.fpu.bytes_mut()[..LEGACY_BYTES].copy_from_slice(&image[..LEGACY_BYTES]);
+    let end = legacy_end(regs);
+    regs.fpu.bytes_mut()[..end].copy_from_slice(&image[..end]);
     regs.fpu.clear_pointers();
     Ok(())
 }
@@ -97,10 +113,10 @@ fn in_use(regs: &Registers) -> u64 {
     if differs(0, 6) || differs(32, 160) {
         used |= X87;
     }
-    if differs(160, LEGACY_BYTES) || differs(MXCSR, 28) {
+    if differs(160, legacy_end(regs)) || differs(MXCSR, 28) {
         used |= SSE;
     }
-    if differs(HIGH_HALVES, XSAVE_BYTES) {
+    if differs(HIGH_HALVES, high_end(regs)) {
         used |= AVX;
     }
     used
@@ -128,10 +144,10 @@ fn xsave(bus: &mut Bus, regs: &mut Registers, address: u64, form: Form) -> Resul
         copy(MXCSR, 32);
     }
     if written & SSE != 0 {
-        copy(160, LEGACY_BYTES);
+        copy(160, legacy_end(regs));
     }
     if written & AVX != 0 {
-        copy(HIGH_HALVES, XSAVE_BYTES);
+        copy(HIGH_HALVES, high_end(regs));
     }
     let old = u64_at(&image, HEADER);
     let present = match form {
@@ -181,6 +197,7 @@ fn xrstor(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
         check_mxcsr(&image)?;
     }
     let initial = XsaveArea::new();
+    let (legacy_end, high_end) = (legacy_end(regs), high_end(regs));
     let state = regs.fpu.bytes_mut();
     let mut copy = |component: u64, start: usize, end: usize| {
         if wanted & component != 0 {
@@ -190,8 +207,8 @@ fn xrstor(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     };
     copy(X87, 0, MXCSR);
     copy(X87, 32, 160);
-    copy(SSE, 160, LEGACY_BYTES);
-    copy(AVX, HIGH_HALVES, XSAVE_BYTES);
+    copy(SSE, 160, legacy_end);
+    copy(AVX, HIGH_HALVES, high_end);
     if has_mxcsr != 0 {
         let from = if keeps_mxcsr { &image } else { initial.bytes() };
         state[MXCSR..28].copy_from_slice(&from[MXCSR..28]);

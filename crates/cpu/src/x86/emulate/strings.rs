@@ -4,10 +4,12 @@
 //! clock advances by their number. Registers move with every run, so a fault finds them at the
 //! element that it stopped.
 
+use super::super::compat::is_compat;
+use super::super::operand::segment_of;
 use super::Result;
 use super::bus::Bus;
 use super::flags::{subtract, with};
-use iced_x86::{Instruction, Mnemonic, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES, VirtAddr, layout};
 
 /// What is done with each element.
@@ -44,9 +46,9 @@ pub(in super::super) struct Job {
     pub bytes: u8,
     until: Until,
     pub is_repeated: bool,
-    /// Whether addresses and the count have 32 bits.
-    pub is_short: bool,
-    /// FS, GS or none.
+    /// Bytes of its addresses and of the count.
+    pub width: u8,
+    /// The segment of the source; none is DS of 64-bit code.
     pub segment: Register,
 }
 
@@ -60,17 +62,31 @@ pub(in super::super) struct StringRegisters {
     pub rflags: u64,
     /// Base of the segment of the source.
     pub source_base: u64,
+    /// Base of ES.
+    pub target_base: u64,
+    /// Bits of a linear address.
+    pub linear_mask: u64,
 }
 
-/// Sets an address register: 32-bit addressing clears the upper half.
+/// Sets an address register: 32-bit addressing clears the upper half, 16-bit addressing keeps it.
 fn set_masked(register: &mut u64, value: u64, mask: u64) {
-    *register = value & mask;
+    let kept = if mask == 0xffff { *register & !mask } else { 0 };
+    *register = kept | value & mask;
+}
+
+/// Bytes of an implied address; 8 for other operands.
+fn address_bytes(kind: OpKind) -> u8 {
+    match kind {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => 2,
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => 4,
+        _ => 8,
+    }
 }
 
 impl Job {
     /// All ones of the size of its addresses and of the count.
     pub(in super::super) const fn mask(self) -> u64 {
-        if self.is_short { 0xffff_ffff } else { u64::MAX }
+        u64::MAX >> (64 - 8 * self.width as u32)
     }
 
     /// Whether the instruction compares.
@@ -109,23 +125,21 @@ impl Job {
             (true, true) => Until::Equal,
             (true, false) => Until::Different,
         };
-        let is_short = (0..instruction.op_count()).any(|operand| {
-            use iced_x86::OpKind as K;
-            matches!(
-                instruction.op_kind(operand),
-                K::MemorySegESI | K::MemorySegEDI | K::MemoryESEDI
-            )
-        });
-        let segment = match instruction.segment_prefix() {
-            segment @ (Register::FS | Register::GS) => segment,
-            _ => Register::None,
+        let width = (0..instruction.op_count()).map(|i| address_bytes(instruction.op_kind(i)));
+        let segment = match segment_of(instruction) {
+            Register::ES | Register::CS | Register::SS | Register::DS
+                if !is_compat(instruction) =>
+            {
+                Register::None
+            }
+            segment => segment,
         };
         Self {
             kind,
             bytes,
             until,
             is_repeated: instruction.has_rep_prefix() || instruction.has_repne_prefix(),
-            is_short,
+            width: width.min().unwrap_or(8),
             segment,
         }
     }
@@ -145,6 +159,8 @@ impl Job {
             is_backward: regs.rflags & super::super::run::DIRECTION != 0,
             mask: self.mask(),
             source_base: regs.source_base,
+            target_base: regs.target_base,
+            linear_mask: regs.linear_mask,
         };
         if !self.is_repeated {
             return run.step(bus, regs, 1).map(|_| true);
@@ -176,14 +192,17 @@ struct Run {
     /// All ones of the address size.
     mask: u64,
     source_base: u64,
+    target_base: u64,
+    linear_mask: u64,
 }
 
 impl Run {
     /// Does up to `left` elements; returns how many, and whether the condition ended it.
     fn step(&self, bus: &mut Bus, regs: &mut StringRegisters, left: u64) -> Result<(u64, bool)> {
         let from = regs.rsi & self.mask;
-        let source = from.wrapping_add(self.source_base);
-        let target = regs.rdi & self.mask;
+        let to = regs.rdi & self.mask;
+        let source = from.wrapping_add(self.source_base) & self.linear_mask;
+        let target = to.wrapping_add(self.target_base) & self.linear_mask;
         let (done, is_over) = match self.kind {
             Kind::Move => (self.copy(bus, source, target, left)?, false),
             Kind::Fill => (self.fill(bus, target, regs.rax, left)?, false),
@@ -203,7 +222,7 @@ impl Run {
             set_masked(&mut regs.rsi, moved(from), self.mask);
         }
         if !matches!(self.kind, Kind::Load) {
-            set_masked(&mut regs.rdi, moved(target), self.mask);
+            set_masked(&mut regs.rdi, moved(to), self.mask);
         }
         Ok((done, is_over))
     }

@@ -1,7 +1,8 @@
-//! Which instructions raise #AC while EFLAGS.AC is set: those with a misaligned operand.
+//! Instructions that are looked at before they are done: what is misaligned raises #AC while
+//! EFLAGS.AC is set, and what a segment does not allow raises #GP or #SS.
 //!
-//! A program with the flag set runs one instruction at a time, and each is looked at before it is
-//! done. Nobody else pays for it.
+//! A program with the flag set runs one instruction at a time, and so do instructions on segments
+//! that are not open to every access. Nobody else pays for it.
 //!
 //! # Source
 //! Intel SDM 3A, 6.15 "Interrupt 17" and table 6-7. Vector operands and images of floating-point
@@ -13,8 +14,8 @@ use super::emulate::bus::linear_of;
 use super::emulate::strings::Job;
 use super::engine::Core;
 use super::precedence::{ERROR_SUMMARY, aligned_bytes, waits_for_x87};
-use crate::Registers;
-use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess};
+use crate::{Exception, Mode, Registers, SegmentName};
+use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess, Register};
 use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
 
 /// An operand in memory.
@@ -25,34 +26,79 @@ struct Operand {
     /// Its address must be a multiple of this.
     unit: u64,
     access: Access,
+    segment: SegmentName,
+}
+
+impl Operand {
+    /// What the segment raises: #SS through SS, #GP through the others.
+    fn refused_by_segment(&self, regs: &Registers) -> Option<Exception> {
+        if regs.mode() == Mode::Long {
+            return None;
+        }
+        let segment = regs.segments[self.segment as usize];
+        let offset = self.address.wrapping_sub(regs.base(self.segment)) as u32;
+        let is_allowed = match self.access {
+            Access::Write => segment.is_writable(),
+            Access::Read | Access::Fetch => segment.is_readable(),
+        };
+        if is_allowed && segment.holds(offset, self.bytes as u32) {
+            return None;
+        }
+        Some(match self.segment {
+            SegmentName::Ss => Exception::StackFault,
+            _ => Exception::GeneralProtection,
+        })
+    }
+}
+
+/// The segment register that iced names; DS for none.
+pub(super) fn name_of(register: Register) -> SegmentName {
+    match register {
+        Register::ES => SegmentName::Es,
+        Register::CS => SegmentName::Cs,
+        Register::SS => SegmentName::Ss,
+        Register::FS => SegmentName::Fs,
+        Register::GS => SegmentName::Gs,
+        _ => SegmentName::Ds,
+    }
 }
 
 impl Core {
-    /// Whether the instruction at `rip` raises #AC. An operand before the misaligned one that
-    /// cannot be accessed comes first, and so does a pending x87 exception.
-    pub(super) fn is_misaligned(&mut self, regs: &Registers, hw: &mut Machine, rip: u64) -> bool {
-        let Ok(instruction) = self.decode_at(rip, hw) else { return false };
+    /// What the instruction at `rip` raises because of its operands in memory: #AC if `is_aligned`
+    /// says that they are to be aligned, or what a segment raises. A page fault of an operand
+    /// before that one comes first, and so does a pending x87 exception.
+    pub(super) fn refusal(
+        &mut self,
+        regs: &Registers,
+        hw: &mut Machine,
+        rip: u64,
+        is_aligned: bool,
+    ) -> Option<Exception> {
+        let instruction = self.decode_at(rip, hw).ok()?;
         if regs.fpu.fsw() & ERROR_SUMMARY != 0 && waits_for_x87(&instruction) {
-            return false;
+            return None;
         }
         let job = instruction.is_string_instruction().then(|| Job::new(&instruction));
         if job.is_some_and(|job| job.is_repeated && regs.gpr[Registers::RCX] & job.mask() == 0) {
-            return false;
+            return None;
         }
         for operand in self.operands(regs, &instruction, job) {
             let last = operand.address.wrapping_add(operand.bytes.saturating_sub(1));
             let is_canonical = |address| VirtAddr::new(address).is_canonical(self.canonical_bits);
-            if !is_canonical(operand.address) || !is_canonical(last) {
-                return false;
+            if let Some(exception) = operand.refused_by_segment(regs) {
+                return Some(exception);
             }
-            if !operand.address.is_multiple_of(operand.unit) {
-                return true;
+            if !is_canonical(operand.address) || !is_canonical(last) {
+                return None;
+            }
+            if is_aligned && !operand.address.is_multiple_of(operand.unit) {
+                return Some(Exception::AlignmentCheck);
             }
             if !is_accessible(hw, operand.address, last, operand.access) {
-                return false;
+                return None;
             }
         }
-        false
+        None
     }
 
     /// The operands in memory in the order in which they are accessed: what is read, then what is
@@ -82,7 +128,8 @@ impl Core {
                     false => linear_of(regs, |value| used.virtual_address(0, value)),
                 };
                 let unit = if job.is_some() { bytes } else { unit(instruction, size) };
-                Some(Operand { address, bytes, unit, access })
+                let segment = name_of(used.segment());
+                Some(Operand { address, bytes, unit, access, segment })
             })
             .collect();
         operands.sort_by_key(|operand| operand.access == Access::Write);
@@ -102,18 +149,24 @@ fn is_accessible(hw: &mut Machine, first: u64, last: u64, access: Access) -> boo
 /// The accesses of `enter`: pushes, reads of outer frames in between, and a look at the place to
 /// which rsp will point.
 fn frame_operands(regs: &Registers, instruction: &Instruction) -> Vec<Operand> {
-    let bytes = if instruction.code() == Code::Enterq_imm16_imm8 { 8 } else { 2 };
+    let segment = SegmentName::Ss;
+    let bytes = match instruction.code() {
+        Code::Enterq_imm16_imm8 => 8,
+        Code::Enterd_imm16_imm8 => 4,
+        _ => 2,
+    };
     let level = u64::from(instruction.immediate8_2nd() & 31);
     let mut stack = regs.gpr[Registers::RSP];
     let mut operands = Vec::new();
     let mut push = |operands: &mut Vec<Operand>, count: u64| {
         stack = stack.wrapping_sub(count);
-        operands.push(Operand { address: stack, bytes, unit: bytes, access: Access::Write });
+        let access = Access::Write;
+        operands.push(Operand { address: stack, bytes, unit: bytes, access, segment });
     };
     push(&mut operands, bytes);
     for number in 1..level {
         let address = regs.gpr[Registers::RBP].wrapping_sub(bytes * number);
-        operands.push(Operand { address, bytes, unit: bytes, access: Access::Read });
+        operands.push(Operand { address, bytes, unit: bytes, access: Access::Read, segment });
         push(&mut operands, bytes);
     }
     if level > 0 {

@@ -1,0 +1,180 @@
+//! 32-bit code: what its instructions are in terms of those of 64-bit code.
+//!
+//! Most instructions mean the same in both, or have a twin with another encoding. Addresses are
+//! computed on the 64-bit names of registers, whose upper halves are zero, and cut to 32 bits in
+//! the end (`operand.rs`); absolute ones are written like those relative to rip. What has no twin
+//! is rewritten by the emitter (the stack, branches) or done in Rust.
+//!
+//! A block is translated for a [`Flavor`]: the mode, and which segments need looking at. An
+//! instruction that touches one of those is looked at in Rust before it is done (`checks.rs`).
+//!
+//! # Source
+//! Intel SDM 2; the completeness test below goes over every code of the decoder.
+
+use crate::{Registers, Segment};
+use iced_x86::{Code, CodeSize, Instruction, OpKind, Register};
+
+/// What a block of code depends on besides its bytes: bit 0 for 32-bit code, and a bit for each
+/// segment register through which not every access is allowed, or not at the plain address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(super) struct Flavor(u8);
+
+const COMPAT: u8 = 1;
+
+/// The bit of a segment register.
+fn bit(register: Register) -> u8 {
+    match register {
+        Register::ES => 1 << 1,
+        Register::SS => 1 << 2,
+        Register::DS => 1 << 3,
+        Register::FS => 1 << 4,
+        Register::GS => 1 << 5,
+        _ => 1 << 6,
+    }
+}
+
+const PLAIN: u8 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
+
+impl Flavor {
+    /// The flavor of code under `regs`.
+    pub(super) fn of(regs: &Registers) -> Self {
+        if regs.mode() == crate::Mode::Long {
+            return Self::default();
+        }
+        let [es, cs, ss, ds, fs, gs] = &regs.segments;
+        let is_flat = |segment: &Segment| segment.is_open() && segment.base == 0;
+        let mut bits = COMPAT;
+        let mut close = |register, is_open| bits |= if is_open { 0 } else { bit(register) };
+        close(Register::ES, is_flat(es));
+        close(Register::SS, is_flat(ss) && ss.is_big());
+        close(Register::DS, is_flat(ds));
+        close(Register::FS, fs.is_open());
+        close(Register::GS, gs.is_open());
+        close(Register::CS, cs.is_readable() && cs.limit == u32::MAX && cs.base == 0);
+        Self(bits)
+    }
+
+    /// Whether the code is 32-bit code.
+    pub(super) const fn is_compat(self) -> bool {
+        self.0 & COMPAT != 0
+    }
+
+    /// Bits of an address in the code, for the decoder.
+    pub(super) const fn bitness(self) -> u32 {
+        if self.is_compat() { 32 } else { 64 }
+    }
+
+    /// All ones of a linear address.
+    pub(super) const fn linear_mask(self) -> u64 {
+        if self.is_compat() { 0xffff_ffff } else { u64::MAX }
+    }
+
+    /// A number that is different for each flavor, below 128.
+    pub(super) const fn number(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Whether accesses through a segment register need looking at.
+    pub(super) fn is_closed(self, register: Register) -> bool {
+        self.0 & bit(register) != 0
+    }
+
+    /// Whether `instruction` has to be looked at before it is done.
+    pub(super) fn is_checked(self, instruction: &Instruction) -> bool {
+        // Nothing can be written through CS.
+        let prefix = instruction.segment_prefix();
+        self.is_compat()
+            && (self.0 & PLAIN != 0
+                || prefix == Register::CS
+                || prefix != Register::None && self.is_closed(prefix))
+    }
+}
+
+/// Whether `instruction` is of 32-bit code.
+pub(super) fn is_compat(instruction: &Instruction) -> bool {
+    instruction.code_size() == CodeSize::Code32
+}
+
+/// Writes an instruction of 32-bit code as the emitter wants it.
+pub(super) fn normalize(instruction: &mut Instruction) {
+    instruction.set_code(twin(instruction.code()));
+    let has_memory = (0..instruction.op_count()).any(|i| instruction.op_kind(i) == OpKind::Memory);
+    if !has_memory || instruction.code() == Code::Xlat_m8 {
+        return;
+    }
+    let (base, index) = (instruction.memory_base(), instruction.memory_index());
+    if base == Register::None && index == Register::None {
+        let mask = if instruction.memory_displ_size() == 2 { 0xffff } else { 0xffff_ffff };
+        let address = instruction.memory_displacement64() & mask;
+        instruction.set_memory_base(Register::RIP);
+        instruction.set_memory_displ_size(8);
+        instruction.set_memory_displacement64(address);
+        return;
+    }
+    if base.is_gpr16() || index.is_gpr16() {
+        return;
+    }
+    let displacement = instruction.memory_displacement64() as i32;
+    instruction.set_memory_displacement64(i64::from(displacement) as u64);
+    if instruction.memory_displ_size() == 4 {
+        // The encoder's word for a displacement of 32 bits in 64-bit code.
+        instruction.set_memory_displ_size(8);
+    }
+    if base.is_gpr32() {
+        instruction.set_memory_base(base.full_register());
+    }
+    if index.is_gpr32() {
+        instruction.set_memory_index(index.full_register());
+    }
+}
+
+/// The code of 64-bit mode that means the same, or the same code.
+fn twin(code: Code) -> Code {
+    match code {
+        Code::Inc_r16 => Code::Inc_rm16,
+        Code::Inc_r32 => Code::Inc_rm32,
+        Code::Dec_r16 => Code::Dec_rm16,
+        Code::Dec_r32 => Code::Dec_rm32,
+        Code::Add_rm8_imm8_82 => Code::Add_rm8_imm8,
+        Code::Or_rm8_imm8_82 => Code::Or_rm8_imm8,
+        Code::Adc_rm8_imm8_82 => Code::Adc_rm8_imm8,
+        Code::Sbb_rm8_imm8_82 => Code::Sbb_rm8_imm8,
+        Code::And_rm8_imm8_82 => Code::And_rm8_imm8,
+        Code::Sub_rm8_imm8_82 => Code::Sub_rm8_imm8,
+        Code::Xor_rm8_imm8_82 => Code::Xor_rm8_imm8,
+        Code::Cmp_rm8_imm8_82 => Code::Cmp_rm8_imm8,
+        _ => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify::{Class, Classifier};
+    use super::*;
+    use iced_x86::EncodingKind;
+
+    /// Codes of 32-bit mode are done by a way of their own, refused, or have a twin that can be
+    /// encoded in 64-bit mode.
+    #[test]
+    fn every_code_of_32_bit_mode_has_a_way() {
+        let mut classifier = Classifier::new();
+        let (mut count, mut lost) = (0, Vec::new());
+        for code in Code::values() {
+            let op_code = code.op_code();
+            let is_known = matches!(op_code.encoding(), EncodingKind::Legacy | EncodingKind::VEX);
+            if !op_code.is_instruction() || !op_code.mode32() || !is_known {
+                continue;
+            }
+            count += 1;
+            let mut instruction = Instruction::default();
+            instruction.set_code(twin(code));
+            let class = classifier.classify(&instruction);
+            let is_reencoded = matches!(class, Class::Plain | Class::Memory(_) | Class::Lea);
+            if is_reencoded && !twin(code).op_code().mode64() {
+                lost.push(code);
+            }
+        }
+        assert!(lost.is_empty(), "no way for {lost:?}");
+        assert!(count > 1500, "only {count} codes");
+    }
+}

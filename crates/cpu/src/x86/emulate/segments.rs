@@ -1,0 +1,315 @@
+//! Segment registers and far transfers.
+//!
+//! # Source
+//! Intel SDM 2A: `mov`, `lds`, `lar`, `arpl`, `jmp`, `call`, `ret`, `iret`; 3A, 5.8. The kernel
+//! offers no call gates and no task gates.
+
+use super::super::checks::name_of;
+use super::bus::{Bus, linear, read_gpr, write_gpr};
+use super::flags::{ZERO, with_flag};
+use super::system::{POPF_FLAGS, store_word};
+use super::{PROTECTION, Result};
+use crate::segments::Refusal;
+use crate::{Exit, Mode, Registers, Segment, SegmentName};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+use machine::VirtAddr;
+
+/// The nested-task flag.
+const NESTED: u64 = 0x4000;
+
+/// Whether an operand is a segment register.
+pub(super) fn names_segment(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|operand| {
+        instruction.op_kind(operand) == OpKind::Register
+            && instruction.op_register(operand).is_segment_register()
+    })
+}
+
+/// The exit for a selector that is refused; notes its error code.
+fn refuse(regs: &mut Registers, (exception, code): Refusal) -> Exit {
+    regs.error_code = code;
+    Exit::Exception(exception)
+}
+
+fn load(bus: &mut Bus, regs: &mut Registers, register: Register, selector: u16) -> Result<()> {
+    let result = regs.try_segment(bus.hw, name_of(register), selector);
+    result.map_err(|refusal| refuse(regs, refusal))
+}
+
+/// `mov` to and from a segment register, `push` and `pop` of one.
+pub(super) fn transfer(
+    bus: &mut Bus,
+    regs: &mut Registers,
+    instruction: &Instruction,
+) -> Result<()> {
+    match instruction.mnemonic() {
+        Mnemonic::Push => {
+            let selector = regs.selectors[name_of(instruction.op0_register()) as usize];
+            bus.push(regs, selector.into(), slot_bytes(instruction))
+        }
+        Mnemonic::Pop => {
+            let bytes = slot_bytes(instruction);
+            let value = bus.peek_stack(regs, 0, bytes)?;
+            load(bus, regs, instruction.op0_register(), value as u16)?;
+            bus.drop_stack(regs, bytes as u64);
+            Ok(())
+        }
+        _ if instruction.op1_kind() == OpKind::Register
+            && instruction.op1_register().is_segment_register() =>
+        {
+            let selector = regs.selectors[name_of(instruction.op1_register()) as usize];
+            store_word(bus, regs, instruction, selector.into(), 2)
+        }
+        _ => {
+            if instruction.op0_register() == Register::CS {
+                return Err(super::INVALID);
+            }
+            let value = if instruction.op1_kind() == OpKind::Memory {
+                bus.read_number(linear(regs, instruction, 1, 0), 2)?
+            } else {
+                read_gpr(regs, instruction.op1_register())
+            };
+            load(bus, regs, instruction.op0_register(), value as u16)
+        }
+    }
+}
+
+/// Bytes of the stack slot of a segment register.
+fn slot_bytes(instruction: &Instruction) -> usize {
+    instruction.stack_pointer_increment().unsigned_abs() as usize
+}
+
+/// `lds`, `les`, `lfs`, `lgs`, `lss`.
+pub(super) fn load_pointer(
+    bus: &mut Bus,
+    regs: &mut Registers,
+    instruction: &Instruction,
+) -> Result<()> {
+    let bytes = instruction.op0_register().size();
+    let mut pointer = [0; 10];
+    bus.read(linear(regs, instruction, 1, 0), &mut pointer[..bytes + 2])?;
+    let (offset, selector) = split(&pointer, bytes);
+    let register = match instruction.mnemonic() {
+        Mnemonic::Lds => Register::DS,
+        Mnemonic::Les => Register::ES,
+        Mnemonic::Lfs => Register::FS,
+        Mnemonic::Lgs => Register::GS,
+        _ => Register::SS,
+    };
+    load(bus, regs, register, selector)?;
+    write_gpr(regs, instruction.op0_register(), offset);
+    Ok(())
+}
+
+/// Offset and selector of a far pointer whose offset has `bytes` bytes.
+fn split(pointer: &[u8; 10], bytes: usize) -> (u64, u16) {
+    let mut offset = [0; 8];
+    offset[..bytes].copy_from_slice(&pointer[..bytes]);
+    (u64::from_le_bytes(offset), u16::from_le_bytes([pointer[bytes], pointer[bytes + 1]]))
+}
+
+/// `lar`, `lsl`, `verr`, `verw`.
+pub(super) fn verify(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let operand = instruction.op_count() - 1;
+    let selector = if instruction.op_kind(operand) == OpKind::Memory {
+        bus.read_number(linear(regs, instruction, operand, 0), 2)?
+    } else {
+        read_gpr(regs, instruction.op_register(operand))
+    };
+    let found = visible(bus, regs, selector as u16);
+    let is_good = found.is_some_and(|(_, segment)| match instruction.mnemonic() {
+        Mnemonic::Verr => segment.is_readable(),
+        Mnemonic::Verw => segment.is_writable(),
+        _ => true,
+    });
+    if let (Some((descriptor, segment)), true) = (found, is_good) {
+        match instruction.mnemonic() {
+            Mnemonic::Lar => {
+                write_gpr(regs, instruction.op0_register(), descriptor >> 32 & 0x00ff_ff00);
+            }
+            Mnemonic::Lsl => write_gpr(regs, instruction.op0_register(), segment.limit.into()),
+            _ => {}
+        }
+    }
+    regs.rflags = with_flag(regs.rflags, ZERO, is_good);
+    Ok(())
+}
+
+/// The descriptor of a code or data segment that a user program may look at.
+fn visible(bus: &Bus, regs: &Registers, selector: u16) -> Option<(u64, Segment)> {
+    if selector < 4 {
+        return None;
+    }
+    let (descriptor, _) = regs.find_descriptor(bus.hw, selector)?;
+    let segment = Segment::of(descriptor);
+    segment.is_visible().then_some((descriptor, segment))
+}
+
+/// `arpl`: raises the privilege level of a selector to that of another one.
+pub(super) fn adjust(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let level = read_gpr(regs, instruction.op1_register()) & 3;
+    let is_memory = instruction.op0_kind() == OpKind::Memory;
+    let place = linear(regs, instruction, 0, 0);
+    let old = if is_memory {
+        bus.read_number(place, 2)?
+    } else {
+        read_gpr(regs, instruction.op0_register()) & 0xffff
+    };
+    let is_raised = old & 3 < level;
+    let new = old & !3 | level;
+    if !is_raised {
+        // Nothing is written: memory may be read-only.
+    } else if is_memory {
+        bus.write_number(place, new, 2)?;
+    } else if let Some(number) = super::super::classify::number(instruction.op0_register()) {
+        let place = &mut regs.gpr[usize::from(number)];
+        *place = *place & !0xffff | new;
+    }
+    regs.rflags = with_flag(regs.rflags, ZERO, is_raised);
+    Ok(())
+}
+
+/// Whether a `jmp` or `call` names a selector.
+pub(super) fn is_far(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.code(),
+        Code::Jmp_ptr1616
+            | Code::Jmp_ptr1632
+            | Code::Call_ptr1616
+            | Code::Call_ptr1632
+            | Code::Jmp_m1616
+            | Code::Jmp_m1632
+            | Code::Jmp_m1664
+            | Code::Call_m1616
+            | Code::Call_m1632
+            | Code::Call_m1664
+    )
+}
+
+/// `iret`, far `ret`, far `jmp`, far `call`: goes on in the code segment that the selector names.
+pub(super) fn far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let old = regs.clone();
+    let result = match instruction.mnemonic() {
+        Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+            return_from_interrupt(bus, regs, instruction)
+        }
+        Mnemonic::Retf => return_far(bus, regs, instruction),
+        _ => go_far(bus, regs, instruction),
+    };
+    if result.is_err() {
+        let code = regs.error_code;
+        *regs = old;
+        regs.error_code = code;
+    }
+    result
+}
+
+/// Bytes of an offset in a far pointer or on the stack.
+fn offset_bytes(code: Code) -> usize {
+    match code {
+        Code::Jmp_ptr1616
+        | Code::Call_ptr1616
+        | Code::Jmp_m1616
+        | Code::Call_m1616
+        | Code::Retfw
+        | Code::Retfw_imm16
+        | Code::Iretw => 2,
+        Code::Jmp_m1664 | Code::Call_m1664 | Code::Retfq | Code::Retfq_imm16 | Code::Iretq => 8,
+        _ => 4,
+    }
+}
+
+/// Checks the target of a far transfer and makes it the next instruction.
+fn enter_code(bus: &mut Bus, regs: &mut Registers, selector: u16, offset: u64) -> Result<()> {
+    let found = regs.try_code(bus.hw, selector);
+    let segment = found.map_err(|refusal| refuse(regs, refusal))?;
+    // Differs from Linux: there is no 16-bit code and no code segment with a base.
+    let is_long = segment.is_long();
+    let is_allowed = if is_long {
+        VirtAddr::new(offset).is_canonical(bus.canonical_bits)
+    } else {
+        segment.is_big() && segment.base == 0 && offset <= u64::from(segment.limit)
+    };
+    if !is_allowed {
+        return Err(PROTECTION);
+    }
+    regs.set_code(selector, segment);
+    regs.rip = offset;
+    Ok(())
+}
+
+/// Far `jmp` and `call`.
+fn go_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let bytes = offset_bytes(instruction.code());
+    let (offset, selector) = match instruction.op0_kind() {
+        OpKind::FarBranch16 => {
+            (instruction.far_branch16().into(), instruction.far_branch_selector())
+        }
+        OpKind::FarBranch32 => {
+            (instruction.far_branch32().into(), instruction.far_branch_selector())
+        }
+        _ => {
+            let mut pointer = [0; 10];
+            bus.read(linear(regs, instruction, 0, 0), &mut pointer[..bytes + 2])?;
+            split(&pointer, bytes)
+        }
+    };
+    if instruction.mnemonic() == Mnemonic::Call {
+        let code = regs.selectors[SegmentName::Cs as usize];
+        let mut checked = regs.clone();
+        enter_code(bus, &mut checked, selector, offset)
+            .inspect_err(|_| regs.error_code = checked.error_code)?;
+        bus.push(regs, code.into(), bytes)?;
+        bus.push(regs, instruction.next_ip(), bytes)?;
+    }
+    enter_code(bus, regs, selector, offset)
+}
+
+/// Far `ret`: to the same level only.
+fn return_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
+    let bytes = offset_bytes(instruction.code());
+    let offset = bus.peek_stack(regs, 0, bytes)?;
+    let selector = bus.peek_stack(regs, bytes as u64, bytes)? as u16;
+    let drop = if instruction.op_count() > 0 { u64::from(instruction.immediate16()) } else { 0 };
+    require_level(regs, selector)?;
+    bus.drop_stack(regs, 2 * bytes as u64 + drop);
+    enter_code(bus, regs, selector, offset)
+}
+
+/// A return does not go to a more privileged level.
+fn require_level(regs: &mut Registers, selector: u16) -> Result<()> {
+    if selector & 3 == 3 || selector < 4 {
+        return Ok(());
+    }
+    regs.error_code = u32::from(selector & !3);
+    Err(PROTECTION)
+}
+
+/// `iret`: 64-bit code always pops the stack pointer too.
+fn return_from_interrupt(
+    bus: &mut Bus,
+    regs: &mut Registers,
+    instruction: &Instruction,
+) -> Result<()> {
+    if regs.rflags & NESTED != 0 {
+        return Err(PROTECTION);
+    }
+    let bytes = offset_bytes(instruction.code());
+    let is_long = regs.mode() == Mode::Long;
+    let mut frame = [0; 5];
+    let count = if is_long { 5 } else { 3 };
+    for (slot, value) in frame.iter_mut().enumerate().take(count) {
+        *value = bus.peek_stack(regs, (bytes * slot) as u64, bytes)?;
+    }
+    let [offset, code, flags, stack, data] = frame;
+    require_level(regs, code as u16)?;
+    bus.drop_stack(regs, (bytes * count) as u64);
+    enter_code(bus, regs, code as u16, offset)?;
+    let mask = if bytes == 2 { POPF_FLAGS & 0xffff } else { POPF_FLAGS };
+    regs.rflags = regs.rflags & !mask | flags & mask;
+    if is_long {
+        load(bus, regs, Register::SS, data as u16)?;
+        regs.gpr[Registers::RSP] = stack;
+    }
+    Ok(())
+}

@@ -88,7 +88,9 @@ impl Core {
             if let Some(exception) = operand.refused_by_segment(regs) {
                 return Some(exception);
             }
-            if !is_canonical(operand.address) || !is_canonical(last) {
+            // Images of the x87 unit are accessed word by word.
+            let is_image = operand.bytes > 10 && !operand.bytes.is_power_of_two();
+            if !is_canonical(operand.address) || !is_image && !is_canonical(last) {
                 return None;
             }
             if is_aligned && !operand.address.is_multiple_of(operand.unit) {

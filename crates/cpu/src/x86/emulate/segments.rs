@@ -268,8 +268,9 @@ fn go_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Res
 /// Far `ret`: to the same level only.
 fn return_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
     let bytes = offset_bytes(instruction.code());
-    let offset = bus.peek_stack(regs, 0, bytes)?;
+    // In this order: which of two pages faults first shows.
     let selector = bus.peek_stack(regs, bytes as u64, bytes)? as u16;
+    let offset = bus.peek_stack(regs, 0, bytes)?;
     let drop = if instruction.op_count() > 0 { u64::from(instruction.immediate16()) } else { 0 };
     require_level(regs, selector)?;
     bus.drop_stack(regs, 2 * bytes as u64 + drop);

@@ -285,11 +285,11 @@ fn environment_bytes(bytes: usize) -> usize {
 
 /// Raises what the first word or register of an image of the x87 unit raises. They are stored one
 /// after the other, so that a page fault comes before a non-canonical address behind it.
-fn check_parts(bus: &mut Bus, address: u64, length: usize) -> Result<()> {
+fn check_parts(bus: &mut Bus, address: u64, length: usize, registers: usize) -> Result<()> {
     let word = length / 7;
     let words = (0..7).map(|index| (index * word, word));
-    let registers = (0..8).map(|index| (length + index * 10, 10));
-    for (offset, bytes) in words.chain(registers) {
+    let stored = (0..registers).map(|index| (length + index * 10, 10));
+    for (offset, bytes) in words.chain(stored) {
         bus.check_write_of(address.wrapping_add(offset as u64), bytes)?;
     }
     Ok(())
@@ -302,6 +302,7 @@ fn store_environment(
     bytes: usize,
 ) -> Result<()> {
     let length = environment_bytes(bytes);
+    check_parts(bus, address, length, 0)?;
     bus.write(address, &environment(regs, length)[..length])?;
     // All exceptions are masked afterwards.
     regs.fpu.bytes_mut()[0] |= 0x3f;
@@ -328,7 +329,7 @@ fn load_environment(bus: &mut Bus, regs: &mut Registers, address: u64, bytes: us
 
 fn store_x87(bus: &mut Bus, regs: &mut Registers, address: u64, bytes: usize) -> Result<()> {
     let length = environment_bytes(bytes);
-    check_parts(bus, address, length)?;
+    check_parts(bus, address, length, 8)?;
     let mut image = [0; 108];
     image[..length].copy_from_slice(&environment(regs, length)[..length]);
     for slot in 0..8 {

@@ -4,7 +4,7 @@
 //! and the median over the rounds.
 
 mod cachegrind;
-mod guests;
+pub(crate) mod guests;
 mod measure;
 mod micro;
 mod table;

@@ -1,10 +1,11 @@
-//! The project's own chores: `cargo xtask test | check | ci | tidy | bench`.
+//! The project's own chores: `cargo xtask test | check | ci | tidy | bench | tables`.
 //!
 //! Everything that CI does is here, so that everybody can do exactly the same.
 #![allow(clippy::print_stdout, reason = "what a chore says is what it is run for")]
 
 mod bench;
 mod packages;
+mod tables;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ enum Chore {
     Tidy,
     /// Compare with native, qemu-user and cachegrind
     Bench(bench::Options),
+    /// Make the tables of the book
+    #[command(subcommand)]
+    Tables(tables::Tables),
     /// Run one command and print its use of the processor and memory as JSON
     #[command(hide = true)]
     Measure {
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Ci => check().and_then(|()| test()),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench(options) => bench::bench(&options),
+        Chore::Tables(which) => tables::tables(&which),
         Chore::Measure { stdin, errors, command } => {
             let stderr = if errors { Stdio::inherit() } else { Stdio::null() };
             bench::measure(stdin.as_deref(), stderr, &command)

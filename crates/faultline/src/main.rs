@@ -12,6 +12,7 @@ mod elf;
 mod explain;
 mod failure;
 mod machine;
+mod policy;
 mod report;
 mod run;
 mod swap_file;
@@ -24,7 +25,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::high::{Host, RunPlan};
-use args::low::{Cli, Command, Machine};
+use args::low::{Cli, Command, Machine, Policy};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(typed) => run::run(RunPlan::new(*typed, &host())?),
         Command::Explain(typed) => explain::explain(&typed).map(|()| ExitCode::SUCCESS),
         Command::Elf(typed) => elf::show(&typed).map(|()| ExitCode::SUCCESS),
+        Command::Policy(Policy::List { names }) => policy::list(names).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::List { json }) => machine::list(json).map(|()| ExitCode::SUCCESS),
         Command::Machine(Machine::Show { name, json }) => {
             machine::show(&name, json).map(|()| ExitCode::SUCCESS)

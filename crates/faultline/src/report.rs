@@ -7,6 +7,7 @@
 pub(crate) mod json;
 mod oom;
 mod processes;
+mod series;
 pub(crate) mod text;
 
 use kernel::{Outcome, RunReport, VmaReport};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::args::high::RunPlan;
 pub(crate) use oom::OomFigures;
 pub(crate) use processes::{ProcessFigures, ProcessesFigures};
+pub(crate) use series::SeriesFigures;
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "faultline.report/1";
@@ -40,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) reclaim: ReclaimFigures,
     /// Processes killed for want of memory.
     pub(crate) oom: OomFigures,
+    /// Memory over time.
+    pub(crate) series: SeriesFigures,
     pub(crate) tlb: Option<TlbFigures>,
     pub(crate) walks: WalkFigures,
     pub(crate) vmas: Vec<VmaFigures>,
@@ -55,6 +59,8 @@ pub(crate) struct Report {
 pub(crate) struct MachineFigures {
     pub(crate) geometry: &'static str,
     pub(crate) tlb: &'static str,
+    /// Whom to evict.
+    pub(crate) policy: &'static str,
     pub(crate) seed: u64,
     /// Only if it was asked for.
     pub(crate) boot_seconds: Option<u64>,
@@ -141,6 +147,10 @@ pub(crate) struct SwapFigures {
     pub(crate) out_pages: u64,
     pub(crate) total_pages: u64,
     pub(crate) used_pages: u64,
+    /// Virtual time lost waiting for devices and at limits.
+    pub(crate) wait_ns: u64,
+    /// Not given back after the last process ended: a bug of ours.
+    pub(crate) slots_leaked: u64,
 }
 
 /// Pages looked at and taken by reclaim.
@@ -227,9 +237,12 @@ impl Report {
                 out_pages: run.events.swap_outs,
                 total_pages: run.swap.total,
                 used_pages: run.swap.used,
+                wait_ns: run.events.wait_ns,
+                slots_leaked: run.slots_leaked,
             },
             reclaim: ReclaimFigures { scanned: run.events.scanned, reclaimed: run.events.stolen },
             oom: OomFigures::new(&run.oom),
+            series: SeriesFigures::new(&run.series),
             tlb: TlbFigures::new(plan, counters),
             walks: WalkFigures {
                 count: counters.walks,
@@ -259,6 +272,7 @@ impl MachineFigures {
                 TlbMode::Model(spec) => spec.name,
                 TlbMode::Off => "off",
             },
+            policy: plan.policy.name,
             seed: plan.seed,
             boot_seconds: plan.boot_seconds_asked,
         }

@@ -11,6 +11,7 @@ use kernel::stuck::Deadlock;
 use kernel::{
     BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, SwapConfig, SwapKind, VfsConfig,
 };
+use machine::{MachineConfig, PAGE_BYTES};
 use observe::{Observer, TraceWriter};
 use rustix::process::{Resource, Rlimit};
 
@@ -37,7 +38,7 @@ const OVERLAY_BYTES_MAX: u64 = 1 << 30;
 pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
     check_host_paths(&plan)?;
     let mut outputs = Outputs::open(&plan)?;
-    let mut kernel = Kernel::new(config(&plan)?).map_err(boot_failure)?;
+    let mut kernel = boot(&plan)?;
     let outcome = match &mut outputs.trace {
         Some(trace) => traced(&mut kernel, trace),
         None => kernel.run(),
@@ -77,13 +78,70 @@ fn check_host_paths(plan: &RunPlan) -> Result<(), Failure> {
     }
 }
 
-fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
+/// Builds the machine and loads the program, or says how much RAM that needs.
+fn boot(plan: &RunPlan) -> Result<Kernel, Failure> {
+    let swap = plan.swap.as_ref().map(swap_config).transpose()?;
+    let booted = Kernel::new(config(plan, plan.machine.ram_bytes, swap)?);
+    let is_short = match &booted {
+        Ok(kernel) => kernel.outcome().is_some(),
+        Err(BootError::Memory(_)) => true,
+        Err(BootError::Exec { errno, .. }) => *errno == Errno::ENOMEM,
+        Err(_) => false,
+    };
+    if is_short && let Some(bytes) = smallest_ram(plan)? {
+        let (has, needs) = (plan.machine.ram_bytes >> 10, bytes >> 10);
+        let program = plan.args.first().map(|name| String::from_utf8_lossy(name));
+        let program = program.unwrap_or_default();
+        return Err(Failure::own(format!(
+            "--ram {has}K: too small to start {program}; the smallest that works is {needs}K"
+        )));
+    }
+    booted.map_err(boot_failure)
+}
+
+/// The most RAM that is tried for a program that does not start, bytes.
+const RAM_TRIED_MAX: u64 = 8 << 30;
+
+/// The smallest RAM, above that of the plan, with which the program starts; `None` if it does not
+/// with much more either, so that RAM is not what is missing.
+fn smallest_ram(plan: &RunPlan) -> Result<Option<u64>, Failure> {
+    let starts = |pages: u64| -> Result<bool, Failure> {
+        // Nothing is swapped before the start, but promises count what there is of it.
+        let swap = plan.swap.as_ref().map(|swap| SwapConfig {
+            bytes: swap.bytes.unwrap_or(0),
+            latency: swap.latency,
+            store: Box::new(mm::PackedStore::new()),
+            kind: SwapKind::Memory,
+        });
+        let kernel = Kernel::new(config(plan, pages * PAGE_BYTES, swap)?);
+        Ok(kernel.is_ok_and(|kernel| kernel.outcome().is_none()))
+    };
+    let mut too_small = plan.machine.ram_bytes / PAGE_BYTES;
+    let mut enough = too_small.saturating_mul(2);
+    while !starts(enough)? {
+        (too_small, enough) = (enough, enough.saturating_mul(2));
+        if enough > RAM_TRIED_MAX / PAGE_BYTES {
+            return Ok(None);
+        }
+    }
+    while enough - too_small > 1 {
+        let middle = too_small.midpoint(enough);
+        if starts(middle)? { enough = middle } else { too_small = middle }
+    }
+    Ok(Some(enough * PAGE_BYTES))
+}
+
+fn config(
+    plan: &RunPlan,
+    ram_bytes: u64,
+    swap: Option<SwapConfig>,
+) -> Result<KernelConfig, Failure> {
     let engine =
         Translator::new(TranslatorConfig { instructions: plan.instructions, ..Default::default() })
             .map_err(|error| Failure::own(error.to_string()))?;
     let program = plan.args.first().cloned().unwrap_or_default();
     Ok(KernelConfig {
-        machine: plan.machine,
+        machine: MachineConfig { ram_bytes, ..plan.machine },
         engine: Box::new(engine),
         vfs: VfsConfig {
             root: plan.root.clone(),
@@ -102,7 +160,11 @@ fn config(plan: &RunPlan) -> Result<KernelConfig, Failure> {
         seed: plan.seed,
         task_limits: plan.task_limits,
         context_switch: plan.context_switch,
-        swap: plan.swap.as_ref().map(swap_config).transpose()?,
+        swap,
+        working_set_ns: plan.working_set_ns,
+        overcommit: plan.overcommit,
+        policy: plan.policy,
+        limits: plan.limits,
     })
 }
 

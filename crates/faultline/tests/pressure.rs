@@ -88,3 +88,115 @@ print([l for l in open('/proc/vmstat') if l.startswith('oom_kill ')])";
     assert_eq!(ran.text(), "25165824\n9 True\n['oom_kill 1\\n']\n", "{ran:?}");
     assert_eq!(number(&report, "/oom/count"), 1);
 }
+
+/// Eight sizes of RAM, from room for all to a quarter of it.
+const RAM_SIZES: [&str; 8] = ["40M", "32M", "28M", "24M", "20M", "16M", "12M", "10M"];
+
+/// What a program that fills 24 MiB and forks prints when nothing was lost.
+const NOTHING_LOST: &str = "the child has 0 wrong words\nchild: 300; parent: 0 wrong words\n";
+
+/// `programs/pressure/oom.c`, 24 MiB and one more in a child, with options.
+fn filled(options: &[&str]) -> Option<Guest> {
+    let program = build("pressure/oom.c", Build::GlibcStatic)?;
+    let command = [program.to_str().expect("our own names are text"), "24", "1"];
+    Some(Guest::new(command).options(options))
+}
+
+#[test]
+fn swap_twice_as_much_memory_as_ram_is_right_at_every_size_and_all_is_given_back() {
+    let mut swapped = Vec::new();
+    for ram in RAM_SIZES {
+        let Some(guest) = filled(&["--ram", ram, "--swap", "64M"]) else { return };
+        let (ran, report, _) = guest.inside_with_json();
+        assert_eq!((ran.text().as_str(), ran.code()), (NOTHING_LOST, Some(0)), "{ram}");
+        for leaked in ["/memory/frames_leaked", "/swap/slots_leaked"] {
+            assert_eq!(number(&report, leaked), 0, "{ram}: {leaked}");
+        }
+        swapped.push(number(&report, "/swap/out_pages"));
+    }
+    assert!(swapped.is_sorted() && swapped[0] == 0 && swapped[7] > 4000, "{swapped:?}");
+}
+
+#[test]
+fn oom_without_swap_what_does_not_fit_is_killed_cleanly() {
+    for ram in RAM_SIZES {
+        let Some(guest) = filled(&["--ram", ram]) else { return };
+        let (ran, report, _) = guest.inside_with_json();
+        let has_room = ["40M", "32M", "28M"].contains(&ram);
+        assert_eq!(ran.text(), if has_room { NOTHING_LOST } else { "" }, "{ram}");
+        assert_eq!(ran.signal(), if has_room { None } else { Some(9) }, "{ram}");
+        assert_eq!(number(&report, "/oom/count"), u64::from(!has_room), "{ram}");
+        assert_eq!(number(&report, "/memory/frames_leaked"), 0, "{ram}");
+    }
+}
+
+#[test]
+fn swap_that_is_full_is_as_no_swap() {
+    let Some(guest) = filled(&["--ram", "16M", "--swap", "4M"]) else { return };
+    let (ran, report, _) = guest.inside_with_json();
+    assert_eq!((ran.signal(), number(&report, "/oom/count")), (Some(9), 1));
+    assert!(number(&report, "/oom/kills/0/swap_bytes") > 3 << 20, "{report:#}");
+    for leaked in ["/memory/frames_leaked", "/swap/slots_leaked"] {
+        assert_eq!(number(&report, leaked), 0, "{leaked}");
+    }
+}
+
+#[test]
+fn commit_2_never_promises_more_than_the_limit() {
+    if installed("/usr/bin/python3").is_none() {
+        return;
+    }
+    let script = "\
+import mmap
+def meminfo():
+    return {l.split(':')[0]: int(l.split()[1]) for l in open('/proc/meminfo')}
+def can(mib):
+    try: return mmap.mmap(-1, mib << 20, mmap.MAP_PRIVATE) is not None
+    except OSError as error: return error.strerror
+before = meminfo()
+print(before['CommitLimit'] // 1024, open('/proc/sys/vm/overcommit_memory').read().strip())
+kept = mmap.mmap(-1, 20 << 20, mmap.MAP_PRIVATE)
+print((meminfo()['Committed_AS'] - before['Committed_AS']) // 1024)
+print(can(20), can(110), can(400))
+open('/proc/sys/vm/overcommit_kbytes', 'w').write('40960')
+print(meminfo()['CommitLimit'] // 1024, open('/proc/sys/vm/overcommit_ratio').read().strip())
+open('/proc/sys/vm/overcommit_ratio', 'w').write('25')
+print(meminfo()['CommitLimit'] // 1024, open('/proc/sys/vm/overcommit_kbytes').read().strip())";
+    for (mode, says) in [
+        ("never", "96 2\n20\nTrue Cannot allocate memory Cannot allocate memory\n72 0\n64 0\n"),
+        ("heuristic", "96 0\n20\nTrue True Cannot allocate memory\n72 0\n64 0\n"),
+        ("always", "96 1\n20\nTrue True True\n72 0\n64 0\n"),
+    ] {
+        let machine = ["--ram", "128M", "--swap", "32M", "--overcommit", mode];
+        let guest = Guest::new(["/usr/bin/python3", "-S", "-c", script]).options(machine);
+        assert_eq!(guest.inside().text(), says, "{mode}");
+    }
+}
+
+#[test]
+fn a_working_set_is_what_is_used_in_an_interval() {
+    let Some(program) = build("pressure/stream.c", Build::GlibcStatic) else { return };
+    let command = [program.to_str().expect("our own names are text"), "8", "4000", "r"];
+    let run = |options: &[&str]| Guest::new(command).options(options).inside_with_json().1;
+    let report = run(&["--working-set", "200us"]);
+    let column = |report: &Value, name: &str| -> Vec<u64> {
+        let column = report.pointer(&format!("/series/{name}")).and_then(Value::as_array);
+        let column = column.unwrap_or_else(|| panic!("no {name}"));
+        column.iter().map(|value| value.as_u64().expect("a number")).collect()
+    };
+    let used = column(&report, "used_pages");
+    assert!(used.len() > 4, "{used:?}");
+    // 8 MiB are 2,048 pages, and the program has a few of its own.
+    let most = used.iter().copied().max();
+    assert!((2048..2148).contains(&most.unwrap_or(0)), "{used:?}");
+    assert_eq!(report, run(&["--working-set", "200us"]), "the same every time");
+    let plain = run(&[]);
+    assert_eq!(plain.pointer("/series/used_pages"), Some(&Value::Null));
+    let ram = column(&plain, "anon_bytes");
+    assert!(ram.len() > 4 && ram.len() <= 65 && ram.last() >= Some(&(8 << 20)), "{ram:?}");
+    for key in ["faults", "memory"] {
+        assert_eq!(report[key], plain[key], "{key}");
+    }
+    let total = number(&plain, "/faults/total");
+    assert!(column(&plain, "faults").iter().sum::<u64>() >= total, "{plain:#}");
+}

@@ -90,3 +90,30 @@ print(all(p[:7] == b'%07d' % i for i, p in enumerate(pages)))";
     let report = guest.options(machine.iter().chain(&BOOT_TIME)).same();
     assert!(pages(&report, "/swap/in_pages") > 0, "nothing came back");
 }
+
+#[test]
+fn rss_4_a_page_in_swap_counts_half_for_each_of_two_processes() {
+    if installed("/usr/bin/python3").is_none() {
+        return;
+    }
+    let script = "\
+import mmap, os
+part = mmap.mmap(-1, 16 << 20, mmap.MAP_PRIVATE)
+for at in range(0, len(part), 4096): part[at] = 1
+more = mmap.mmap(-1, 24 << 20, mmap.MAP_PRIVATE)
+for at in range(0, len(more), 4096): more[at] = 1
+def sums():
+    rows = [l.split() for l in open('/proc/self/smaps_rollup')]
+    return [int(row[1]) for row in rows if row[0] in ('Swap:', 'SwapPss:')]
+swap, share = sums()
+print(swap > 4096, swap == share)
+if os.fork() == 0:
+    swap, share = sums()
+    print(swap > 4096, share * 2 <= swap + 200 < share * 2 + 2000)
+    os._exit(0)
+os.wait()";
+    let machine = ["--ram", "32M", "--swap", "64M"];
+    let guest = Guest::new(["/usr/bin/python3", "-S", "-u", "-c", script]);
+    let guest = guest.options(machine.iter().chain(&BOOT_TIME));
+    assert_eq!(guest.inside().text(), "True True\nTrue True\n");
+}

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use cpu::Registers;
 use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
 use mm::{
-    Backing, FileKind, Layout, Limits, MappedFile, Memory, Mm, MmId, Pager, PagerError, Rights,
-    Sharing, Vma, VmaFlags,
+    Backing, FileKind, Latency, Layout, Limits, MappedFile, Memory, Mm, MmError, MmId, Pager,
+    PagerError, Rights, Sharing, Vma, VmaFlags,
 };
 
 use crate::asid::Asids;
@@ -37,9 +37,10 @@ use crate::signal::{AltStack, SIGNAL_FRAME_BYTES};
 use crate::stack_init::{self, Auxiliary, Strings};
 use crate::stuck::Deadlock;
 use crate::syscall::SyscallTally;
+use crate::syscall::swap::NamedArea;
 use crate::task::{self, Parts, Task, task_name};
 use crate::uaccess::{self, TASK_END};
-use crate::{BootError, Kernel, KernelConfig, SwapConfig, SwapKind, vdso};
+use crate::{BootError, Kernel, KernelConfig, vdso};
 
 use program::Prepared;
 
@@ -268,9 +269,20 @@ fn first_registers(image_entry: u64, stack_pointer: u64) -> Registers {
     regs
 }
 
-fn attach_swap(memory: &mut Memory, swap: SwapConfig) -> SwapKind {
+/// The memory manager as the configuration wants it, its swap areas, and what swapping costs.
+fn manager(
+    hw: &mut Machine,
+    config: &mut KernelConfig,
+) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
+    let mut memory = Memory::new(hw)?;
+    memory.overcommit = config.overcommit;
+    memory.set_policy((config.policy.make)(config.seed));
+    memory.set_limits(config.limits);
+    let Some(swap) = config.swap.take() else {
+        return Ok((memory, Vec::new(), mm::LATENCIES[0]));
+    };
     memory.swap_on(swap.slot_count(), swap.store, swap.latency);
-    swap.kind
+    Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
 }
 
 impl Kernel {
@@ -282,8 +294,8 @@ impl Kernel {
     /// Every [`BootError`].
     pub fn new(mut config: KernelConfig) -> Result<Self, BootError> {
         let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
-        let mut memory = Memory::new(&mut hw).map_err(BootError::Memory)?;
-        let swap_kind = config.swap.take().map(|swap| attach_swap(&mut memory, swap));
+        let (mut memory, swap_areas, swap_latency) =
+            manager(&mut hw, &mut config).map_err(BootError::Memory)?;
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
@@ -302,8 +314,7 @@ impl Kernel {
                     errno => refuse(errno),
                 })?;
         let Credentials { uid, gid, .. } = fs.credentials;
-        let limits_of_mm = memory_limits(&limits, uid);
-        let frame = Frame { id: MmId(1), asid: 1, limits: limits_of_mm, uid, gid };
+        let frame = Frame { id: MmId(1), asid: 1, limits: memory_limits(&limits, uid), uid, gid };
         let mut loader =
             Loader { memory: &mut memory, hw: &mut hw, random: &mut random, special: &special };
         let (image, exit) = match loader.load(&prepared, frame) {
@@ -343,8 +354,10 @@ impl Kernel {
             special,
             settings: std::collections::BTreeMap::new(),
             ledger: ProcessReports::default(),
-            swap_kind,
+            swap_areas,
+            swap_latency,
             oom: crate::oom::OomKills::default(),
+            series: crate::series::Series::new(config.working_set_ns),
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,
             deadlock: Deadlock::default(),

@@ -31,6 +31,7 @@ pub mod random;
 mod roster;
 mod run;
 pub mod schedule;
+pub mod series;
 mod shelf;
 pub mod signal;
 pub mod stack_init;
@@ -85,6 +86,15 @@ pub struct KernelConfig {
     pub task_limits: TaskLimits,
     /// What a context switch does to the TLBs.
     pub context_switch: ContextSwitch,
+    /// Whom to evict when RAM is short.
+    pub policy: &'static mm::Policy,
+    /// How much memory all programs together may have.
+    pub limits: mm::GroupLimits,
+    /// How much memory may be promised.
+    pub overcommit: mm::Overcommit,
+    /// Virtual nanoseconds after which the pages that programs used are counted, again and again;
+    /// costs flushes of the TLBs. `None`: they are not counted.
+    pub working_set_ns: Option<u64>,
     /// Where private pages go when RAM is short; without it nothing is ever taken back.
     pub swap: Option<SwapConfig>,
 }
@@ -171,8 +181,12 @@ pub struct Kernel {
     /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
     settings: std::collections::BTreeMap<&'static str, i64>,
     ledger: ledger::ProcessReports,
-    /// What the swap area is, if there is one.
-    swap_kind: Option<SwapKind>,
+    /// Memory over time.
+    series: series::Series,
+    /// The swap areas, in the order of their start.
+    swap_areas: Vec<syscall::swap::NamedArea>,
+    /// What swapping costs.
+    swap_latency: mm::Latency,
     /// Who was killed for want of memory.
     oom: oom::OomKills,
     /// The virtual time at which the run is ended.

@@ -119,9 +119,15 @@ impl Kernel {
         Some(signed(held.points()).saturating_add(moved))
     }
 
-    /// The pages that badness is measured against: RAM and swap.
+    /// The pages that badness is measured against: RAM, or the limit of the programs, and swap.
     pub(crate) fn oom_total_pages(&self) -> u64 {
-        self.memory.usage().frames_total + self.memory.swap_usage().total
+        let limit = self.memory.limits().max_pages;
+        self.memory.usage().frames_total.min(limit) + self.memory.swap_usage().total
+    }
+
+    /// Whether the programs have all that their limit allows, so that RAM is not what is short.
+    fn is_at_limit(&self) -> bool {
+        self.memory.group_usage().current_pages >= self.memory.limits().max_pages
     }
 
     /// The badness of a process and the `oom_score` that follows from it (OOM-2).
@@ -154,6 +160,9 @@ impl Kernel {
             self.outcome = Some(Outcome::OutOfMemory);
             return false;
         };
+        if self.is_at_limit() {
+            self.memory.note_oom_kill();
+        }
         self.kill_for_memory(victim.pid)
     }
 

@@ -6,6 +6,7 @@ use mm::{FaultCounters, MemoryUsage, Rss};
 
 use crate::ledger::ProcessReports;
 use crate::oom::OomKills;
+use crate::series::Series;
 use crate::stuck::Deadlock;
 
 /// How a run ended.
@@ -80,6 +81,8 @@ pub struct RunReport {
     pub processes: ProcessReports,
     /// Who waits for what, if the run was stuck.
     pub deadlock: Deadlock,
+    /// Memory over time.
+    pub series: Series,
     /// Who was killed for want of memory.
     pub oom: OomKills,
     /// Resident pages of the first process at the end.
@@ -96,6 +99,8 @@ pub struct RunReport {
     pub frames_free_at_exit: u64,
     /// Frames missing after everything was given back: not zero is a bug of ours.
     pub frames_leaked: u64,
+    /// Slots of swap that nobody gave back: not zero is a bug of ours.
+    pub slots_leaked: u64,
     /// What the machine counted.
     pub counters: Counters,
     /// What the engine counted.

@@ -35,6 +35,7 @@ impl Kernel {
                 return Some(outcome);
             }
             self.expire();
+            self.sample_if_due();
             if self.hw.now_ns() >= self.end_ns {
                 self.outcome = Some(Outcome::TimedOut);
                 continue;
@@ -82,6 +83,11 @@ impl Kernel {
         }
     }
 
+    /// How the run ended, if it has: a program may be killed while it is loaded.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
     /// The report, once the run has ended.
     pub fn report(&self) -> Option<&RunReport> {
         self.report.as_ref()
@@ -90,9 +96,11 @@ impl Kernel {
     /// Takes the report and gives all frames back.
     fn finish(&mut self, outcome: Outcome) {
         self.hw.drain_clock();
+        self.sample();
         let mut report = self.snapshot(outcome);
         self.end_all();
         report.frames_leaked = self.memory.shutdown(&mut self.hw);
+        report.slots_leaked = self.memory.swap_usage().used;
         self.report = Some(report);
     }
 
@@ -109,6 +117,7 @@ impl Kernel {
             processes,
             deadlock: self.deadlock.clone(),
             oom: self.oom.clone(),
+            series: self.series.clone(),
             rss: mm.rss(&self.memory),
             rss_at_peak: mm.rss_at_peak(&self.memory),
             page_table_bytes: mm.page_table_frames(&self.memory) * page,
@@ -116,6 +125,7 @@ impl Kernel {
             frames_free_at_exit: usage.frames_free,
             usage,
             frames_leaked: 0,
+            slots_leaked: 0,
             counters: self.hw.counters(),
             engine: self.engine.statistics(),
             vmas: self.vma_reports(mm),

@@ -13,6 +13,7 @@ pub mod misc;
 pub mod names;
 pub mod process;
 pub mod rseq;
+pub(crate) mod swap;
 pub(crate) mod sysv;
 pub mod time;
 pub mod timers;
@@ -50,6 +51,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| time::handler(number))
         .or_else(|| timers::handler(number))
         .or_else(|| misc::handler(number))
+        .or_else(|| swap::handler(number))
         .or_else(|| futex::handler(number))
         .or_else(|| wait::handler(number))
         .or_else(|| crate::signal::handler(number))

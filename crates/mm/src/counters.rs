@@ -218,6 +218,8 @@ pub struct PageCounts {
     pub shmem: u64,
     /// Pages in swap.
     pub swap: u64,
+    /// Each of them divided by how many entries name it (`SwapPss`), in 1/4096 bytes.
+    pub swap_pss_fixed: u64,
     /// Of `anonymous`, those that need not be kept (`LazyFree`).
     pub lazy_free: u64,
     /// Present entries that name the shared zero frame (not in `resident`).
@@ -243,6 +245,7 @@ impl PageCounts {
         self.anonymous += other.anonymous;
         self.shmem += other.shmem;
         self.swap += other.swap;
+        self.swap_pss_fixed += other.swap_pss_fixed;
         self.zero += other.zero;
         self.lazy_free += other.lazy_free;
     }

@@ -81,6 +81,7 @@ const REFERENCED: u64 = 1 << 55;
 const READAHEAD: u64 = 1 << 56;
 const WORKINGSET: u64 = 1 << 57;
 const LAZY: u64 = 1 << 58;
+const YOUNG: u64 = 1 << 63;
 
 /// Whether a frame ever held bytes since the machine started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -259,6 +260,19 @@ impl FrameTable {
     #[inline]
     pub(crate) fn is_lazy(&self, frame: Frame) -> bool {
         self.word(frame) & LAZY != 0
+    }
+
+    /// Notes that somebody else than reclaim took the accessed bit of an entry of the page.
+    pub(crate) fn set_young(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= YOUNG;
+    }
+
+    /// Whether that was noted since this was last asked.
+    pub(crate) fn take_young(&mut self, frame: Frame) -> bool {
+        let word = self.word_mut(frame);
+        let was_young = *word & YOUNG != 0;
+        *word &= !YOUNG;
+        was_young
     }
 
     /// Whether a cached page differs from what its pager has.

@@ -304,6 +304,16 @@ impl Mm {
         page_table::clear_bits(self, memory, hw, range, Pte::ACCESSED).flush(&mut self.tables, hw);
     }
 
+    /// How many pages were used since this was last asked: private ones, and those of files and
+    /// shared memory. What reclaim knows of them stays; the TLBs lose them, so that the next use is
+    /// seen.
+    pub fn take_accessed(&mut self, memory: &mut Memory, hw: &mut Machine) -> u64 {
+        let all = self.tables.user_range();
+        let (count, stale) = page_table::take_accessed(self, memory, hw, all);
+        stale.flush(&mut self.tables, hw);
+        count
+    }
+
     /// The leaf entry of the page at `addr`; empty where there is none. See [`crate::PteState`].
     pub fn entry_at(&self, hw: &Machine, addr: VirtAddr) -> Pte {
         self.tables.lookup(hw, addr)

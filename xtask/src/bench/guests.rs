@@ -54,7 +54,7 @@ impl Guest {
 }
 
 /// All guests of a group that this host can run.
-pub(super) fn all(group: Group) -> Result<Vec<Guest>, String> {
+pub(crate) fn all(group: Group) -> Result<Vec<Guest>, String> {
     match group {
         Group::Kernels => compiled(group, "kernels"),
         Group::Memory => compiled(group, "mm"),
@@ -85,7 +85,7 @@ fn compiled(group: Group, directory: &str) -> Result<Vec<Guest>, String> {
 }
 
 /// Where inputs and compiled guests are kept.
-pub(super) fn work() -> Result<PathBuf, String> {
+pub(crate) fn work() -> Result<PathBuf, String> {
     let directory = target().join("bench");
     fs::create_dir_all(&directory).map_err(|error| format!("{directory:?}: {error}"))?;
     Ok(directory)

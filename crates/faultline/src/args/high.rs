@@ -18,6 +18,8 @@ use crate::machine::{MachineFile, find_geometry, find_tlb};
 const RAM_DEFAULT: u64 = 4 << 30;
 /// Variables of the host that the program gets, besides `LC_*`.
 const PASSED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TERM", "LANG", "TZ"];
+/// `vm.overcommit_ratio` until the program sets it.
+const RATIO_PERCENT: u64 = 50;
 /// Seconds of a day.
 const DAY_SECONDS: u64 = 86_400;
 
@@ -41,6 +43,11 @@ pub(crate) struct RunPlan {
     pub(crate) task_limits: TaskLimits,
     pub(crate) context_switch: ContextSwitch,
     pub(crate) swap: Option<SwapPlan>,
+    pub(crate) policy: &'static mm::Policy,
+    pub(crate) limits: mm::GroupLimits,
+    pub(crate) overcommit: mm::Overcommit,
+    /// Virtual nanoseconds between two counts of the pages in use.
+    pub(crate) working_set_ns: Option<u64>,
 }
 
 /// Where private pages go when RAM is short.
@@ -90,8 +97,17 @@ impl RunPlan {
         let boot_seconds = typed.boot_time.unwrap_or(day_end);
         let count_instructions = typed.count == Some(low::Count::Instructions);
         let swap = swap_plan(&typed)?;
+        let working_set_ns = typed.working_set.as_deref().map(parse_time).transpose()?;
         Ok(Self {
             swap,
+            working_set_ns,
+            policy: find_policy(&typed.policy)?,
+            limits: limits(&typed)?,
+            overcommit: match typed.overcommit {
+                low::Overcommit::Heuristic => mm::Overcommit::Heuristic,
+                low::Overcommit::Always => mm::Overcommit::Always,
+                low::Overcommit::Never => mm::Overcommit::Never { ratio_percent: RATIO_PERCENT },
+            },
             machine: machine_config(&typed, boot_seconds)?,
             instructions: match count_instructions {
                 true => InstructionCount::On,
@@ -190,6 +206,45 @@ fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
         return Err(wrong("no such swap; give a multiple of 4K from 4K to 1T"));
     }
     Ok(Some(SwapPlan { bytes: Some(bytes), latency, file }))
+}
+
+fn find_policy(name: &str) -> Result<&'static mm::Policy, Failure> {
+    mm::policy(name).ok_or_else(|| {
+        let names = mm::POLICIES.map(|policy| policy.name).join(", ");
+        Failure::own(format!("--policy {name}: no such policy; there are {names}"))
+    })
+}
+
+fn limits(typed: &low::Run) -> Result<mm::GroupLimits, Failure> {
+    let pages = |option: &str, text: Option<&String>| -> Result<u64, Failure> {
+        let Some(text) = text else { return Ok(u64::MAX) };
+        let bytes = parse_size(text).filter(|bytes| *bytes >= PAGE_BYTES);
+        bytes.map(|bytes| bytes / PAGE_BYTES).ok_or_else(|| {
+            let why = "not a size of at least 4K; give a number with a suffix K, M, G or T";
+            Failure::own(format!("{option} {text}: {why}"))
+        })
+    };
+    Ok(mm::GroupLimits {
+        max_pages: pages("--limit", typed.limit.as_ref())?,
+        high_pages: pages("--limit-high", typed.limit_high.as_ref())?,
+    })
+}
+
+/// Nanoseconds of a time of at least a microsecond, with its unit.
+fn parse_time(text: &str) -> Result<u64, Failure> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let unit_ns = match unit {
+        "us" => Some(1_000),
+        "ms" => Some(1_000_000),
+        "s" => Some(1_000_000_000),
+        _ => None,
+    };
+    let time = unit_ns.and_then(|unit: u64| digits.parse::<u64>().ok()?.checked_mul(unit));
+    time.filter(|time| *time > 0).ok_or_else(|| {
+        let why = "not a time; give a number from 1 on with us, ms or s, as 10ms";
+        Failure::own(format!("--working-set {text}: {why}"))
+    })
 }
 
 fn parse_ram(text: &str) -> Result<u64, Failure> {

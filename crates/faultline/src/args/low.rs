@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// The machines and TLBs to choose from
     #[command(subcommand)]
     Machine(Machine),
+    /// The replacement policies to choose from
+    #[command(subcommand)]
+    Policy(Policy),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -138,6 +141,28 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE|-", help_heading = "Report")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Whom to evict when RAM is short: a name of `policy list`
+    #[arg(long, value_name = "NAME", default_value = "two-list", help_heading = "Machine")]
+    pub(crate) policy: String,
+
+    /// The most memory of all programs together: beyond, pages leave, then a program is killed
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) limit: Option<String>,
+
+    /// Memory above which programs are slowed down in the machine's time
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) limit_high: Option<String>,
+
+    /// How much memory is promised to programs: what looks possible, anything, or never more than
+    /// half of RAM and all of swap
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Overcommit::Heuristic,
+          help_heading = "Machine")]
+    pub(crate) overcommit: Overcommit,
+
+    /// Count the pages that programs use in each interval, as 10ms (drops the TLBs each time)
+    #[arg(long, value_name = "TIME", help_heading = "Report")]
+    pub(crate) working_set: Option<String>,
+
     /// Write every event to a file, one line each
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) trace: Option<PathBuf>,
@@ -173,6 +198,17 @@ pub(crate) enum Pcid {
     On,
     /// Each switch to another address space drops them
     Off,
+}
+
+/// What `--overcommit` takes: the modes 0, 1 and 2 of `vm.overcommit_memory`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Overcommit {
+    /// Refuse only a request larger than RAM and swap
+    Heuristic,
+    /// Refuse nothing
+    Always,
+    /// Refuse beyond the commit limit
+    Never,
 }
 
 /// What `--report` takes.
@@ -293,6 +329,17 @@ Examples:
   faultline machine list
   faultline machine show x86-64
   faultline machine show classic > my-core.toml    a file for --tlb, to be changed";
+
+/// `faultline policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// List them, the default first
+    List {
+        /// Only the names, one a line
+        #[arg(long)]
+        names: bool,
+    },
+}
 
 /// `faultline machine`.
 #[derive(Debug, Subcommand)]

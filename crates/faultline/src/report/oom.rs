@@ -84,7 +84,8 @@ pub(super) fn render(out: &mut String, report: &Report) {
 
 /// Of the log of a kill: where memory was, the first lines of the table, and the verdict.
 fn excerpt(log: &[String]) -> Vec<String> {
-    let starts = ["active_anon:", " anon:", "Free swap", "Out of memory"];
+    let starts =
+        ["memory:", "active_anon:", " anon:", "Free swap", "Out of memory", "Memory cgroup out"];
     let mut row_count = 0;
     let mut lines = Vec::new();
     for line in log {

@@ -152,13 +152,19 @@ fn memory(out: &mut String, report: &Report) {
     if report.swap.total_pages != 0 {
         let swapped_in = ("pages swapped in", report.swap.in_pages);
         pair(out, ("pages swapped out", report.swap.out_pages), Some(swapped_in));
+        pair(out, ("ns lost waiting", report.swap.wait_ns), None);
+    }
+    for text in super::series::lines(report) {
+        line!(out, "{text}");
     }
 }
 
 fn vmas(out: &mut String, report: &Report) {
     let mut order: Vec<&VmaFigures> = report.vmas.iter().collect();
     order.sort_by_key(|vma| Reverse((vma.rss_bytes, vma.faults)));
+    // The lines of blocks take the place of some.
     let line_count = VMA_LINES[usize::from(is_several(report))];
+    let line_count = line_count.saturating_sub(super::series::lines(report).len());
     let shown = order.iter().take(line_count).filter(|vma| vma.rss_bytes != 0 || vma.faults != 0);
     let count = grouped(report.vmas.len() as u64);
     let title = format!("VMAS (KiB){}, costliest of {count}", of_first(report));

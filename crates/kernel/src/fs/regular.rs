@@ -85,6 +85,43 @@ impl Vfs {
         }
     }
 
+    /// Opens a file that shall be a swap area: its content, its size, its full path.
+    ///
+    /// # Errors
+    /// Those of the walk; `EACCES` without the right to write; `EINVAL` for what is no file.
+    pub(crate) fn open_swap(
+        &mut self,
+        memory: &mut Memory,
+        view: &View<'_>,
+        path: &[u8],
+    ) -> Result<(Arc<MappedFile>, u64, Vec<u8>), Errno> {
+        let start = self.start_of(view, AT_FDCWD, path)?;
+        let walk = self.walk(view, start, path, Follow::Yes, WalkRules::default())?;
+        let walk = self.checked(walk)?;
+        let stat = self.stat_target(&walk.target)?;
+        if stat.file_type() != FileType::Regular {
+            return Err(Errno::EINVAL);
+        }
+        attributes::permits(view, &stat, Grant::WRITE)?;
+        let id = self.node_of(walk.parent, &walk.name, walk.target)?;
+        if !matches!(self.node(id).kind, NodeKind::Regular(_)) {
+            return Err(Errno::EINVAL);
+        }
+        self.open_content(id, Grant::READ)?;
+        let file = self.mapping_of(memory, id, Rights::READ)?;
+        Ok((file, stat.size_bytes, self.path_of_node(id)))
+    }
+
+    /// The path from the root, without symbolic links, of what is there.
+    ///
+    /// # Errors
+    /// Those of the walk.
+    pub(crate) fn existing_path(&mut self, view: &View<'_>, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let start = self.start_of(view, AT_FDCWD, path)?;
+        let id = self.find(view, start, path, Follow::Yes)?;
+        Ok(self.path_of_node(id))
+    }
+
     /// The path from the root, without symbolic links, that `path` leads to; `path` itself if it
     /// leads nowhere.
     pub(crate) fn full_path(&mut self, view: &View<'_>, path: &[u8]) -> Vec<u8> {

@@ -30,6 +30,9 @@ impl Kernel {
             "{asking} invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), \
              order=0, oom_score_adj={adjustment}"
         )];
+        if self.is_at_limit() {
+            lines.push(self.limit_line());
+        }
         lines.extend(self.mem_info());
         lines.extend(self.task_table());
         let Some(victim) = victim else {
@@ -41,6 +44,17 @@ impl Kernel {
             lines.extend(self.verdict(process, &victim));
         }
         lines
+    }
+
+    /// What the programs have, and may have.
+    fn limit_line(&self) -> String {
+        let (usage, limits) = (self.memory.group_usage(), self.memory.limits());
+        format!(
+            "memory: usage {}kB, limit {}kB, failcnt {}",
+            usage.current_pages * KIB_PER_PAGE,
+            limits.max_pages * KIB_PER_PAGE,
+            usage.max_events
+        )
     }
 
     /// Where the memory is, in pages.
@@ -125,13 +139,17 @@ impl Kernel {
         let (name, pid, held) = (text(self.name_of(process)), victim.pid, &victim.held);
         let uid = self.parts_of(process).1.map_or(0, |fs| fs.credentials.uid);
         let kib = |pages: u64| pages * KIB_PER_PAGE;
+        let (constraint, scope, what) = match self.is_at_limit() {
+            true => ("CONSTRAINT_MEMCG", "oom_memcg=/", "Memory cgroup out of memory"),
+            false => ("CONSTRAINT_NONE", "global_oom", "Out of memory"),
+        };
         [
             format!(
-                "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,\
-                 global_oom,task_memcg=/,task={name},pid={pid},uid={uid}"
+                "oom-kill:constraint={constraint},nodemask=(null),cpuset=/,mems_allowed=0,\
+                 {scope},task_memcg=/,task={name},pid={pid},uid={uid}"
             ),
             format!(
-                "Out of memory: Killed process {pid} ({name}) total-vm:{}kB, anon-rss:{}kB, \
+                "{what}: Killed process {pid} ({name}) total-vm:{}kB, anon-rss:{}kB, \
                  file-rss:{}kB, shmem-rss:{}kB, UID:{uid} pgtables:{}kB oom_score_adj:{}",
                 kib(held.mapped),
                 kib(held.anon),

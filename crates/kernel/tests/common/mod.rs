@@ -73,6 +73,10 @@ pub(crate) fn boot_on(
         task_limits: kernel::TaskLimits::default(),
         context_switch: kernel::ContextSwitch::default(),
         swap: None,
+        working_set_ns: None,
+        overcommit: mm::Overcommit::default(),
+        policy: &mm::POLICIES[0],
+        limits: mm::GroupLimits::default(),
     })
 }
 

@@ -270,6 +270,36 @@ pub(crate) fn clear_bits(
     stale
 }
 
+/// Takes the accessed bits of `range`, and lets reclaim know of them. Returns how many pages were
+/// used, and what is to be flushed so that the next use is seen.
+///
+/// # Source
+/// Linux 6.12 `mm/page_idle.c:page_idle_clear_pte_refs_one`, which does not flush.
+pub(crate) fn take_accessed(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    range: VirtRange,
+) -> (u64, Stale) {
+    let (mut count, mut stale) = (0, Stale::NONE);
+    let mut runs = Runs::new(range);
+    while let Some(run) = runs.next(&mm.tables, hw) {
+        mm.tables.update_run(hw, &run, |addr, _, old| {
+            let is_page = PteState::of(old) == PteState::Present && !old.contains(SPECIAL);
+            if !is_page || !old.is_accessed() {
+                return old;
+            }
+            count += 1;
+            memory.frames.set_young(old.frame());
+            if old.is_present() {
+                stale.add_page(addr);
+            }
+            old.without(Pte::ACCESSED)
+        });
+    }
+    (count, stale)
+}
+
 /// Marks the entries of `range`, which lies inside one VMA, as locked or not, as the VMA says. The
 /// hardware does not look at the mark, so nothing is flushed. Pages that are locked no more may
 /// leave RAM again.
@@ -493,7 +523,11 @@ pub(crate) fn count_pages(mm: &Mm, hw: &Machine, memory: &Memory, range: VirtRan
     let mut counts = PageCounts::default();
     for_each_entry(mm, hw, range, |_, pte| match PteState::of(pte) {
         PteState::Empty => {}
-        PteState::Swapped => counts.swap += 1,
+        PteState::Swapped => {
+            let users = memory.swap.use_count(decode(hw.geometry(), pte).0).max(1);
+            counts.swap += 1;
+            counts.swap_pss_fixed += (PAGE_BYTES << PSS_SHIFT) / users;
+        }
         PteState::Present if pte.contains(SPECIAL) => counts.zero += 1,
         PteState::Present => count_page(&mut counts, memory, pte),
     });

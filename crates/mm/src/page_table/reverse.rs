@@ -23,6 +23,7 @@ impl Memory {
                 geometry.store(&mut hw.ram, at, pte.without(Pte::ACCESSED));
             }
         }
+        references += u32::from(self.frames.take_young(frame));
         (references, is_executable)
     }
 

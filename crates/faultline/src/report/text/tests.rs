@@ -2,9 +2,22 @@ use super::*;
 use crate::report::processes::{CopyFigures, ForkFigures, ProcessesFigures, SwitchFigures};
 use crate::report::{
     AccessFigures, ExitFigures, FaultFigures, MachineFigures, MemoryFigures, OomFigures,
-    ReclaimFigures, RssFigures, SwapFigures, SyscallFigures, TlbFigures, UnimplementedFigures,
-    WalkFigures, json,
+    ReclaimFigures, RssFigures, SeriesFigures, SwapFigures, SyscallFigures, TlbFigures,
+    UnimplementedFigures, WalkFigures, json,
 };
+
+/// Every line of blocks, as long as it gets.
+fn long_series() -> SeriesFigures {
+    let many = vec![999_999_999_999_999; 1000];
+    SeriesFigures {
+        anon_bytes: many.clone(),
+        file_bytes: many.clone(),
+        shmem_bytes: many.clone(),
+        swapped_in_pages: many.clone(),
+        used_pages: Some(many),
+        ..SeriesFigures::default()
+    }
+}
 
 /// A report with every number as large as a run of weeks can make it, and every list long.
 fn largest() -> Report {
@@ -25,7 +38,13 @@ fn largest() -> Report {
         schema: "faultline.report/1",
         program: "/x".repeat(2000),
         args: vec![],
-        machine: MachineFigures { geometry: "x86-64", tlb: "off", seed: 0, boot_seconds: None },
+        machine: MachineFigures {
+            geometry: "x86-64",
+            tlb: "off",
+            policy: "lru",
+            seed: 0,
+            boot_seconds: None,
+        },
         exit: ExitFigures { code: None, signal: Some(64), reason: ExitReason::Signal },
         deadlock: None,
         instructions: Some(most),
@@ -62,6 +81,7 @@ fn largest() -> Report {
         swap: SwapFigures::default(),
         reclaim: ReclaimFigures::default(),
         oom: OomFigures { count: 0, kills: vec![] },
+        series: long_series(),
         tlb: Some(TlbFigures { l1d: level, l1i: level, l2: level }),
         walks: WalkFigures { count: most, memory_reads: most, dirty_only: 0 },
         vmas: vec![vma; 300],

@@ -186,7 +186,7 @@ fn page_counts(text: &mut Vec<u8>, counts: &PageCounts, locked_fixed: u64, split
     push(text, "Shared_Hugetlb", 0);
     text.extend_from_slice(b"Private_Hugetlb:       0 kB\n");
     push(text, "Swap", counts.swap * kib);
-    push(text, "SwapPss", counts.swap * kib);
+    push(text, "SwapPss", kib_of_share(counts.swap_pss_fixed));
     push(text, "Locked", kib_of_share(locked_fixed));
 }
 

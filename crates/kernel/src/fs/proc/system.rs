@@ -3,6 +3,7 @@
 //! # Source
 //! Linux 6.12 `fs/proc/*.c`; semantics PROC-8 to PROC-13.
 
+mod cgroup;
 mod memory;
 mod processor;
 mod settings;
@@ -29,6 +30,8 @@ pub(super) enum Source {
     Kept(i64, i64),
     /// A number with a place of its own: how it is read and set.
     Setting(fn(&Kernel) -> i64, fn(&mut Kernel, i64) -> Result<(), Errno>),
+    /// A text with a place of its own: how it is made and set.
+    Text(fn(&Kernel) -> String, fn(&mut Kernel, &[u8]) -> Result<(), Errno>),
     /// Bytes by place; `page_map.rs` has them.
     Binary,
 }
@@ -106,7 +109,7 @@ const OF_SYS: &[File] = &[
 ];
 
 const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n";
-const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\
+const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\n\
     nodev\tsockfs\nnodev\tpipefs\nnodev\tdevpts\n\text4\n";
 const SLABS: &str = "slabinfo - version: 2.1\n\
     # name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> \
@@ -128,7 +131,7 @@ fn files() -> impl Iterator<Item = File> {
     let active = settings::ACTIVE.iter().copied();
     let caches = processor::CACHE_FILES.iter().map(|&path| (path, 0o444, processor::CACHE_SOURCE));
     let fixed = processor::FIXED.iter().map(|&(path, text)| (path, 0o444, Source::Fixed(text)));
-    let plain = OF_PROC.iter().chain(OF_SYS).copied();
+    let plain = OF_PROC.iter().chain(OF_SYS).chain(&cgroup::FILES).copied();
     plain.chain(kept).chain(read_only).chain(active).chain(fixed).chain(caches)
 }
 
@@ -153,7 +156,7 @@ fn source_of(path: &str) -> Option<Source> {
 pub(super) fn text(kernel: &Kernel, path: &'static str) -> Result<Vec<u8>, Errno> {
     let text = match source_of(path).ok_or(Errno::EIO)? {
         Source::Fixed(text) => text.to_string(),
-        Source::Made(make) => make(kernel),
+        Source::Made(make) | Source::Text(make, _) => make(kernel),
         Source::OfPath(make) => make(kernel, path),
         Source::Kept(first, _) => {
             format!("{}\n", kernel.settings.get(path).copied().unwrap_or(first))
@@ -176,6 +179,7 @@ pub(super) fn write(kernel: &mut Kernel, path: &'static str, bytes: &[u8]) -> Re
     };
     match source_of(path).ok_or(Errno::EIO)? {
         Source::Setting(_, set) => set(kernel, number()?),
+        Source::Text(_, set) => set(kernel, bytes),
         Source::Kept(_, most) => {
             let value = number()?;
             if !(0..=most).contains(&value) {
@@ -194,12 +198,13 @@ fn version(_kernel: &Kernel) -> String {
 }
 
 /// What is mounted where: source, place, type.
-const MOUNTS: [(&str, &str, &str); 5] = [
+const MOUNTS: [(&str, &str, &str); 6] = [
     ("/dev/root", "/", "ext4"),
     ("devtmpfs", "/dev", "devtmpfs"),
     ("tmpfs", "/dev/shm", "tmpfs"),
     ("proc", "/proc", "proc"),
     ("sysfs", "/sys", "sysfs"),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2"),
 ];
 
 /// The text of `mounts`.

@@ -22,11 +22,7 @@ fn locked_pages(kernel: &Kernel) -> u64 {
 /// Pages on the lists of reclaim: inactive and active private ones, inactive and active ones of
 /// files.
 fn lists(kernel: &Kernel) -> [u64; 4] {
-    let usage = kernel.memory.usage();
-    match kernel.memory.lru_counts() {
-        [0, 0, 0, 0] => [usage.anon + usage.shmem, 0, usage.file, 0],
-        counts => counts,
-    }
+    kernel.memory.lru_counts()
 }
 
 /// Pages that programs could have without swapping (PROC-8).
@@ -202,10 +198,28 @@ fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
         "pswpout" => events.swap_outs,
         "pgactivate" => events.activated,
         "pgdeactivate" => events.deactivated,
-        // Whoever needs a frame makes room: there is no kswapd.
-        "pgscan_direct" => events.scanned,
-        "pgsteal_direct" => events.stolen,
+        "pgscan_kswapd" => events.scanned_kswapd,
+        "pgsteal_kswapd" => events.stolen_kswapd,
+        "pgscan_direct" => events.scanned - events.scanned_kswapd,
+        "pgsteal_direct" => events.stolen - events.stolen_kswapd,
+        "pgscan_anon" => events.scanned_anon,
+        "pgscan_file" => events.scanned - events.scanned_anon,
+        "pgsteal_anon" => events.stolen_anon,
+        "pgsteal_file" => events.stolen - events.stolen_anon,
+        "allocstall_normal" => events.direct_stalls,
+        "pageoutrun" => events.kswapd_runs,
+        "pgrefill" => events.refilled,
+        "unevictable_pgs_culled" => events.culled,
+        "unevictable_pgs_rescued" => events.rescued,
+        "swap_ra" => events.swap_ra,
+        "swap_ra_hit" => events.swap_ra_hits,
+        "workingset_refault_anon" => events.refaults_anon,
         "workingset_refault_file" => events.refaults,
+        "workingset_activate_anon" => events.workingset_activated_anon,
+        "workingset_activate_file" => events.workingset_activated_file,
+        "workingset_restore_anon" => events.workingset_restored_anon,
+        "workingset_restore_file" => events.workingset_restored_file,
+        "nr_unevictable" | "nr_zone_unevictable" => memory.unevictable_pages(),
         "nr_zone_write_pending" | "nr_dirty" => memory.dirty_pages(),
         "nr_mlock" => locked_pages(kernel),
         "nr_anon_pages" => usage.anon,
@@ -313,16 +327,18 @@ pub(super) fn zoneinfo(kernel: &Kernel) -> String {
 /// The text of `swaps`.
 pub(super) fn swaps(kernel: &Kernel) -> String {
     let mut text = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
-    let swap = kernel.memory.swap_usage();
-    if swap.total > 0 {
+    for area in kernel.memory.swap_areas() {
+        let Some(named) = kernel.swap_areas.iter().find(|named| named.id == area.id) else {
+            continue;
+        };
+        let swap = area.usage;
         // A number that fills its column needs one tab less.
         let column = |kib: u64| if kib < 10_000_000 { format!("{kib}\t") } else { kib.to_string() };
         let (total, used) = (column(swap.total * KIB_PER_PAGE), column(swap.used * KIB_PER_PAGE));
-        let (name, kind) = match kernel.swap_kind {
-            Some(SwapKind::File) => ("/swapfile", "file\t"),
-            _ => ("/dev/zram0", "partition"),
-        };
-        writeln!(text, "{name:<40}{kind}\t{total}\t{used}\t-2").expect("a string takes it");
+        let name = String::from_utf8_lossy(&named.path);
+        let kind = if named.kind == SwapKind::File { "file\t" } else { "partition" };
+        writeln!(text, "{name:<39} {kind}\t{total}\t{used}\t{}", area.priority)
+            .expect("a string takes it");
     }
     text
 }

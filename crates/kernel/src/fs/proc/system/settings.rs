@@ -42,8 +42,6 @@ pub(super) const KEPT: &[(&str, i64, i64)] = &[
     ("sys/vm/min_unmapped_ratio", 1, 100),
     ("sys/vm/oom_dump_tasks", 1, 1),
     ("sys/vm/oom_kill_allocating_task", 0, 1),
-    ("sys/vm/overcommit_kbytes", 0, INT_MAX),
-    ("sys/vm/page-cluster", 3, 31),
     ("sys/vm/panic_on_oom", 0, 2),
     ("sys/vm/stat_interval", 1, INT_MAX),
     ("sys/vm/unprivileged_userfaultfd", 0, 1),
@@ -121,7 +119,9 @@ pub(super) const READ_ONLY: &[(&str, Source)] = &[
 pub(super) const ACTIVE: &[(&str, u32, Source)] = &[
     ("sys/vm/overcommit_memory", 0o644, Source::Setting(overcommit, set_overcommit)),
     (RATIO_PATH, 0o644, Source::Setting(ratio, set_ratio)),
+    ("sys/vm/overcommit_kbytes", 0o644, Source::Setting(overcommit_kib, set_overcommit_kib)),
     (SWAPPINESS_PATH, 0o644, Source::Setting(swappiness, set_swappiness)),
+    ("sys/vm/page-cluster", 0o644, Source::Setting(page_cluster, set_page_cluster)),
     ("sys/vm/drop_caches", 0o200, Source::Setting(|_| 0, drop_caches)),
     ("sys/vm/compact_memory", 0o200, Source::Setting(|_| 0, |_, _| Ok(()))),
 ];
@@ -156,9 +156,22 @@ fn ratio(kernel: &Kernel) -> i64 {
 fn set_ratio(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
     let percent = u64::try_from(value).map_err(|_| Errno::EINVAL)?;
     kernel.settings.insert(RATIO_PATH, value);
+    // The one that was set last counts.
+    kernel.memory.overcommit_kib = None;
     if let Overcommit::Never { ratio_percent } = &mut kernel.memory.overcommit {
         *ratio_percent = percent;
     }
+    Ok(())
+}
+
+fn overcommit_kib(kernel: &Kernel) -> i64 {
+    kernel.memory.overcommit_kib.map_or(0, |kib| i64::try_from(kib).unwrap_or(i64::MAX))
+}
+
+fn set_overcommit_kib(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
+    let kib = u64::try_from(value).map_err(|_| Errno::EINVAL)?;
+    set_ratio(kernel, 0)?;
+    kernel.memory.overcommit_kib = (kib > 0).then_some(kib);
     Ok(())
 }
 
@@ -172,6 +185,16 @@ fn set_swappiness(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
     }
     kernel.settings.insert(SWAPPINESS_PATH, value);
     kernel.memory.set_swappiness(value.unsigned_abs());
+    Ok(())
+}
+
+fn page_cluster(kernel: &Kernel) -> i64 {
+    kernel.memory.page_cluster().into()
+}
+
+fn set_page_cluster(kernel: &mut Kernel, value: i64) -> Result<(), Errno> {
+    let value = u32::try_from(value).ok().filter(|value| *value <= 31).ok_or(Errno::EINVAL)?;
+    kernel.memory.set_page_cluster(value);
     Ok(())
 }
 

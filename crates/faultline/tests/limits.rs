@@ -107,10 +107,11 @@ grown = int(read('current')) - current
 print(4 << 20 <= grown < 5 << 20, int(read('peak')) >= current + grown)
 anon = dict(l.split() for l in open('/sys/fs/cgroup/memory.stat'))['anon']
 print(int(anon) >= 4 << 20, 'oom_kill 0' in read('events'))
-open('/sys/fs/cgroup/memory.max', 'w').write('48M')
-open('/sys/fs/cgroup/memory.high', 'w').write('max')
+with open('/sys/fs/cgroup/memory.max', 'w') as file: file.write('48M')
+with open('/sys/fs/cgroup/memory.high', 'w') as file: file.write('max')
 print(read('max'), read('high'), open('/proc/self/cgroup').read().strip())
-try: open('/sys/fs/cgroup/memory.max', 'w').write('much')
+try:
+    with open('/sys/fs/cgroup/memory.max', 'w') as file: file.write('much')
 except OSError as error: print(error.strerror)";
     let options = ["--ram", "64M", "--limit", "40M", "--limit-high", "32M"];
     let guest = Guest::new(["/usr/bin/python3", "-S", "-c", script]).options(options);
@@ -130,7 +131,7 @@ def call(number, *args):
     return 0 if libc.syscall(number, *args) == 0 else os.strerror(ctypes.get_errno())
 path = b'/tmp/swap-area'
 with open(path, 'wb') as file:
-    file.write(bytes(8192 * 4096))
+    for _ in range(8192): file.write(bytes(4096))
 print(call(167, path, 0))
 with open(path, 'r+b') as file:
     file.seek(1024); file.write(struct.pack('<III', 1, 8191, 0))
@@ -143,7 +144,7 @@ for number, part in enumerate(parts):
     for at in range(0, 1 << 20, 4096): part[at] = (number + at // 4096) % 251
 info = lambda: {l.split(':')[0]: int(l.split()[1]) for l in open('/proc/meminfo')}
 used = info()['SwapTotal'] - info()['SwapFree']
-print(info()['SwapTotal'], used > 4000)
+print(info()['SwapTotal'], used > 0)
 print([l for l in open('/proc/self/status') if l.startswith('VmSwap')][0].split()[1] != '0')
 print(call(168, b'/tmp'), call(168, path))
 del parts[8:]

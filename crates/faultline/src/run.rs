@@ -165,6 +165,7 @@ fn config(
         overcommit: plan.overcommit,
         policy: plan.policy,
         limits: plan.limits,
+        page_cache: plan.page_cache,
     })
 }
 

@@ -92,7 +92,7 @@ impl Pager for FixedPager {
 impl SpecialPages {
     fn new(memory: &mut Memory) -> Self {
         let mut add = |path: &str, bytes: Vec<u8>| {
-            let object = memory.add_object(Box::new(FixedPager { bytes }));
+            let object = memory.add_object(Box::new(FixedPager { bytes }), FileKind::Special);
             Arc::new(MappedFile {
                 object,
                 path: path.as_bytes().into(),
@@ -278,6 +278,7 @@ fn manager(
     memory.overcommit = config.overcommit;
     memory.set_policy((config.policy.make)(config.seed));
     memory.set_limits(config.limits);
+    memory.set_page_cache(config.page_cache.warmth, config.page_cache.device);
     let Some(swap) = config.swap.take() else {
         return Ok((memory, Vec::new(), mm::LATENCIES[0]));
     };
@@ -358,6 +359,7 @@ impl Kernel {
             swap_latency,
             oom: crate::oom::OomKills::default(),
             series: crate::series::Series::new(config.working_set_ns),
+            write_back_ns: 0,
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
             outcome: exit,
             deadlock: Deadlock::default(),

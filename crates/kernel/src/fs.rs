@@ -8,6 +8,9 @@
 //! Nouns: [`Vfs`] (the tree and all open files), [`NodeId`] (an inode), [`FileId`] (an open file
 //! description), [`FdTable`] (the numbers of one task), [`FsContext`] (its place and rights).
 //!
+//! Bytes of regular files are in the page cache of crate `mm`: what a program writes reaches the
+//! layer, or the host's file below a `rw` bind, when it is written back (`write_back.rs`).
+//!
 //! Does not: enforce quotas other than the layer's size, follow changes other host programs make
 //! to directories during the run, pass device nodes, FIFOs or sockets of the host through.
 //!
@@ -213,6 +216,8 @@ pub struct Vfs {
     passing: Vec<NodeId>,
     /// Nodes without a name that only mappings need.
     lingering: Vec<NodeId>,
+    /// Nodes of host files that nobody has open any more and that have cached pages.
+    resting: Vec<NodeId>,
     /// Changes since the last [`Vfs::take_news`].
     news: Vec<News>,
     budget: Arc<Budget>,
@@ -265,6 +270,7 @@ impl Vfs {
         for id in std::mem::take(&mut self.lingering) {
             self.drop_if_unused(id);
         }
+        self.put_away(memory, hw);
         for object in std::mem::take(&mut self.dead_objects) {
             memory.drop_object(hw, object);
         }

@@ -41,6 +41,7 @@ pub mod task;
 pub mod uaccess;
 pub mod vdso;
 pub mod wait;
+mod write_back;
 
 use std::fmt;
 
@@ -97,6 +98,24 @@ pub struct KernelConfig {
     pub working_set_ns: Option<u64>,
     /// Where private pages go when RAM is short; without it nothing is ever taken back.
     pub swap: Option<SwapConfig>,
+    /// What of the files is in RAM at the start.
+    pub page_cache: PageCacheConfig,
+}
+
+/// The page cache as the machine starts with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageCacheConfig {
+    /// What is in it.
+    pub warmth: mm::Warmth,
+    /// What reading and writing files costs in virtual time, where a device has to.
+    pub device: mm::Latency,
+}
+
+impl Default for PageCacheConfig {
+    /// Everything is there, as on a host that has run the program before.
+    fn default() -> Self {
+        Self { warmth: mm::Warmth::Warm, device: mm::LATENCIES[0] }
+    }
 }
 
 /// What a swap area is to the program, in `/proc/swaps`.
@@ -189,6 +208,8 @@ pub struct Kernel {
     swap_latency: mm::Latency,
     /// Who was killed for want of memory.
     oom: oom::OomKills,
+    /// The virtual time at which old dirty pages are looked for next.
+    write_back_ns: u64,
     /// The virtual time at which the run is ended.
     end_ns: u64,
     /// How the run ended.

@@ -101,6 +101,8 @@ pub struct RunReport {
     pub frames_leaked: u64,
     /// Slots of swap that nobody gave back: not zero is a bug of ours.
     pub slots_leaked: u64,
+    /// Pages of files of the host that could not be stored at the end.
+    pub pages_lost: u64,
     /// What the machine counted.
     pub counters: Counters,
     /// What the engine counted.

@@ -99,6 +99,7 @@ impl Kernel {
         self.sample();
         let mut report = self.snapshot(outcome);
         self.end_all();
+        report.pages_lost = self.store_for_host();
         report.frames_leaked = self.memory.shutdown(&mut self.hw);
         report.slots_leaked = self.memory.swap_usage().used;
         self.report = Some(report);
@@ -126,6 +127,7 @@ impl Kernel {
             usage,
             frames_leaked: 0,
             slots_leaked: 0,
+            pages_lost: 0,
             counters: self.hw.counters(),
             engine: self.engine.statistics(),
             vmas: self.vma_reports(mm),

@@ -213,6 +213,7 @@ impl Kernel {
         self.expire_timers();
         self.vfs.expire_timers(self.hw.now_ns());
         self.wake_for_files();
+        self.store_old();
         self.tasks.load.advance(self.hw.now_ns(), self.tasks.runnable_count(&self.task));
         while let Some(&(deadline, tid)) = self.tasks.deadlines.first() {
             if deadline > self.hw.now_ns() {

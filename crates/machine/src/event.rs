@@ -164,6 +164,26 @@ pub enum Event {
         /// On which side of the fork that is.
         side: Side,
     },
+    /// Pages of a file came into the page cache.
+    PageIn {
+        /// Number of the file.
+        object: u32,
+        /// Index of the first page.
+        first: u64,
+        /// How many pages.
+        pages: u32,
+        /// How many of them had to be read from the device.
+        device_pages: u32,
+    },
+    /// Dirty pages of a file were stored.
+    WriteBack {
+        /// Number of the file.
+        object: u32,
+        /// Index of the first page.
+        first: u64,
+        /// How many pages.
+        pages: u32,
+    },
     /// A system call returned.
     Syscall {
         /// Task number.
@@ -325,6 +345,10 @@ impl Event {
                 [11, pair(mm, child), entries, table_frames]
             }
             Self::Unshare { mm, addr, side } => [12, pair(mm, side as u32), addr, 0],
+            Self::PageIn { object, first, pages, device_pages } => {
+                [15, pair(object, 0), first, pair(pages, device_pages)]
+            }
+            Self::WriteBack { object, first, pages } => [16, pair(object, pages), first, 0],
         }
     }
 }

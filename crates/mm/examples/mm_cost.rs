@@ -144,7 +144,7 @@ fn main() {
     bench.faults("spurious", 1, Access::Write, Refusal::NotPresent);
     bench.unmap("munmap, per anonymous page");
     let file = Arc::new(MappedFile {
-        object: bench.memory.add_object(Box::new(Ones)),
+        object: bench.memory.add_object(Box::new(Ones), FileKind::Regular),
         path: Box::from(*b"/ones"),
         device: (0, 1),
         inode: 1,

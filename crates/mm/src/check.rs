@@ -120,6 +120,19 @@ pub enum Violation {
         /// The frame.
         frame: Frame,
     },
+    /// I13: a page is in RAM and on the device, or the dirty pages of an object are not as many as
+    /// noted.
+    Object {
+        /// The object.
+        object: ObjectId,
+    },
+    /// I13: stores to a clean page of a file would not be noticed.
+    Unnoticed {
+        /// Address space.
+        mm: MmId,
+        /// Address of the page.
+        addr: VirtAddr,
+    },
     /// I3: the mapped or the dirty pages of the page cache are not as many as noted.
     CacheCounts,
     /// I11: resident pages or page-table frames are not as many as noted.
@@ -339,6 +352,12 @@ impl Tables<'_> {
         if !self.memory.entries.of(frame).any(|entry| entry == at) {
             return Err(Violation::Owner { mm, addr });
         }
+        let is_clean_file = crate::page_table::is_written_back(vma)
+            && self.memory.is_file_page(frame)
+            && !self.memory.frames.is_dirty(frame);
+        if is_clean_file && (pte.is_writable() || pte.is_dirty()) {
+            return Err(Violation::Unnoticed { mm, addr });
+        }
         let is_exclusive = self.memory.frames.is_exclusive(frame);
         if state == FrameState::Anon && pte.is_writable() && !is_exclusive {
             return Err(Violation::WritableShared { mm, addr });
@@ -375,7 +394,10 @@ fn check_cache(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
             return Err(Violation::Swap { slot: place.slot });
         }
     }
-    Ok(())
+    match memory.cache.odd_object(|frame| memory.frames.is_dirty(frame)) {
+        Some(object) => Err(Violation::Object { object }),
+        None => Ok(()),
+    }
 }
 
 /// I9: slots, their users, and the swap cache agree.

@@ -119,8 +119,12 @@ pub struct VmEvents {
     pub faults: u64,
     /// Of those, the ones that waited for I/O (`pgmajfault`).
     pub major_faults: u64,
-    /// Pages of files brought by pagers (`pgpgin` counts them in KiB).
+    /// Pages of files brought by pagers, at hand or not.
     pub pages_read: u64,
+    /// Of those, the ones that were read from the device (`pgpgin` counts them in KiB).
+    pub device_pages_read: u64,
+    /// Pages of files that became dirty (`nr_dirtied`).
+    pub pages_dirtied: u64,
     /// Pages of files taken by pagers (`pgpgout` counts them in KiB).
     pub pages_written: u64,
     /// Pages looked at by reclaim (`pgscan_*`).

@@ -24,7 +24,6 @@ use machine::{
 
 use crate::backing::{AnonId, Backing, FileKind, ObjectId};
 use crate::error::FaultError;
-use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::page_table::{LOCKED, PageTables, PteState, Slot};
 use crate::remote::Force;
@@ -128,6 +127,7 @@ struct Promise {
     is_pfn_map: bool,
     is_locked: bool,
     history: History,
+    flags: VmaFlags,
 }
 
 impl Promise {
@@ -146,6 +146,7 @@ impl Promise {
             is_pfn_map: vma.flags.contains(VmaFlags::PFN_MAP),
             is_locked: vma.flags.contains(VmaFlags::LOCKED),
             history: vma.history,
+            flags: vma.flags,
         }
     }
 
@@ -331,7 +332,7 @@ impl Fault<'_> {
                 Ok(Resolved::minor(self.old, FaultKind::Spurious))
             }
             (PteState::Present, _, Sharing::Private) if self.is_write() => cow::write(self),
-            (PteState::Present, _, Sharing::Shared) if self.is_write() => Ok(file::mk_write(self)),
+            (PteState::Present, _, Sharing::Shared) if self.is_write() => file::mk_write(self),
             (PteState::Present, ..) => Ok(self.restored()),
         }
     }
@@ -357,14 +358,6 @@ impl Fault<'_> {
     fn written(&self, frame: machine::Frame) -> Pte {
         let leaf = Pte::new(frame, self.bits.with(Pte::DIRTY));
         if self.promise.rights.contains(Rights::WRITE) { leaf.with(Pte::WRITE) } else { leaf }
-    }
-}
-
-/// The state of frames that cache pages of a kind of file.
-pub(crate) const fn cache_state(kind: FileKind) -> FrameState {
-    match kind {
-        FileKind::Regular | FileKind::Special => FrameState::File,
-        FileKind::Shmem => FrameState::Shmem,
     }
 }
 

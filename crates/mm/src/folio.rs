@@ -5,8 +5,10 @@
 //! that (see `rmap.rs`). It allocates nothing and knows no content.
 //!
 //! ```text
-//!  word:  |63..59| 58 |    57    |    56   |    55    | 54 |    53   |  52 | 51..48 | 47..32 | 31..0  |
-//!         | zero |lazy|workingset|readahead|referenced|used|exclusive|dirty| state  | holds  |mapcount|
+//!  word:  |  59  | 58 |    57    |    56   |    55    | 54 |    53   | 52  |
+//!         |ra mark|lazy|workingset|readahead|referenced|used|exclusive|dirty|
+//!         | 51 .. 48 | 47 .. 32 | 31 .. 0  |
+//!         |  state   |  holds   | mapcount |
 //! ```
 //!
 //! Invariants
@@ -82,6 +84,7 @@ const READAHEAD: u64 = 1 << 56;
 const WORKINGSET: u64 = 1 << 57;
 const LAZY: u64 = 1 << 58;
 const YOUNG: u64 = 1 << 63;
+const MARK: u64 = 1 << 59;
 
 /// Whether a frame ever held bytes since the machine started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -273,6 +276,27 @@ impl FrameTable {
         let was_young = *word & YOUNG != 0;
         *word &= !YOUNG;
         was_young
+    }
+
+    /// Marks a cached page as the one at which the next pages are to be read ahead.
+    pub(crate) fn set_mark(&mut self, frame: Frame) {
+        *self.word_mut(frame) |= MARK;
+    }
+
+    /// Whether the page was marked; it is not any more.
+    #[inline]
+    pub(crate) fn take_mark(&mut self, frame: Frame) -> bool {
+        let is_marked = self.has_mark(frame);
+        if is_marked {
+            *self.word_mut(frame) &= !MARK;
+        }
+        is_marked
+    }
+
+    /// Whether the page is marked.
+    #[inline]
+    pub(crate) fn has_mark(&self, frame: Frame) -> bool {
+        self.word(frame) & MARK != 0
     }
 
     /// Whether a cached page differs from what its pager has.

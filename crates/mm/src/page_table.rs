@@ -30,8 +30,8 @@ mod range;
 mod reverse;
 
 pub(crate) use range::{
-    Zap, clear_bits, copy_entries, count_pages, for_each_entry, free_lazily, mark_locked,
-    move_entries, protect, protect_object, take_accessed, zap, zap_object,
+    Zap, clear_bits, copy_entries, count_pages, for_each_entry, free_lazily, is_written_back,
+    mark_locked, move_entries, protect, take_accessed, zap, zap_object,
 };
 
 /// The mark of an entry whose frame is not counted: the zero frame, frames of the kernel.

@@ -1,5 +1,7 @@
 //! Who has the content of a page that is not in RAM.
 
+use machine::PAGE_BYTES;
+
 use crate::error::PagerError;
 
 /// Brings and takes the pages of one object: a file, shared memory, a remote machine.
@@ -14,11 +16,45 @@ pub trait Pager {
     /// What the device says; the faulting task gets SIGBUS.
     fn fill(&mut self, index: u64, page: &mut [u8]) -> Result<(), PagerError>;
 
+    /// Writes the content of neighbouring pages, the first of which is `first`, into `bytes`, a
+    /// multiple of 4,096 bytes of any content; those beyond the size become anything.
+    ///
+    /// # Errors
+    /// As [`Pager::fill`]; `bytes` is then anything.
+    fn fill_run(&mut self, first: u64, bytes: &mut [u8]) -> Result<(), PagerError> {
+        for (index, page) in (first..).zip(bytes.chunks_mut(PAGE_BYTES as usize)) {
+            page.fill(0);
+            self.fill(index, page)?;
+        }
+        Ok(())
+    }
+
     /// Takes the content of page `index`: at most 4,096 bytes, none beyond the size.
     ///
     /// # Errors
     /// What the device says; the page stays dirty.
     fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError>;
+
+    /// Takes the content of neighbouring pages, the first of which is `first`: any number of
+    /// bytes, none beyond the size.
+    ///
+    /// # Errors
+    /// As [`Pager::store`]; any of the pages may have been taken.
+    fn store_run(&mut self, first: u64, bytes: &[u8]) -> Result<(), PagerError> {
+        for (index, page) in (first..).zip(bytes.chunks(PAGE_BYTES as usize)) {
+            self.store(index, page)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a later [`Pager::store`] of page `index` will find room.
+    ///
+    /// # Errors
+    /// There is none: the page must not be changed (SIGBUS).
+    fn reserve(&mut self, index: u64) -> Result<(), PagerError> {
+        let _ = index;
+        Ok(())
+    }
 
     /// The size of the object in bytes, now.
     fn size_bytes(&self) -> u64;

@@ -318,7 +318,6 @@ impl Memory {
     ///
     /// # Source
     /// Linux 6.12 `mm/swap.c:folio_mark_accessed`.
-    #[expect(dead_code, reason = "the page cache calls it when reads go through it")]
     pub(crate) fn mark_accessed(&mut self, frame: Frame) {
         let was_referenced = self.frames.note_referenced(frame, true);
         let number = frame.number() as u32;

@@ -216,7 +216,7 @@ impl World {
 
     pub(crate) fn add_file(&mut self, size_bytes: usize, kind: FileKind) -> Arc<MappedFile> {
         let pager = BytePager::new(size_bytes);
-        let object = self.memory.add_object(Box::new(pager.clone()));
+        let object = self.memory.add_object(Box::new(pager.clone()), kind);
         self.files.insert(object, pager);
         self.mapped(object, kind)
     }
@@ -266,9 +266,8 @@ impl World {
 
     /// Stores all dirty pages of an object.
     pub(crate) fn write_back(&mut self, object: ObjectId) {
-        let mut spaces: Vec<&mut Mm> = self.spaces.iter_mut().collect();
-        let stored = self.memory.write_back(&mut spaces, &mut self.hw, object, 0..=u64::MAX);
-        assert_eq!(stored, Ok(()));
+        let stored = self.memory.write_back(&mut self.hw, object, crate::ALL_PAGES);
+        assert!(stored.is_ok(), "{stored:?}");
         self.flush_stale();
         self.check();
     }

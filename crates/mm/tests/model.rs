@@ -16,7 +16,7 @@ use mm::ops::{
 };
 use mm::{
     Backing, FaultError, FileKind, Force, LATENCIES, Layout, Limits, MappedFile, Memory, Mm, MmId,
-    ObjectId, PackedStore, Partial, Rights, Sharing, handle_fault,
+    ObjectId, PackedStore, Partial, Readahead, Rights, Sharing, handle_fault,
 };
 
 use bytes::Bytes;
@@ -78,6 +78,8 @@ struct World {
     asid: u16,
     others: Vec<Other>,
     random: Random,
+    /// How the files are read.
+    ahead: Readahead,
     refused: u64,
     /// Frames taken away from the program.
     hogged: Vec<Frame>,
@@ -134,6 +136,7 @@ impl World {
             others: Vec::new(),
             random,
             refused: 0,
+            ahead: Readahead::default(),
             hogged: Vec::new(),
             is_short,
         };
@@ -146,7 +149,7 @@ impl World {
         let size = self.size(20 * PAGE + 123);
         let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / PAGE) as u8).collect();
         let pager = Bytes::new(bytes.clone());
-        let object = self.memory.add_object(Box::new(pager.clone()));
+        let object = self.memory.add_object(Box::new(pager.clone()), kind);
         let file = MappedFile {
             object,
             path: Box::from(*b"/f"),
@@ -196,9 +199,7 @@ impl World {
             13 => self.step_exit(),
             14 | 15 => self.step_switch(),
             16 => self.step_remote(),
-            17 => {
-                self.memory.drop_clean_cache(&mut self.hw);
-            }
+            17 => self.step_discard(),
             _ => self.step_access(),
         }
         self.check();
@@ -360,13 +361,21 @@ impl World {
             self.resize_model(file, size_end);
         }
         self.files[file].bytes[start..end].fill(byte);
+        let written = vec![byte; length];
+        if self.random.below(2) == 0 {
+            self.memory.object_grown(&mut self.hw, object);
+            let held = pager.0.borrow().len();
+            pager.0.borrow_mut().resize(if end > held { size_end } else { held }, 0);
+            let done = self.memory.write_object(&mut self.hw, object, start as u64, &written);
+            assert_eq!(done, Ok(length));
+            return;
+        }
         {
             let mut bytes = pager.0.borrow_mut();
             let size = if end > bytes.len() { size_end } else { bytes.len() };
             bytes.resize(size, 0);
             bytes[start..end].fill(byte);
         }
-        let written = vec![byte; length];
         self.memory.object_written(&mut self.hw, object, start as u64, &written);
     }
 
@@ -375,7 +384,8 @@ impl World {
         let start = self.random.below(24 * PAGE_BYTES) as usize;
         let mut bytes = vec![0; 1 + self.random.below(2 * PAGE_BYTES) as usize];
         let (_, object) = self.object(file);
-        let read = self.memory.read_cached(&mut self.hw, object, start as u64, &mut bytes);
+        let ahead = &mut self.ahead;
+        let read = self.memory.read_object(&mut self.hw, object, (start as u64, &mut bytes), ahead);
         let model = &self.files[file];
         let start = start.min(model.size);
         let expected = &model.bytes[start..(start + bytes.len()).min(model.size)];
@@ -383,16 +393,29 @@ impl World {
         assert_eq!(&bytes[..expected.len()], expected);
     }
 
+    /// Drops clean pages, or asks for some.
+    fn step_discard(&mut self) {
+        let (_, object) = self.object(0);
+        let first = self.random.below(24);
+        match self.random.below(4) {
+            0 => self.memory.drop_clean_cache(&mut self.hw),
+            1 => self.memory.discard(&mut self.hw, object, first..=first + 4),
+            _ => {
+                self.memory.prefetch(&mut self.hw, object, first, 8);
+                0
+            }
+        };
+    }
+
     fn step_write_back(&mut self) {
         let file = self.random.below(2) as usize;
         let (pager, object) = self.object(file);
-        let others = self.others.iter_mut().map(|other| &mut other.mm);
-        let mut spaces: Vec<&mut Mm> = std::iter::once(&mut self.mm).chain(others).collect();
-        self.memory.write_back(&mut spaces, &mut self.hw, object, 0..=u64::MAX).unwrap();
+        self.memory.write_back(&mut self.hw, object, mm::ALL_PAGES).unwrap();
         let model = &mut self.files[file];
-        assert!(pager.0.borrow()[..] == model.bytes[..model.size], "all is stored");
         if file == 0 {
-            // Not shared memory: what was stored behind the end is gone (FILE-2).
+            // Not shared memory, which nobody else has.
+            assert!(pager.0.borrow()[..] == model.bytes[..model.size], "all is stored");
+            // What was stored behind the end is gone (FILE-2).
             model.bytes[model.size..].fill(0);
         }
     }

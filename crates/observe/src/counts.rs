@@ -39,6 +39,10 @@ pub struct EventCounts {
     pub forks: u64,
     /// Pages shared by a fork that a store of either side copied.
     pub unshared_pages: u64,
+    /// Pages of files that came into the page cache.
+    pub pages_in: u64,
+    /// Dirty pages of files that were stored.
+    pub pages_written: u64,
 }
 
 impl EventCounts {
@@ -76,6 +80,8 @@ impl Observer for EventCounts {
             Event::Exit { .. } => self.exits += 1,
             Event::Fork { .. } => self.forks += 1,
             Event::Unshare { .. } => self.unshared_pages += 1,
+            Event::PageIn { pages, .. } => self.pages_in += u64::from(pages),
+            Event::WriteBack { pages, .. } => self.pages_written += u64::from(pages),
         }
     }
 }

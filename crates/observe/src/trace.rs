@@ -67,6 +67,13 @@ impl fmt::Display for Line<'_> {
                 };
                 write!(f, "unshare mm={mm} addr={addr:#x} side={side}")
             }
+            Event::PageIn { object, first, pages, device_pages } => {
+                write!(f, "page-in object={object} first={first:#x} pages={pages}")?;
+                write!(f, " device={device_pages}")
+            }
+            Event::WriteBack { object, first, pages } => {
+                write!(f, "write-back object={object} first={first:#x} pages={pages}")
+            }
         }
     }
 }

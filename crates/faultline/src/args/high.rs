@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use cpu::x86::InstructionCount;
 use kernel::fs::{Bind, BindAccess};
-use kernel::{ContextSwitch, TaskLimits};
+use kernel::{ContextSwitch, PageCacheConfig, TaskLimits};
 use machine::{FastPath, Geometry, Keep, MachineConfig, PAGE_BYTES, TlbMode};
+use mm::Warmth;
 
 use super::low;
 use crate::failure::Failure;
@@ -48,6 +49,7 @@ pub(crate) struct RunPlan {
     pub(crate) overcommit: mm::Overcommit,
     /// Virtual nanoseconds between two counts of the pages in use.
     pub(crate) working_set_ns: Option<u64>,
+    pub(crate) page_cache: PageCacheConfig,
 }
 
 /// Where private pages go when RAM is short.
@@ -98,8 +100,10 @@ impl RunPlan {
         let count_instructions = typed.count == Some(low::Count::Instructions);
         let swap = swap_plan(&typed)?;
         let working_set_ns = typed.working_set.as_deref().map(parse_time).transpose()?;
+        let page_cache = page_cache_config(&typed)?;
         Ok(Self {
             swap,
+            page_cache,
             working_set_ns,
             policy: find_policy(&typed.policy)?,
             limits: limits(&typed)?,
@@ -189,12 +193,27 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
-    let name = &typed.swap_device;
-    let latency = *mm::latency(name).ok_or_else(|| {
+/// A device by its name.
+///
+/// # Errors
+/// Exit code 125: there is no such device.
+fn find_device(option: &str, name: &str) -> Result<mm::Latency, Failure> {
+    mm::latency(name).copied().ok_or_else(|| {
         let names = mm::LATENCIES.map(|latency| latency.name).join(", ");
-        Failure::own(format!("--swap-device {name}: no such device; there are {names}"))
-    })?;
+        Failure::own(format!("--{option} {name}: no such device; there are {names}"))
+    })
+}
+
+fn page_cache_config(typed: &low::Run) -> Result<PageCacheConfig, Failure> {
+    let warmth = match typed.page_cache {
+        low::PageCache::Warm => Warmth::Warm,
+        low::PageCache::Cold => Warmth::Cold,
+    };
+    Ok(PageCacheConfig { warmth, device: find_device("file-device", &typed.file_device)? })
+}
+
+fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
+    let latency = find_device("swap-device", &typed.swap_device)?;
     let file = typed.swap_file.clone();
     let Some(text) = &typed.swap else {
         return Ok(file.map(|file| SwapPlan { bytes: None, latency, file: Some(file) }));

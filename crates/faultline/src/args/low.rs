@@ -81,6 +81,15 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME", default_value = "nvme", help_heading = "Machine")]
     pub(crate) swap_device: String,
 
+    /// Whether the files are in RAM when the machine starts (cold: the first use of a page waits)
+    #[arg(long, value_name = "warm|cold", value_enum, default_value_t = PageCache::Warm,
+          help_heading = "Machine")]
+    pub(crate) page_cache: PageCache,
+
+    /// What reading and storing files costs in the machine's time, where a device has to
+    #[arg(long, value_name = "NAME", default_value = "nvme", help_heading = "Machine")]
+    pub(crate) file_device: String,
+
     /// The modelled TLBs: a name of `machine list`, a file, or off
     #[arg(long, value_name = "NAME|FILE.toml|off", help_heading = "Machine")]
     pub(crate) tlb: Option<String>,
@@ -189,6 +198,13 @@ pub(crate) struct Run {
 pub(crate) enum Count {
     /// Instructions executed
     Instructions,
+}
+
+/// `--page-cache`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum PageCache {
+    Warm,
+    Cold,
 }
 
 /// What `--pcid` takes.

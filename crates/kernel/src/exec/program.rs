@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use machine::Machine;
-use mm::{MappedFile, Memory, Rights};
+use mm::{MappedFile, Memory, Readahead, Rights};
 
 use crate::elf::{self, HEADER_BYTES, Placement, Program, ProgramBytes, StackRights};
 use crate::errno::Errno;
@@ -69,7 +69,8 @@ struct Content<'a> {
 
 impl ProgramBytes for Content<'_> {
     fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
-        Ok(self.memory.read_cached(self.hw, self.file.object, offset, bytes)?)
+        let ahead = &mut Readahead::default();
+        Ok(self.memory.read_object(self.hw, self.file.object, (offset, bytes), ahead)?)
     }
 }
 
@@ -111,7 +112,7 @@ pub(super) fn prepare(
     strings.check(stack_bytes)?;
     let mut path = strings.path.clone();
     for _ in 0..=SCRIPT_DEPTH_MAX {
-        let file = vfs.open_program(memory, view, &path)?;
+        let file = vfs.open_program((memory, hw), view, &path)?;
         let mut content = Content { memory, hw, file: &file };
         let mut probe = [0; PROBE_BYTES];
         content.read_at(0, &mut probe)?;
@@ -148,7 +149,7 @@ fn open_interpreter(
         // Linux looks the empty path up as the working directory, which is no program.
         return Err(Errno::EACCES);
     }
-    let file = vfs.open_program(memory, view, &path)?;
+    let file = vfs.open_program((memory, hw), view, &path)?;
     let mut content = Content { memory, hw, file: &file };
     let mut head = [0; HEADER_BYTES];
     if content.read_at(0, &mut head)? != HEADER_BYTES {

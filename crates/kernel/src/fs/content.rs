@@ -1,17 +1,25 @@
 //! The bytes of a regular file: the host's file below, changed chunks above.
 //!
-//! One content has two holders: the inode, for `read` and `write`, and the pager that the page
-//! cache calls for mapped pages. Hence the lock; the run has one thread, so nobody ever waits.
+//! This is what a disk is to a machine: the page cache brings pages from here and stores them here
+//! (see `fs/regular.rs`). A `write` only promises the room that its pages will take.
 //!
-//! Does not: know about cached pages. Whoever writes tells the page cache (see `fs/regular.rs`).
+//! One content has two holders: the inode and the pager that the page cache calls. Hence the lock;
+//! the run has one thread, so nobody ever waits.
+//!
+//! A host file is looked at when it is opened: if its length or its time of change is not what it
+//! was, cached pages of it are old, and so it says. While it is open, nobody looks.
+//!
+//! Does not: know about cached pages.
 //!
 //! Invariants
-//! 1. A chunk, where there is one, has the only truth for its range; bytes behind its end are zero.
+//! 1. A held chunk has the only truth for its range but for dirty pages; bytes behind its end are
+//!    zero. A promised one has its bytes in dirty pages, or still below.
 //! 2. No chunk has a byte at or behind `size_bytes`.
 //! 3. The host's file is written only if it is [`Lower::Through`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +29,7 @@ use machine::PAGE_BYTES;
 use mm::{Pager, PagerError};
 
 use super::host;
-use super::stat::Stat;
+use super::stat::{Stat, Timestamp};
 use crate::errno::Errno;
 
 /// Bytes of a chunk: what is copied when one byte changes.
@@ -62,9 +70,36 @@ impl Budget {
     }
 }
 
+/// A changed part of a file.
+#[derive(Debug)]
+enum Chunk {
+    /// Room for so many bytes that are still in dirty pages.
+    Promised(u64),
+    /// Its bytes.
+    Held(Vec<u8>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Promised(bytes) => *bytes,
+            Self::Held(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn truncate(&mut self, bytes: u64) {
+        match self {
+            Self::Promised(held) => *held = bytes.min(*held),
+            Self::Held(held) => held.truncate(to_usize(bytes)),
+        }
+    }
+}
+
 /// What lies below the changed chunks.
 #[derive(Debug)]
 pub(crate) enum Lower {
+    /// A file of the host that is not open, because nobody has opened it here.
+    Away,
     /// Nothing: a file of the guest's own.
     Zeros,
     /// A file of the host that is only read.
@@ -87,9 +122,13 @@ pub(crate) enum Holes {
 pub(crate) struct Content {
     lower: Lower,
     lower_bytes: u64,
-    chunks: BTreeMap<u64, Vec<u8>>,
+    chunks: BTreeMap<u64, Chunk>,
     size_bytes: u64,
     is_changed: bool,
+    /// Length and time of change of the host's file when it was looked at last.
+    seen: Option<(u64, Timestamp)>,
+    /// Whether the host's file changed while pages of it may have been cached.
+    is_stale: bool,
     holes: Holes,
     budget: Arc<Budget>,
 }
@@ -117,6 +156,8 @@ impl Content {
             chunks: BTreeMap::new(),
             size_bytes,
             is_changed: false,
+            seen: None,
+            is_stale: false,
             holes: Holes::Readable,
             budget: Arc::clone(budget),
         }
@@ -127,6 +168,38 @@ impl Content {
         self.is_changed
     }
 
+    /// Whether the length of the host's file is not the true one.
+    pub(crate) fn has_own_size(&self) -> bool {
+        self.is_changed || self.is_ahead()
+    }
+
+    /// Whether dirty pages will make the host's file longer.
+    fn is_ahead(&self) -> bool {
+        matches!(self.lower, Lower::Through(..)) && self.size_bytes > self.lower_bytes
+    }
+
+    /// Whether the host's file has changed since pages of it were cached; it is told once.
+    pub(crate) fn take_stale(&mut self) -> bool {
+        std::mem::take(&mut self.is_stale)
+    }
+
+    /// Closes the host's file, if it can be opened again by its name.
+    pub(crate) fn put_away(&mut self) {
+        if !self.has_own_size() && matches!(self.lower, Lower::Host(_) | Lower::Through(..)) {
+            self.lower = Lower::Away;
+        }
+    }
+
+    /// Whether the host's file is to be opened again.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.lower, Lower::Away)
+    }
+
+    /// Takes the host's file back, opened again.
+    pub(crate) fn bring_back(&mut self, lower: Lower) {
+        self.lower = lower;
+    }
+
     /// Length; that of the host's file is asked for while nothing has changed.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -134,7 +207,7 @@ impl Content {
 
     /// Space that the changed chunks take, in units of 512 bytes.
     pub(crate) fn blocks(&self) -> u64 {
-        let held: u64 = self.chunks.values().map(|chunk| length(chunk).div_ceil(4096) * 8).sum();
+        let held: u64 = self.chunks.values().map(|chunk| chunk.bytes().div_ceil(4096) * 8).sum();
         match self.lower {
             Lower::Zeros => held,
             _ => held.max(self.size_bytes.div_ceil(4096) * 8),
@@ -144,7 +217,7 @@ impl Content {
     /// Attributes of the host's file, also when its name is gone.
     pub(crate) fn stat_lower(&self) -> Option<Result<Stat, Errno>> {
         match &self.lower {
-            Lower::Zeros => None,
+            Lower::Zeros | Lower::Away => None,
             Lower::Host(file) | Lower::Through(file, _) => Some(host::stat_fd(file.as_fd())),
         }
     }
@@ -162,12 +235,23 @@ impl Content {
     /// Takes over a length that the host's file has got meanwhile.
     pub(crate) fn refresh(&mut self) {
         let (Lower::Host(file) | Lower::Through(file, _)) = &self.lower else { return };
-        if self.is_changed {
+        if self.has_own_size() {
             return;
         }
         if let Ok(stat) = host::stat_fd(file.as_fd()) {
+            let now = (stat.size_bytes, stat.modified);
+            self.is_stale |= self.seen.is_some_and(|seen| seen != now);
+            self.seen = Some(now);
             self.lower_bytes = stat.size_bytes;
             self.size_bytes = stat.size_bytes;
+        }
+    }
+
+    /// Takes over a larger length that the host's file has got meanwhile, if `end` is behind the
+    /// known one.
+    pub(crate) fn refresh_for(&mut self, end: u64) {
+        if end > self.size_bytes && !matches!(self.lower, Lower::Zeros) {
+            self.refresh();
         }
     }
 
@@ -188,7 +272,12 @@ impl Content {
     /// Reads up to the next border between changed and unchanged bytes; never zero bytes.
     fn read_piece(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
         let index = offset / CHUNK_BYTES;
-        if let Some(chunk) = self.chunks.get(&index) {
+        if let Some(Chunk::Promised(_)) = self.chunks.get(&index) {
+            let count = bytes.len().min(to_usize(CHUNK_BYTES - offset % CHUNK_BYTES));
+            self.read_lower(offset, &mut bytes[..count])?;
+            return Ok(count);
+        }
+        if let Some(Chunk::Held(chunk)) = self.chunks.get(&index) {
             let skip = offset % CHUNK_BYTES;
             let count = bytes.len().min(to_usize(CHUNK_BYTES - skip));
             let held = chunk.get(to_usize(skip)..).unwrap_or(&[]);
@@ -210,11 +299,50 @@ impl Content {
         let inside = bytes.len().min(to_usize(self.lower_bytes.saturating_sub(offset)));
         let read = match &self.lower {
             Lower::Zeros => 0,
+            Lower::Away if inside > 0 => return Err(Errno::EIO),
+            Lower::Away => 0,
             Lower::Host(file) | Lower::Through(file, _) => {
                 read_full(file, offset, &mut bytes[..inside])?
             }
         };
         bytes[read..].fill(0);
+        Ok(())
+    }
+
+    /// Promises room for `bytes` bytes at `offset`, which dirty pages will bring, and grows the file
+    /// to their end.
+    ///
+    /// # Errors
+    /// As [`Content::write_at`]; the length is as it was.
+    pub(crate) fn promise(&mut self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let end = offset.checked_add(bytes).filter(|&end| end <= FILE_BYTES_MAX);
+        let end = end.ok_or(Errno::EFBIG)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        if !matches!(self.lower, Lower::Through(..)) {
+            for index in offset / CHUNK_BYTES..=(end - 1) / CHUNK_BYTES {
+                self.promise_chunk(index, (end - index * CHUNK_BYTES).min(CHUNK_BYTES))?;
+            }
+            self.is_changed = true;
+        }
+        self.size_bytes = self.size_bytes.max(end);
+        Ok(())
+    }
+
+    fn promise_chunk(&mut self, index: u64, bytes: u64) -> Result<(), Errno> {
+        let lower = self.lower_bytes.saturating_sub(index * CHUNK_BYTES).min(CHUNK_BYTES);
+        let chunk = self.chunks.get_mut(&index);
+        let held = chunk.as_ref().map_or(0, |chunk| chunk.bytes());
+        let needed = bytes.max(if chunk.is_some() { held } else { lower });
+        self.budget.take(needed - held)?;
+        match chunk {
+            Some(Chunk::Held(chunk)) => chunk.resize(to_usize(needed), 0),
+            Some(Chunk::Promised(promised)) => *promised = needed,
+            None => {
+                self.chunks.insert(index, Chunk::Promised(needed));
+            }
+        }
         Ok(())
     }
 
@@ -233,19 +361,22 @@ impl Content {
         }
         if let Lower::Through(file, _) = &self.lower {
             file.write_all_at(bytes, offset)?;
+            self.seen = None;
+            self.lower_bytes = self.lower_bytes.max(end);
             self.size_bytes = self.size_bytes.max(end);
             return Ok(());
         }
         for index in offset / CHUNK_BYTES..=(end - 1) / CHUNK_BYTES {
-            let held_bytes = (end - index * CHUNK_BYTES).min(CHUNK_BYTES);
-            self.own_chunk(index, held_bytes)?;
+            let start = index * CHUNK_BYTES;
+            let from = offset.saturating_sub(start);
+            self.own_chunk(index, from..(end - start).min(CHUNK_BYTES))?;
         }
         let mut done = 0;
         while done < bytes.len() {
             let at = offset + done as u64;
             let skip = to_usize(at % CHUNK_BYTES);
             let count = (bytes.len() - done).min(to_usize(CHUNK_BYTES) - skip);
-            if let Some(chunk) = self.chunks.get_mut(&(at / CHUNK_BYTES)) {
+            if let Some(Chunk::Held(chunk)) = self.chunks.get_mut(&(at / CHUNK_BYTES)) {
                 chunk[skip..skip + count].copy_from_slice(&bytes[done..done + count]);
             }
             done += count;
@@ -255,28 +386,35 @@ impl Content {
         Ok(())
     }
 
-    /// Makes chunk `index` the guest's own with at least `held_bytes` bytes.
-    fn own_chunk(&mut self, index: u64, held_bytes: u64) -> Result<(), Errno> {
-        if let Some(chunk) = self.chunks.get_mut(&index) {
-            let more = held_bytes.saturating_sub(length(chunk));
-            self.budget.take(more)?;
-            if more > 0 {
-                chunk.resize(to_usize(held_bytes), 0);
-            }
-            return Ok(());
-        }
+    /// Makes chunk `index` hold its bytes, at least up to the end of `written`, the range in it
+    /// that is overwritten next.
+    fn own_chunk(&mut self, index: u64, written: Range<u64>) -> Result<(), Errno> {
         let start = index * CHUNK_BYTES;
         let lower = self.lower_bytes.saturating_sub(start).min(CHUNK_BYTES);
-        let held_bytes = held_bytes.max(lower);
-        self.budget.take(held_bytes)?;
+        let (promised, least) = match self.chunks.get_mut(&index) {
+            Some(Chunk::Held(chunk)) => {
+                let more = written.end.saturating_sub(length(chunk));
+                self.budget.take(more)?;
+                if more > 0 {
+                    chunk.resize(to_usize(written.end), 0);
+                }
+                return Ok(());
+            }
+            Some(Chunk::Promised(bytes)) => (*bytes, *bytes),
+            None => (0, lower),
+        };
+        let held_bytes = written.end.max(least);
+        self.budget.take(held_bytes - promised)?;
         let mut chunk = vec![0; to_usize(held_bytes)];
+        let keeps_lower = written.start > 0 || written.end < lower.min(held_bytes);
         if lower > 0
+            && keeps_lower
             && let Err(error) = self.read_lower(start, &mut chunk)
         {
-            self.budget.give_back(held_bytes);
+            self.budget.give_back(held_bytes - promised);
             return Err(error);
         }
-        self.chunks.insert(index, chunk);
+        self.chunks.insert(index, Chunk::Held(chunk));
         Ok(())
     }
 
@@ -287,18 +425,20 @@ impl Content {
         }
         if let Lower::Through(file, _) = &self.lower {
             file.set_len(size_bytes)?;
+            self.seen = None;
+            self.lower_bytes = size_bytes;
             self.size_bytes = size_bytes;
             return Ok(());
         }
         let border = size_bytes / CHUNK_BYTES;
         let mut behind = self.chunks.split_off(&border);
         if let Some(mut chunk) = behind.remove(&border) {
-            let kept = to_usize(size_bytes % CHUNK_BYTES).min(chunk.len());
-            self.budget.give_back((chunk.len() - kept) as u64);
+            let kept = (size_bytes % CHUNK_BYTES).min(chunk.bytes());
+            self.budget.give_back(chunk.bytes() - kept);
             chunk.truncate(kept);
             self.chunks.insert(border, chunk);
         }
-        self.budget.give_back(behind.values().map(|chunk| length(chunk)).sum());
+        self.budget.give_back(behind.values().map(Chunk::bytes).sum());
         self.lower_bytes = self.lower_bytes.min(size_bytes);
         self.is_changed |= size_bytes != self.size_bytes;
         self.size_bytes = size_bytes;
@@ -312,8 +452,14 @@ impl Content {
         let mut at = offset;
         while at < end {
             let count = (CHUNK_BYTES - at % CHUNK_BYTES).min(end - at);
-            let has_bytes = self.chunks.contains_key(&(at / CHUNK_BYTES)) || at < self.lower_bytes;
-            if has_bytes {
+            let index = at / CHUNK_BYTES;
+            let has_lower = at < self.lower_bytes;
+            if let (Some(Chunk::Promised(_)), false) = (self.chunks.get(&index), has_lower) {
+                // Its bytes are in dirty pages only, which the caller drops or zeroes.
+                if count == CHUNK_BYTES {
+                    self.drop_chunk(index);
+                }
+            } else if self.chunks.contains_key(&index) || has_lower {
                 self.write_at(at, &zeros[..to_usize(count)])?;
             } else if let Some((&next, _)) = self.chunks.range(at / CHUNK_BYTES..).next() {
                 at = (next * CHUNK_BYTES).max(at + count);
@@ -324,6 +470,12 @@ impl Content {
             at += count;
         }
         Ok(())
+    }
+
+    fn drop_chunk(&mut self, index: u64) {
+        if let Some(chunk) = self.chunks.remove(&index) {
+            self.budget.give_back(chunk.bytes());
+        }
     }
 
     /// The next byte at or behind `offset` that is data, or that is a hole.
@@ -373,7 +525,7 @@ pub(crate) enum Seek {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        self.budget.give_back(self.chunks.values().map(|chunk| length(chunk)).sum());
+        self.budget.give_back(self.chunks.values().map(Chunk::bytes).sum());
     }
 }
 
@@ -421,15 +573,28 @@ impl Pager for ContentPager {
         Ok(())
     }
 
+    fn fill_run(&mut self, first: u64, bytes: &mut [u8]) -> Result<(), PagerError> {
+        self.fill(first, bytes)
+    }
+
     fn store(&mut self, index: u64, page: &[u8]) -> Result<(), PagerError> {
         let mut content = lock(&self.content);
         let offset = index.checked_mul(PAGE_BYTES).ok_or(PagerError::NoPage { index })?;
         let inside = to_usize(content.size_bytes().saturating_sub(offset)).min(page.len());
-        match content.write_at(offset, &page[..inside]) {
-            Ok(()) => Ok(()),
-            Err(Errno::ENOSPC) => Err(PagerError::NoSpace { index }),
-            Err(_) => Err(PagerError::Io { index }),
-        }
+        content.write_at(offset, &page[..inside]).map_err(|errno| at_page(errno, index))
+    }
+
+    fn store_run(&mut self, first: u64, bytes: &[u8]) -> Result<(), PagerError> {
+        self.store(first, bytes)
+    }
+
+    fn reserve(&mut self, index: u64) -> Result<(), PagerError> {
+        let mut content = lock(&self.content);
+        let offset = index.checked_mul(PAGE_BYTES).ok_or(PagerError::NoPage { index })?;
+        let inside = content.size_bytes().saturating_sub(offset).min(PAGE_BYTES);
+        let promised = content.promise(offset, inside).map_err(|errno| at_page(errno, index));
+        // Shared memory is never stored: its frames are all the room that it needs.
+        if content.holes == Holes::Absent { Ok(()) } else { promised }
     }
 
     fn size_bytes(&self) -> u64 {
@@ -439,7 +604,17 @@ impl Pager for ContentPager {
     fn has(&self, index: u64) -> bool {
         let content = lock(&self.content);
         let offset = index.saturating_mul(PAGE_BYTES);
-        content.holes == Holes::Readable || content.chunks.contains_key(&(offset / CHUNK_BYTES))
+        let is_held =
+            || matches!(content.chunks.get(&(offset / CHUNK_BYTES)), Some(Chunk::Held(_)));
+        content.holes == Holes::Readable || is_held()
+    }
+}
+
+/// The error of a page that could not be stored.
+fn at_page(errno: Errno, index: u64) -> PagerError {
+    match errno {
+        Errno::ENOSPC => PagerError::NoSpace { index },
+        _ => PagerError::Io { index },
     }
 }
 

@@ -263,6 +263,10 @@ impl Vfs {
         }
         let is_unused = node.is_deleted || node.is_passing || self.is_pristine(id);
         if !is_unused {
+            let has_pages = matches!(&node.kind, NodeKind::Regular(one) if one.object.is_some());
+            if has_pages && node.origin.is_some() {
+                self.resting.push(id);
+            }
             return;
         }
         if node.is_mapped() {
@@ -289,12 +293,12 @@ impl Vfs {
     fn is_pristine(&self, id: NodeId) -> bool {
         let node = self.node(id);
         let NodeKind::Regular(regular) = &node.kind else { return false };
-        // A file that was mapped keeps its cached pages for the next one who maps it.
+        // A file with cached pages keeps them for the next one who reads or maps it.
         let is_through = node.layer == Layer::Through;
         node.origin.is_some()
             && node.added_names == 0
             && node.stat.is_none()
-            && (regular.object.is_none() || is_through)
+            && regular.object.is_none()
             && node.attributes.is_empty()
             && regular
                 .content
@@ -329,8 +333,21 @@ impl Vfs {
         }
         let key = (stat.device, stat.inode, self.node(directory).layer);
         match self.host_nodes.get(&key) {
-            Some(&id) => Ok(Target::Node(id)),
+            Some(&id) => {
+                self.note_origin(id, path);
+                Ok(Target::Node(id))
+            }
             None => Ok(Target::Host(path, Box::new(stat))),
+        }
+    }
+
+    /// Notes a name by which the host's file can be opened again: the host may have moved it.
+    fn note_origin(&mut self, id: NodeId, path: PathBuf) {
+        let NodeKind::Regular(Regular { content: Some(content), .. }) = &self.node(id).kind else {
+            return;
+        };
+        if super::content::lock(content).is_away() {
+            self.node_mut(id).origin = Some(path);
         }
     }
 
@@ -402,7 +419,7 @@ impl Vfs {
         match &node.kind {
             NodeKind::Regular(Regular { content: Some(content), .. }) => {
                 let content = super::content::lock(content);
-                if content.is_changed() {
+                if content.has_own_size() {
                     stat.size_bytes = content.size_bytes();
                     stat.blocks = content.blocks();
                 }

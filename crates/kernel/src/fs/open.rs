@@ -4,9 +4,10 @@
 //! man 2 `open`; Linux 6.12 `fs/open.c`, `fs/namei.c:do_open`.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 
-use mm::MappedFile;
+use mm::{MappedFile, Readahead};
 
 use super::attributes::Grant;
 use super::content::{Content, Lower};
@@ -33,6 +34,7 @@ pub(crate) mod flag {
     pub(crate) const TRUNC: u32 = 0o1000;
     pub(crate) const APPEND: u32 = 0o2000;
     pub(crate) const NONBLOCK: u32 = 0o4000;
+    pub(crate) const DSYNC: u32 = 0o10_000;
     pub(crate) const ASYNC: u32 = 0o20_000;
     pub(crate) const DIRECT: u32 = 0o40_000;
     pub(crate) const LARGEFILE: u32 = 0o100_000;
@@ -110,6 +112,8 @@ pub(crate) struct OpenFile {
     pub(crate) offset: u64,
     ref_count: u32,
     pub(crate) mapped: Option<Arc<MappedFile>>,
+    /// How it is read, and what is read ahead of it.
+    pub(crate) ahead: Readahead,
     /// Set by `F_SETOWN`.
     pub(crate) owner: i32,
     /// Moves that only this file knows of.
@@ -174,6 +178,7 @@ impl Vfs {
             offset: 0,
             ref_count: 1,
             mapped: None,
+            ahead: Readahead::default(),
             owner: 0,
             moves: [0; 2],
             watchers: BTreeSet::new(),
@@ -445,6 +450,10 @@ impl Vfs {
         let Some(origin) = origin else { return Ok(()) };
         if let Some(content) = &regular.content {
             let mut content = super::content::lock(content);
+            if content.is_away() {
+                let file = host::open_file(&origin, wants_host_write)?;
+                content.bring_back(lower_of(layer, file, wants_host_write));
+            }
             content.refresh();
             if wants_host_write && !content.is_host_writable() {
                 content.make_host_writable(host::open_file(&origin, true)?);
@@ -452,11 +461,7 @@ impl Vfs {
             return Ok(());
         }
         let file = host::open_file(&origin, wants_host_write)?;
-        let lower = match layer {
-            Layer::Through => Lower::Through(file, wants_host_write),
-            Layer::Overlay | Layer::ReadOnly | Layer::Fixed => Lower::Host(file),
-        };
-        let mut content = Content::over(lower, 0, &budget);
+        let mut content = Content::over(lower_of(layer, file, wants_host_write), 0, &budget);
         content.refresh();
         regular.content = Some(Arc::new(Mutex::new(content)));
         Ok(())
@@ -531,6 +536,14 @@ pub(crate) fn check_flags(flags: u32) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     Ok(())
+}
+
+/// The host's file as what lies below the changes of a layer.
+fn lower_of(layer: Layer, file: File, is_writable: bool) -> Lower {
+    match layer {
+        Layer::Through => Lower::Through(file, is_writable),
+        Layer::Overlay | Layer::ReadOnly | Layer::Fixed => Lower::Host(file),
+    }
 }
 
 fn grant_of(flags: u32) -> Grant {

@@ -1,17 +1,19 @@
 //! Regular files where bytes and the page cache meet.
 //!
-//! A file that was mapped has an object in the page cache. Reads see its cached pages, writes and
-//! changes of length are told to it, so that all ways to the bytes agree (FILE-1).
+//! A file that was read, written or mapped has an object in the page cache. All three go through its
+//! cached pages, and changes of length are told to it, so that all ways to the bytes agree (FILE-1).
+//! They stay when the file is closed; the host's file is then closed too, until the next open.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use machine::{Machine, PAGE_BYTES};
-use mm::{FileKind, MappedFile, Memory, Mm, ObjectId, Pager, Rights};
+use mm::{FileKind, MappedFile, Memory, Mm, ObjectId, Pager, Readahead, Rights};
 
 use super::attributes::{self, Grant};
-use super::content::{self, Content, ContentPager, Holes, to_usize};
+use super::content::{self, Content, ContentPager, Holes, SharedContent, to_usize};
 use super::device::Device;
-use super::node::{NodeKind, Regular, Target};
+use super::node::{Layer, NodeKind, Regular, Target};
 use super::open::Opened;
 use super::special::SEALS_WRITE;
 use super::stat::FileType;
@@ -60,13 +62,13 @@ impl Vfs {
     /// Those of the walk; `EACCES` for what is no regular file or has no execute right.
     pub(crate) fn open_program(
         &mut self,
-        memory: &mut Memory,
+        (memory, hw): (&mut Memory, &mut Machine),
         view: &View<'_>,
         path: &[u8],
     ) -> Result<Arc<MappedFile>, Errno> {
         let id = self.find_program(view, path)?;
         self.open_content(id, Grant::READ)?;
-        self.mapping_of(memory, id, Rights::READ | Rights::EXECUTE)
+        self.mapping_of((memory, hw), id, Rights::READ | Rights::EXECUTE)
     }
 
     fn find_program(&mut self, view: &View<'_>, path: &[u8]) -> Result<NodeId, Errno> {
@@ -91,7 +93,7 @@ impl Vfs {
     /// Those of the walk; `EACCES` without the right to write; `EINVAL` for what is no file.
     pub(crate) fn open_swap(
         &mut self,
-        memory: &mut Memory,
+        (memory, hw): (&mut Memory, &mut Machine),
         view: &View<'_>,
         path: &[u8],
     ) -> Result<(Arc<MappedFile>, u64, Vec<u8>), Errno> {
@@ -108,7 +110,7 @@ impl Vfs {
             return Err(Errno::EINVAL);
         }
         self.open_content(id, Grant::READ)?;
-        let file = self.mapping_of(memory, id, Rights::READ)?;
+        let file = self.mapping_of((memory, hw), id, Rights::READ)?;
         Ok((file, stat.size_bytes, self.path_of_node(id)))
     }
 
@@ -138,7 +140,7 @@ impl Vfs {
     pub fn map_source(
         &mut self,
         memory: &mut Memory,
-        _hw: &mut Machine,
+        hw: &mut Machine,
         id: FileId,
     ) -> Result<MapSource, Errno> {
         let file = self.file(id);
@@ -160,7 +162,7 @@ impl Vfs {
         }
         let mut may = Rights::READ | Rights::EXECUTE;
         may.set(Rights::WRITE, may_write && !is_sealed);
-        let mapped = self.mapping_of(memory, node, may)?;
+        let mapped = self.mapping_of((memory, hw), node, may)?;
         self.file_mut(id).mapped = Some(Arc::clone(&mapped));
         Ok(MapSource::File(mapped))
     }
@@ -176,7 +178,7 @@ impl Vfs {
     /// A new mapping identity of a regular file whose content is open.
     fn mapping_of(
         &mut self,
-        memory: &mut Memory,
+        (memory, hw): (&mut Memory, &mut Machine),
         id: NodeId,
         may: Rights,
     ) -> Result<Arc<MappedFile>, Errno> {
@@ -185,26 +187,21 @@ impl Vfs {
             Some(_) => self.shown_path(id),
             None => format!("/#{} (deleted)", stat.inode).into_bytes(),
         };
-        let is_memory = self.node(id).mount != 0 && self.node(id).origin.is_none();
-        let regular = self.node_mut(id).regular_mut().ok_or(Errno::ENODEV)?;
-        let shared = regular.content.as_ref().ok_or(Errno::EIO)?;
-        content::lock(shared).refresh();
-        let object = match regular.object {
-            Some(object) => object,
-            None => memory.add_object(Box::new(ContentPager::new(shared))),
-        };
-        regular.object = Some(object);
+        let kind = self.file_kind(id);
+        let content = self.content_of(id)?;
+        content::lock(&content).refresh();
+        let object = self.object_for(memory, hw, id)?;
         let mapped = Arc::new(MappedFile {
             object,
             path: path.into_boxed_slice(),
             device: stat.device,
             inode: stat.inode,
-            kind: if is_memory { FileKind::Shmem } else { FileKind::Regular },
+            kind,
             may,
         });
+        let regular = self.node_mut(id).regular_mut().ok_or(Errno::ENODEV)?;
         regular.mappings.retain(|mapping| mapping.strong_count() > 0);
         regular.mappings.push(Arc::downgrade(&mapped));
-        self.object_nodes.insert(object, id);
         Ok(mapped)
     }
 
@@ -216,30 +213,31 @@ impl Vfs {
         }
     }
 
-    /// Reads from a regular file, cached pages first.
+    /// Reads from a regular file, through the page cache.
     ///
     /// # Errors
     /// Those of the host.
     pub(crate) fn read_regular(
-        &self,
-        memory: &Memory,
-        hw: &Machine,
+        &mut self,
+        (memory, hw): (&mut Memory, &mut Machine),
         id: NodeId,
-        offset: u64,
-        bytes: &mut [u8],
+        (offset, bytes): (u64, &mut [u8]),
+        ahead: &mut Readahead,
     ) -> Result<usize, Errno> {
-        let NodeKind::Regular(Regular { content: Some(shared), object, .. }) = &self.node(id).kind
-        else {
-            return Err(Errno::EINVAL);
+        let content = self.content_of(id)?;
+        let size_bytes = {
+            let mut content = content::lock(&content);
+            content.refresh_for(offset.saturating_add(bytes.len() as u64));
+            content.size_bytes()
         };
-        let count = content::lock(shared).read_at(offset, bytes)?;
-        if let Some(object) = object {
-            overlay_cached(memory, hw, *object, offset, &mut bytes[..count]);
+        if offset >= size_bytes || bytes.is_empty() {
+            return Ok(0);
         }
-        Ok(count)
+        let object = self.object_for(memory, hw, id)?;
+        Ok(memory.read_object(hw, object, (offset, bytes), ahead)?)
     }
 
-    /// Writes all of `bytes` to a regular file.
+    /// Writes to a regular file, into the page cache. Returns how many bytes were written.
     ///
     /// # Errors
     /// `EFBIG`, `ENOSPC`, those of the host.
@@ -249,17 +247,146 @@ impl Vfs {
         id: NodeId,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<(), Errno> {
-        let NodeKind::Regular(Regular { content: Some(shared), object, .. }) = &self.node(id).kind
-        else {
-            return Err(Errno::EINVAL);
-        };
-        content::lock(shared).write_at(offset, bytes)?;
-        if let Some(object) = object {
-            pages.memory.object_written(pages.hw, *object, offset, bytes);
-        }
+    ) -> Result<usize, Errno> {
+        let content = self.content_of(id)?;
+        content::lock(&content).refresh_for(offset.saturating_add(bytes.len() as u64));
+        let object = self.object_for(pages.memory, pages.hw, id)?;
+        pages.memory.object_grown(pages.hw, object);
+        content::lock(&content).promise(offset, bytes.len() as u64)?;
+        let count = pages.memory.write_object(pages.hw, object, offset, bytes)?;
         self.touch(id);
-        Ok(())
+        Ok(count)
+    }
+
+    /// Reads around the page cache (`O_DIRECT`), after what is dirty there has been stored.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub(crate) fn read_direct(
+        &mut self,
+        (memory, hw): (&mut Memory, &mut Machine),
+        id: NodeId,
+        (offset, bytes): (u64, &mut [u8]),
+    ) -> Result<usize, Errno> {
+        let content = self.content_of(id)?;
+        content::lock(&content).refresh_for(offset.saturating_add(bytes.len() as u64));
+        if let Some(object) = self.object_of(id) {
+            let stored = memory.write_back(hw, object, pages_of(offset, bytes.len()))?;
+            memory.wait_for_writes(hw, stored);
+        }
+        let count = content::lock(&content).read_at(offset, bytes)?;
+        memory.wait_for_reads(hw, (count as u64).div_ceil(PAGE_BYTES));
+        Ok(count)
+    }
+
+    /// Writes around the page cache (`O_DIRECT`), whose pages there are given up or, where they are
+    /// mapped, take the bytes over.
+    ///
+    /// # Errors
+    /// As [`Vfs::write_regular`].
+    pub(crate) fn write_direct(
+        &mut self,
+        pages: &mut Pages<'_>,
+        id: NodeId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, Errno> {
+        let content = self.content_of(id)?;
+        let object = self.object_for(pages.memory, pages.hw, id)?;
+        let (memory, hw) = (&mut *pages.memory, &mut *pages.hw);
+        let range = pages_of(offset, bytes.len());
+        memory.object_grown(hw, object);
+        memory.write_back(hw, object, range.clone())?;
+        memory.discard(hw, object, range);
+        content::lock(&content).write_at(offset, bytes)?;
+        memory.object_written(hw, object, offset, bytes);
+        memory.wait_for_writes(hw, (bytes.len() as u64).div_ceil(PAGE_BYTES));
+        self.touch(id);
+        Ok(bytes.len())
+    }
+
+    fn content_of(&self, id: NodeId) -> Result<SharedContent, Errno> {
+        match &self.node(id).kind {
+            NodeKind::Regular(Regular { content: Some(content), .. }) => Ok(Arc::clone(content)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Whether the file is shared memory: pages of it are nowhere but in RAM.
+    pub(crate) fn is_memory(&self, id: NodeId) -> bool {
+        self.node(id).mount != 0 && self.node(id).origin.is_none()
+    }
+
+    /// What kind of pages the file has.
+    fn file_kind(&self, id: NodeId) -> FileKind {
+        if self.is_memory(id) { FileKind::Shmem } else { FileKind::Regular }
+    }
+
+    /// The object of a file whose pages are to be read.
+    ///
+    /// # Errors
+    /// `EINVAL`: no regular file.
+    pub(crate) fn object_to_read(
+        &mut self,
+        (memory, hw): (&mut Memory, &mut Machine),
+        id: NodeId,
+    ) -> Result<ObjectId, Errno> {
+        self.content_of(id)?;
+        self.object_for(memory, hw, id)
+    }
+
+    /// The object of a file in the page cache, made if it has none. Clean pages from before the
+    /// host's file changed are dropped.
+    fn object_for(
+        &mut self,
+        memory: &mut Memory,
+        hw: &mut Machine,
+        id: NodeId,
+    ) -> Result<ObjectId, Errno> {
+        let kind = self.file_kind(id);
+        let regular = self.node_mut(id).regular_mut().ok_or(Errno::ENODEV)?;
+        let shared = regular.content.as_ref().ok_or(Errno::EIO)?;
+        if let Some(object) = regular.object {
+            if content::lock(shared).take_stale() {
+                memory.forget_clean(hw, object, mm::ALL_PAGES);
+            }
+            return Ok(object);
+        }
+        let object = memory.add_object(Box::new(ContentPager::new(shared)), kind);
+        regular.object = Some(object);
+        self.object_nodes.insert(object, id);
+        Ok(object)
+    }
+
+    /// Closes the host's files that nobody has open or mapped. What is dirty of those below a `rw`
+    /// bind is stored first: the host sees a file when it is closed.
+    pub(super) fn put_away(&mut self, memory: &mut Memory, hw: &mut Machine) {
+        for id in std::mem::take(&mut self.resting) {
+            let node = self.nodes.get(id.0 as usize).and_then(Option::as_ref);
+            if !node.is_some_and(|node| node.holds == 0 && !node.is_mapped()) {
+                continue;
+            }
+            let Some(object) = self.object_of(id) else { continue };
+            let is_through = self.node(id).layer == Layer::Through;
+            if is_through && memory.write_back(hw, object, mm::ALL_PAGES).is_err() {
+                // Tried again by age, and at the end of the run.
+                continue;
+            }
+            if let Ok(content) = self.content_of(id) {
+                content::lock(&content).put_away();
+            }
+        }
+    }
+
+    /// Whether changes of the object's file are stored on the host.
+    pub(crate) fn is_stored_on_host(&self, object: ObjectId) -> bool {
+        let node = self.object_nodes.get(&object);
+        node.is_some_and(|&id| self.node(id).layer == Layer::Through)
+    }
+
+    /// The file that an object is the content of.
+    pub(crate) fn node_of_object(&self, object: ObjectId) -> Option<NodeId> {
+        self.object_nodes.get(&object).copied()
     }
 
     /// Makes a regular file `size_bytes` long; mappings lose what is behind it (FILE-3).
@@ -358,16 +485,8 @@ impl Vfs {
     }
 }
 
-/// Puts the bytes of cached pages over what the file below has.
-fn overlay_cached(memory: &Memory, hw: &Machine, object: ObjectId, offset: u64, bytes: &mut [u8]) {
-    let mut done = 0;
-    while done < bytes.len() {
-        let at = offset.saturating_add(done as u64);
-        let skip = at % PAGE_BYTES;
-        let count = to_usize(PAGE_BYTES - skip).min(bytes.len() - done);
-        if let Some(frame) = memory.cached_page(object, at / PAGE_BYTES) {
-            hw.load(frame.start().wrapping_add(skip), &mut bytes[done..done + count]);
-        }
-        done += count;
-    }
+/// The pages that `bytes` bytes from `offset` on are in.
+fn pages_of(offset: u64, bytes: usize) -> RangeInclusive<u64> {
+    let end = offset.saturating_add(bytes as u64);
+    offset / PAGE_BYTES..=end.saturating_sub(1).max(offset) / PAGE_BYTES
 }

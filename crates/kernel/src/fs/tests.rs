@@ -111,10 +111,15 @@ impl World {
         let file = self.open(path, 0)?;
         let Opened::Regular(node) = self.vfs.file(file).opened else { return Err(Errno::EISDIR) };
         let mut bytes = vec![0; 4096];
-        let count = self.vfs.read_regular(&self.memory, &self.hw, node, 0, &mut bytes)?;
+        let count = self.read_node(node, &mut bytes)?;
         bytes.truncate(count);
         self.vfs.release(file);
         Ok(bytes)
+    }
+
+    fn read_node(&mut self, node: NodeId, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let ahead = &mut mm::Readahead::default();
+        self.vfs.read_regular((&mut self.memory, &mut self.hw), node, (0, bytes), ahead)
     }
 
     fn write(&mut self, path: &str, flags: u32, bytes: &[u8]) -> Result<(), Errno> {
@@ -125,7 +130,8 @@ impl World {
         let mut pages = Pages { memory, hw, mm, others: &mut others };
         let result = self.vfs.write_regular(&mut pages, node, 0, bytes);
         self.vfs.release(file);
-        result
+        self.vfs.reap(&mut self.memory, &mut self.hw);
+        result.map(|count| assert_eq!(count, bytes.len()))
     }
 
     fn names(&mut self, path: &str) -> Vec<String> {

@@ -45,6 +45,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         dead_objects: Vec::new(),
         news: Vec::new(),
         lingering: Vec::new(),
+        resting: Vec::new(),
         budget: Budget::new(config.overlay_bytes_max),
         pool: super::Pool::new(u64::MAX),
         random: Generator::new(config.seed ^ 0x7261_6e64_6f6d),

@@ -46,7 +46,7 @@ impl Kernel {
         let result = mm::handle_fault(&mut self.mm, &mut self.memory, &mut self.hw, fault);
         let code = fault.error_code();
         match result {
-            Ok(_) => {}
+            Ok(_) => self.limit_dirty(),
             Err(FaultError::NoVma { addr }) => {
                 self.send_page_fault(SIGSEGV, SEGV_MAPERR, addr.as_u64(), code);
             }

@@ -8,7 +8,7 @@
 //! # Source
 //! Linux 6.12 `mm/swapfile.c`: `swapon`, `read_swap_header`, `swapoff`; semantics SWAP-1, SWAP-6.
 
-use mm::{AreaId, PackedStore};
+use mm::{AreaId, PackedStore, Readahead};
 
 use crate::Kernel;
 use crate::SwapKind;
@@ -81,12 +81,12 @@ fn sys_swapon(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     let path = kernel.read_user_path(path)?;
     let Kernel { vfs, memory, hw, fs, files, .. } = kernel;
-    let (file, bytes, path) = vfs.open_swap(memory, &View::new(fs, files), &path)?;
+    let (file, bytes, path) = vfs.open_swap((memory, hw), &View::new(fs, files), &path)?;
     if kernel.swap_areas.iter().any(|area| area.path == path) {
         return Err(Errno::EBUSY);
     }
     let mut header = [0; PAGE];
-    let count = memory.read_cached(hw, file.object, 0, &mut header)?;
+    let count = memory.read_object(hw, file.object, (0, &mut header), &mut Readahead::default())?;
     if count < PAGE {
         return Err(Errno::EINVAL);
     }

@@ -77,6 +77,7 @@ pub(crate) fn boot_on(
         overcommit: mm::Overcommit::default(),
         policy: &mm::POLICIES[0],
         limits: mm::GroupLimits::default(),
+        page_cache: kernel::PageCacheConfig::default(),
     })
 }
 

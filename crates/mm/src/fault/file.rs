@@ -3,7 +3,7 @@
 use machine::{Frame, PAGE_BYTES, Pte, VirtAddr, VirtRange};
 
 use super::cow;
-use super::{Cost, Failure, Fault, FaultKind, Resolved, cache_state};
+use super::{Cost, Failure, Fault, FaultKind, Resolved};
 use crate::backing::{FileKind, ObjectId};
 use crate::page_cache::{PageInError, Source};
 use crate::page_table::{PageTables, SPECIAL};
@@ -46,18 +46,27 @@ pub(super) fn shared_write(
     file: (ObjectId, FileKind),
 ) -> Result<Resolved, Failure> {
     let frame = page_in(fault, file, fault.index())?;
-    fault.memory.mark_dirty(frame);
+    make_dirty(fault, frame)?;
     Ok(Resolved::minor(fault.written(frame), FaultKind::File))
 }
 
 /// A store to a present, write-protected shared page: now it is dirty (FLT-8, FILE-8).
-pub(super) fn mk_write(fault: &mut Fault<'_>) -> Resolved {
+pub(super) fn mk_write(fault: &mut Fault<'_>) -> Result<Resolved, Failure> {
     let frame = fault.old.frame();
     if !fault.old.contains(SPECIAL) {
-        fault.memory.mark_dirty(frame);
+        make_dirty(fault, frame)?;
     }
     let special = Pte::from_raw(fault.old.raw() & SPECIAL.raw());
-    Resolved::minor(fault.written(frame).with(special), FaultKind::MkWrite)
+    Ok(Resolved::minor(fault.written(frame).with(special), FaultKind::MkWrite))
+}
+
+/// Marks a page as changed, if its pager will have room for it.
+fn make_dirty(fault: &mut Fault<'_>, frame: Frame) -> Result<(), Failure> {
+    let Some((object, _)) = fault.promise.file else { return Ok(()) };
+    let index = fault.index();
+    fault.memory.reserve_page(object, index).map_err(|_| Failure::BusError)?;
+    fault.memory.mark_dirty(frame);
+    Ok(())
 }
 
 /// The leaf with which a read maps `frame`. Shared memory is not written back, so its pages are
@@ -77,12 +86,14 @@ fn page_in(
     (object, kind): (ObjectId, FileKind),
     index: u64,
 ) -> Result<Frame, Failure> {
-    let brought = fault.memory.page_in(fault.hw, object, index, cache_state(kind));
+    let is_own = index == fault.index();
+    let is_read = is_own && fault.memory.read_around(fault.hw, object, index, fault.promise.flags);
+    let brought = fault.memory.page_in(fault.hw, object, index);
     let (frame, source) = brought.map_err(|error| match error {
         PageInError::BeyondEnd | PageInError::Pager => Failure::BusError,
         PageInError::NoFrame => Failure::NoFrame,
     })?;
-    if source == Source::Device {
+    if is_read || source == Source::Device {
         fault.cost = Cost::Major;
     }
     if kind == FileKind::Special {
@@ -106,16 +117,21 @@ fn map_around(
     let (first, end) = window(fault.slot.index, fault.addr, fault.promise.range, tables);
     let at_fault = fault.index();
     let page_count = fault.memory.cache.page_count(file.0);
+    let own_entry = fault.slot.index;
+    let index_of = |entry: u64| at_fault.wrapping_add(entry).wrapping_sub(own_entry);
+    let indexes = (index_of(first), index_of(end).min(page_count));
+    fault.memory.bring_at_hand(fault.hw, file.0, indexes);
+    let mut hits = 0;
     for entry in first..end {
-        let index = at_fault.wrapping_add(entry).wrapping_sub(fault.slot.index);
+        let index = index_of(entry);
         let slot = fault.slot.sibling(entry);
         let old = tables.read(fault.hw, slot);
         let is_mappable =
-            index < page_count && old.is_empty() && fault.memory.cache.is_uptodate(file.0, index);
+            index < page_count && old.is_empty() && fault.memory.is_around(file.0, index);
         if !is_mappable {
             continue;
         }
-        let Ok(frame) = page_in(fault, file, index) else { return held };
+        let Ok(frame) = page_in(fault, file, index) else { break };
         if entry == fault.slot.index {
             fault.memory.frames.hold(frame);
             held = Some(frame);
@@ -126,8 +142,10 @@ fn map_around(
                 .wrapping_add(entry.wrapping_sub(fault.slot.index).wrapping_mul(PAGE_BYTES));
             let (memory, hw) = (&mut *fault.memory, &mut *fault.hw);
             tables.replace(memory, hw, slot, addr, (old, leaf)).flush(tables, hw);
+            hits += 1;
         }
     }
+    fault.memory.note_around_hits(file.0, hits);
     held
 }
 

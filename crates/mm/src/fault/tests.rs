@@ -1,5 +1,6 @@
 //! Every case of the table in `fault.rs`, on a small machine that is checked after each step.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -159,12 +160,14 @@ fn flt_8_shared_file_writes_are_noticed_per_page() {
     assert_eq!(world.write(at(0x101)), Ok(vec![FaultKind::MkWrite]));
     world.poke(0, at(0x101), 9).expect("it is mapped");
     let mut byte = [0];
-    let read = world.memory.read_cached(&mut world.hw, file.object, 4096, &mut byte);
+    let mut ahead = crate::Readahead::default();
+    let place = (4096, &mut byte[..]);
+    let read = world.memory.read_object(&mut world.hw, file.object, place, &mut ahead);
     assert_eq!((read, byte), (Ok(1), [9]), "read and mappings see one page");
     let (object, all) = (file.object, 0..=u64::MAX);
     let (memory, hw) = (&mut world.memory, &mut world.hw);
-    let written = memory.write_back(&mut [&mut world.spaces[0]], hw, object, all);
-    assert_eq!(written, Ok(()));
+    let written = memory.write_back(hw, object, all);
+    assert_eq!(written, Ok(2));
     world.check();
     assert_eq!(world.write(at(0x101)), Ok(vec![FaultKind::MkWrite]), "clean again");
     world.finish();
@@ -178,8 +181,7 @@ fn write_back_finds_pages_that_lost_all_rights_after_a_store() {
     world.write(at(0x100)).expect("it is mapped");
     let write_back = |world: &mut World| {
         let (memory, hw) = (&mut world.memory, &mut world.hw);
-        let spaces = &mut [&mut world.spaces[0]];
-        memory.write_back(spaces, hw, file.object, 0..=0).expect("the pager works");
+        memory.write_back(hw, file.object, 0..=0).expect("the pager works");
         world.check();
     };
     write_back(&mut world);
@@ -340,7 +342,7 @@ fn prot_5_no_rights_keep_the_frame() {
 fn file_3_truncation_takes_private_copies_and_zeroes_the_tail() {
     let mut world = World::new(512);
     let object =
-        world.memory.add_object(alloc::boxed::Box::new(crate::pager::ZeroPager::new(8 * 4096)));
+        world.memory.add_object(Box::new(crate::ZeroPager::new(8 * 4096)), FileKind::Regular);
     let file = world.mapped(object, FileKind::Regular);
     world.map_file(pages(0x100, 8), RW, Sharing::Private, &file, 0);
     world.map_file(pages(0x200, 8), RW, Sharing::Shared, &file, 0);

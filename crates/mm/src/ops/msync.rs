@@ -66,7 +66,8 @@ pub fn msync(
             let skipped = part.start.offset_from(vma.range.start) >> PAGE_SHIFT;
             let first = vma.page_offset + skipped;
             let pages = first..=first + part.pages() - 1;
-            memory.write_back(&mut [mm], hw, object, pages).map_err(MmError::Io)?;
+            let stored = memory.write_back(hw, object, pages).map_err(MmError::Io)?;
+            memory.wait_for_writes(hw, stored);
         }
     }
     result

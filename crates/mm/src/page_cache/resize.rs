@@ -10,8 +10,9 @@ use crate::page_table::{Zap, zap_object};
 use crate::space::Mm;
 
 impl Memory {
-    /// Zeroes what programs stored beyond the old end of an object that grew (FILE-2).
-    pub(super) fn object_grown(&mut self, hw: &mut Machine, id: ObjectId) {
+    /// Takes over the size that the pager says: zeroes what programs stored beyond the old end of an
+    /// object that grew (FILE-2).
+    pub fn object_grown(&mut self, hw: &mut Machine, id: ObjectId) {
         let Some(object) = self.cache.object_mut(id) else { return };
         let (old_bytes, new_bytes) = (object.seen_bytes, object.pager.size_bytes());
         object.seen_bytes = new_bytes;
@@ -76,6 +77,7 @@ impl Memory {
         self.forget_swapped(id, &pages);
         let Some(object) = self.cache.object_mut(id) else { return };
         object.shadows.retain(|index, _| !pages.contains(index));
+        object.cold.remove(pages.clone());
         for (_, frame) in object.pages.take(pages) {
             self.uncache(hw, frame);
         }

@@ -13,7 +13,7 @@ use machine::{Frame, Machine, PAGE_BYTES, PAGE_SHIFT};
 
 use super::{PageInError, Source};
 use crate::backing::ObjectId;
-use crate::error::{MmError, PagerError};
+use crate::error::MmError;
 use crate::folio::{FrameState, Owner};
 use crate::memory::{Content, Memory};
 use crate::replacement::PageKind;
@@ -95,27 +95,6 @@ impl Memory {
         self.note_refault(frame, PageKind::Anon, tenant.shadow);
         self.wait_for_swap(hw, place.area, 1);
         Ok((frame, Source::Device))
-    }
-
-    /// Stores every page of `pages` that is in swap with the pager; it stays in its slot.
-    ///
-    /// # Errors
-    /// The device of the swap area failed, or the first error of the pager.
-    pub(super) fn store_swapped(
-        &mut self,
-        id: ObjectId,
-        pages: &RangeInclusive<u64>,
-    ) -> Result<(), PagerError> {
-        let Some(object) = self.cache.object_mut(id) else { return Ok(()) };
-        let size_bytes = object.pager.size_bytes();
-        let mut page = [0; PAGE_BYTES as usize];
-        for (&index, &place) in object.swapped.range(pages.clone()) {
-            let length = size_bytes.saturating_sub(index << PAGE_SHIFT).min(PAGE_BYTES);
-            let read = self.swap.read(place, &mut page);
-            read.map_err(|_| PagerError::NoPage { index })?;
-            object.pager.store(index, &page[..length as usize])?;
-        }
-        Ok(())
     }
 
     /// Lets go of the slots of pages of the object with an index in `pages`.

@@ -189,27 +189,6 @@ pub(crate) fn zap_object(
     }
 }
 
-/// Takes the dirty bits of every shared mapping in `mm` of the pages of an object with an index in
-/// `pages` to the frames; where stores are to be noticed, write-protects the pages too.
-pub(crate) fn protect_object(
-    mm: &mut Mm,
-    memory: &mut Memory,
-    hw: &mut Machine,
-    id: ObjectId,
-    pages: RangeInclusive<u64>,
-) {
-    let mut from = VirtAddr::new(0);
-    while let Some((range, next)) = next_mapping(mm, id, &pages, from) {
-        let vma = mm.vmas.find(range.start).filter(|vma| vma.sharing == Sharing::Shared);
-        if let Some(vma) = vma {
-            let is_noticed = is_written_back(vma);
-            let bits = if is_noticed { Pte::WRITE.with(Pte::DIRTY) } else { Pte::DIRTY };
-            clear_bits(mm, memory, hw, range, bits).flush(&mut mm.tables, hw);
-        }
-        from = next;
-    }
-}
-
 /// Whether stores to the VMA are to be noticed: a shared mapping of a file that is written back.
 pub(crate) fn is_written_back(vma: &Vma) -> bool {
     vma.sharing == Sharing::Shared

@@ -40,6 +40,25 @@ impl Memory {
         if !new.is_empty() {
             self.spaces[slot].swap_pages += 1;
         }
+        self.flush_entry(hw, slot, addr);
+    }
+
+    /// Takes the right to write and the dirty bit from a leaf entry of whatever space.
+    pub(crate) fn protect_entry(&mut self, hw: &mut Machine, at: PhysAddr) {
+        let geometry = hw.geometry();
+        let Some(Owner::Space { slot, page }) = self.frames.owner(at.frame()) else { return };
+        let old = geometry.load(&hw.ram, at);
+        debug_assert!(PteState::of(old) == PteState::Present, "the reverse map says so");
+        let bits = Pte::WRITE.with(Pte::DIRTY);
+        if old.intersects(bits) {
+            geometry.store(&mut hw.ram, at, old.without(bits));
+            let index = at.page_offset() / geometry.entry_bytes();
+            self.flush_entry(hw, slot, VirtAddr::new((page + index) << PAGE_SHIFT));
+        }
+    }
+
+    /// Lets the TLBs forget a page of whatever space.
+    fn flush_entry(&mut self, hw: &mut Machine, slot: usize, addr: VirtAddr) {
         if hw.root() == Some(self.spaces[slot].root) {
             hw.flush_page(addr);
         } else {

@@ -66,7 +66,7 @@ impl Ours {
         let limits = Limits { can_lock: true, can_map_low: true, ..Limits::default() };
         let mm = Mm::new(MmId(1), layout, limits, &mut memory, &mut hw).expect("there are frames");
         hw.activate(mm.root(), 1);
-        let object = memory.add_object(Box::new(ZeroPager::new(FILE_BYTES)));
+        let object = memory.add_object(Box::new(ZeroPager::new(FILE_BYTES)), FileKind::Shmem);
         let file = |may| {
             let path = Box::from(*b"/memfd:f (deleted)");
             let (device, inode, kind) = ((0, 1), 1, FileKind::Shmem);

@@ -231,7 +231,7 @@ impl World {
         let size = number(size)? as usize;
         let bytes: Vec<u8> = (0..size).map(|offset| (offset / PAGE + 1) as u8).collect();
         let bytes = Bytes::new(bytes);
-        let object = self.memory.add_object(Box::new(bytes.clone()));
+        let object = self.memory.add_object(Box::new(bytes.clone()), kind);
         let mapped = MappedFile {
             object,
             path: name.as_bytes().into(),
@@ -269,8 +269,7 @@ impl World {
 
     fn write_back(&mut self, name: &str) -> Answer {
         let object = self.file(name)?.mapped.object;
-        let spaces = &mut self.spaces.iter_mut().collect::<Vec<_>>();
-        let done = self.memory.write_back(spaces, &mut self.hw, object, 0..=u64::MAX);
+        let done = self.memory.write_back(&mut self.hw, object, mm::ALL_PAGES);
         done.map(|_| None).map_err(|error| format!("{error:?}"))
     }
 

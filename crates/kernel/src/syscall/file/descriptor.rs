@@ -167,7 +167,7 @@ fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
     let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
         Opened::Regular(node) => {
-            kernel.store_mapped(node)?;
+            kernel.store_pages(node, mm::ALL_PAGES)?;
             kernel.vfs.sync(node)?;
             Ok(0)
         }
@@ -178,11 +178,17 @@ fn sys_fsync(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_syncfs(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
-    kernel.files.get(fd)?;
+    let file = kernel.files.get(fd)?;
+    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
+        return Err(Errno::EBADF);
+    }
+    kernel.store_all()?;
     Ok(0)
 }
 
-fn sys_sync(_kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+/// `sync` tells nobody of errors.
+fn sys_sync(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
+    let _refused_pages_stay_dirty = kernel.store_all();
     Ok(0)
 }
 
@@ -198,15 +204,6 @@ impl Kernel {
             })
         };
         writes(&self.mm) || self.tasks.mms.parts().any(writes)
-    }
-
-    /// Stores the pages of a mapped file that its mappings have changed.
-    fn store_mapped(&mut self, node: NodeId) -> Result<(), Errno> {
-        let Some(object) = self.vfs.object_of(node) else { return Ok(()) };
-        let pages = 0..=u64::MAX >> machine::PAGE_SHIFT;
-        let mut spaces = self.tasks.mms.parts_mut();
-        spaces.push(&mut self.mm);
-        Ok(self.memory.write_back(&mut spaces, &mut self.hw, object, pages)?)
     }
 }
 

@@ -7,6 +7,7 @@
 //! man 2 `read`, `readv`; Linux 6.12 `fs/read_write.c`.
 
 use machine::VirtAddr;
+use mm::ALL_PAGES;
 
 use super::terminal::pseudo_terminal;
 use super::{LIMIT_FILE_BYTES, low32};
@@ -220,13 +221,22 @@ fn sys_preadv2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 fn sys_pwritev2(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     check_rw_flags(args[5])?;
-    match args[3] {
+    let done = match args[3] {
         u64::MAX => sys_writev(kernel, args),
         _ => sys_pwritev(kernel, args),
+    }?;
+    if args[5] & (RWF_DSYNC | RWF_SYNC) != 0
+        && let Opened::Regular(node) = kernel.vfs.file(kernel.files.get(args[0])?).opened
+    {
+        kernel.store_pages(node, ALL_PAGES)?;
     }
+    Ok(done)
 }
 
-/// `RWF_HIPRI`, `RWF_DSYNC` and `RWF_SYNC` change nothing here; the others are refused.
+const RWF_DSYNC: u64 = 2;
+const RWF_SYNC: u64 = 4;
+
+/// `RWF_HIPRI`, `RWF_DSYNC` and `RWF_SYNC` are known; the others are refused.
 fn check_rw_flags(flags: u64) -> Result<(), Errno> {
     if flags & !7 == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
@@ -283,9 +293,35 @@ fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysRes
     result
 }
 
+/// Access mode and status flags of an open file.
+fn open_status(kernel: &Kernel, file: FileId) -> u32 {
+    kernel.vfs.file(file).status
+}
+
+/// Whether buffers, offset and length are fit for a device, if the file goes around the page cache.
+///
+/// # Errors
+/// `EINVAL`: they are not.
+fn check_direct(kernel: &Kernel, file: FileId, buffers: &Buffers, at: At) -> Result<(), Errno> {
+    /// Bytes of a block of the device.
+    const BLOCK_BYTES: u64 = 512;
+    let open = kernel.vfs.file(file);
+    let Opened::Regular(node) = open.opened else { return Ok(()) };
+    if open.status & flag::DIRECT == 0 || kernel.vfs.is_memory(node) {
+        return Ok(());
+    }
+    let offset = match at {
+        At::Place => open.offset,
+        At::Offset(offset) => offset,
+    };
+    let all = buffers.parts.iter().fold(offset, |all, (addr, bytes)| all | addr | bytes);
+    if all % BLOCK_BYTES == 0 { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
     let total = buffers.bytes();
     kernel.check_reader(file)?;
+    check_direct(kernel, file, buffers, at)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
     loop {
@@ -327,6 +363,7 @@ fn write_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) ->
         // Like Linux, `/dev/null` does not look at the bytes: a page never read never faults.
         return Ok(total);
     }
+    check_direct(kernel, file, buffers, at)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     // What was written before the task slept in the middle of a long write.
     let mut done = kernel.task.wait.as_ref().map_or(0, |wait| wait.progress);
@@ -387,8 +424,15 @@ impl Kernel {
         let is_nonblocking = open.is_nonblocking();
         match &open.opened {
             Opened::Regular(node) => {
-                let node = *node;
-                self.vfs.read_regular(&self.memory, &self.hw, node, at, bytes)
+                let (node, mut ahead) = (*node, open.ahead);
+                let is_direct = open.status & flag::DIRECT != 0 && !self.vfs.is_memory(node);
+                let pages = (&mut self.memory, &mut self.hw);
+                if is_direct {
+                    return self.vfs.read_direct(pages, node, (at, bytes));
+                }
+                let result = self.vfs.read_regular(pages, node, (at, bytes), &mut ahead);
+                self.vfs.file_mut(file).ahead = ahead;
+                result
             }
             Opened::Directory { .. } => Err(Errno::EISDIR),
             Opened::Device { device, .. } => {
@@ -515,11 +559,20 @@ impl Kernel {
         }
         let count = bytes.len().min(to_usize(limit - at.min(limit)));
         let count = self.vfs.writable_bytes(node, at, count)?;
+        let status = open_status(self, file);
         let (vfs, mut pages) = self.files_and_pages();
-        vfs.write_regular(&mut pages, node, at, &bytes[..count])?;
+        let count = if status & flag::DIRECT != 0 && !vfs.is_memory(node) {
+            vfs.write_direct(&mut pages, node, at, &bytes[..count])?
+        } else {
+            vfs.write_regular(&mut pages, node, at, &bytes[..count])?
+        };
         if offset.is_none() {
             vfs.file_mut(file).offset = at + count as u64;
         }
+        if status & flag::DSYNC != 0 {
+            self.store_pages(node, ALL_PAGES)?;
+        }
+        self.limit_dirty();
         Ok(count)
     }
 

@@ -3,7 +3,10 @@
 //! # Source
 //! man 2 `sendfile`, `copy_file_range`, `splice`, `posix_fadvise`.
 
-use machine::VirtAddr;
+use std::ops::RangeInclusive;
+
+use machine::{PAGE_BYTES, VirtAddr};
+use mm::Pattern;
 
 use super::low32;
 use super::read_write::{readable, sys_readv, sys_writev, writable};
@@ -285,7 +288,7 @@ fn sys_vmsplice(kernel: &mut Kernel, [fd, vector, count, flags, ..]: [u64; 6]) -
     }
 }
 
-fn sys_fadvise64(kernel: &mut Kernel, [fd, _, bytes, advice, ..]: [u64; 6]) -> SysResult {
+fn sys_fadvise64(kernel: &mut Kernel, [fd, offset, bytes, advice, ..]: [u64; 6]) -> SysResult {
     const ADVICE_MAX: u32 = 5;
     let file = kernel.files.get(fd)?;
     match kernel.vfs.file(file).opened {
@@ -293,25 +296,84 @@ fn sys_fadvise64(kernel: &mut Kernel, [fd, _, bytes, advice, ..]: [u64; 6]) -> S
         Opened::Pipe(_) => return Err(Errno::ESPIPE),
         _ => {}
     }
-    if bytes.cast_signed() < 0 || low32(advice) > ADVICE_MAX {
+    let advice = low32(advice);
+    if bytes.cast_signed() < 0 || advice > ADVICE_MAX {
         return Err(Errno::EINVAL);
+    }
+    let Opened::Regular(node) = kernel.vfs.file(file).opened else { return Ok(0) };
+    if kernel.vfs.is_memory(node) {
+        return Ok(0);
+    }
+    // A length of 0, and one that wraps, is all up to the end.
+    let end = if bytes == 0 { u64::MAX } else { offset.saturating_add(bytes) };
+    let ahead = &mut kernel.vfs.file_mut(file).ahead;
+    match advice {
+        0 => (ahead.pattern, ahead.reads_once) = (Pattern::Normal, false),
+        1 => ahead.pattern = Pattern::Random,
+        2 => ahead.pattern = Pattern::Sequential,
+        3 => kernel.prefetch(node, offset, end),
+        4 => kernel.give_up(node, offset, end)?,
+        _ => ahead.reads_once = true,
     }
     Ok(0)
 }
 
-fn sys_readahead(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {
+fn sys_readahead(kernel: &mut Kernel, [fd, offset, bytes, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
+    let Opened::Regular(node) = kernel.vfs.file(file).opened else { return Err(Errno::EINVAL) };
+    if offset.cast_signed() >= 0 && bytes > 0 {
+        kernel.prefetch(node, offset, offset.saturating_add(bytes));
+    }
+    Ok(0)
+}
+
+fn sys_sync_file_range(kernel: &mut Kernel, [fd, offset, bytes, flags, ..]: [u64; 6]) -> SysResult {
+    /// `SYNC_FILE_RANGE_WRITE`.
+    const WRITE: u64 = 2;
+    let file = kernel.files.get(fd)?;
+    let end = offset.checked_add(bytes).filter(|end| end.cast_signed() >= 0);
+    let (true, Some(end)) = (flags & !7 == 0 && offset.cast_signed() >= 0, end) else {
+        return Err(Errno::EINVAL);
+    };
     match kernel.vfs.file(file).opened {
-        Opened::Regular(_) => Ok(0),
-        _ => Err(Errno::EINVAL),
+        Opened::Regular(node) if flags & WRITE != 0 => {
+            let end = if bytes == 0 { u64::MAX } else { end };
+            kernel.store_pages(node, pages_from(offset, end))?;
+            Ok(0)
+        }
+        Opened::Regular(_) | Opened::Directory { .. } => Ok(0),
+        _ => Err(Errno::ESPIPE),
     }
 }
 
-fn sys_sync_file_range(kernel: &mut Kernel, [fd, _, _, flags, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.files.get(fd)?;
-    match kernel.vfs.file(file).opened {
-        _ if flags & !7 != 0 => Err(Errno::EINVAL),
-        Opened::Regular(_) | Opened::Directory { .. } => Ok(0),
-        _ => Err(Errno::ESPIPE),
+/// The pages that have bytes from `offset` to `end`.
+fn pages_from(offset: u64, end: u64) -> RangeInclusive<u64> {
+    offset / PAGE_BYTES..=end.saturating_sub(1) / PAGE_BYTES
+}
+
+impl Kernel {
+    /// Lets the device read pages of a file that are not in RAM; nobody waits.
+    fn prefetch(&mut self, node: NodeId, offset: u64, end: u64) {
+        let Ok(object) = self.vfs.object_to_read((&mut self.memory, &mut self.hw), node) else {
+            return;
+        };
+        let first = offset / PAGE_BYTES;
+        let count = (end.div_ceil(PAGE_BYTES)).saturating_sub(first);
+        self.memory.prefetch(&mut self.hw, object, first, count);
+    }
+
+    /// Stores and drops the whole pages of a range (`POSIX_FADV_DONTNEED`).
+    fn give_up(&mut self, node: NodeId, offset: u64, end: u64) -> Result<(), Errno> {
+        let Some(object) = self.vfs.object_of(node) else { return Ok(()) };
+        let size = self.vfs.size_of(node)?;
+        let first = offset.div_ceil(PAGE_BYTES);
+        let end = if end >= size { end.div_ceil(PAGE_BYTES) } else { end / PAGE_BYTES };
+        if first < end {
+            let (memory, hw) = (&mut self.memory, &mut self.hw);
+            // Started, not waited for; what can not be stored stays.
+            let _refused_pages_stay_dirty = memory.write_back(hw, object, first..=end - 1);
+            memory.discard(hw, object, first..=end - 1);
+        }
+        Ok(())
     }
 }

@@ -67,7 +67,7 @@ fn sys_shmget(kernel: &mut Kernel, [key, bytes, flags, ..]: [u64; 6]) -> SysResu
     }
     let whole = bytes.next_multiple_of(PAGE_BYTES);
     let pager = kernel.vfs.new_memory(whole)?;
-    let object = kernel.memory.add_object(pager);
+    let object = kernel.memory.add_object(pager, FileKind::Shmem);
     let file = Arc::new(MappedFile {
         object,
         path: format!("/SYSV{key:08x} (deleted)").into_bytes().into_boxed_slice(),

@@ -6,7 +6,6 @@ use machine::{Machine, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
 
 use crate::backing::FileKind;
 use crate::error::MmError;
-use crate::fault::cache_state;
 use crate::memory::Memory;
 use crate::page_table::{PteState, for_each_entry, free_lazily};
 use crate::rights::{Sharing, VmaFlags};
@@ -83,8 +82,7 @@ pub(super) fn will_need(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, part
         if !has_left || is_hole {
             continue;
         }
-        let state = cache_state(file.kind);
-        if memory.is_short() || memory.page_in(hw, file.object, index, state).is_err() {
+        if memory.is_short() || memory.page_in(hw, file.object, index).is_err() {
             return;
         }
     }

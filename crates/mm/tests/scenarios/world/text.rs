@@ -48,6 +48,10 @@ pub(super) fn event(event: Event, names: &Names) -> String {
             };
             (mm, format!("unshare {} by the {side}", names.text(addr)))
         }
+        Event::PageIn { first, pages, device_pages, .. } => {
+            (1, format!("page-in {first}+{pages}, {device_pages} from the device"))
+        }
+        Event::WriteBack { first, pages, .. } => (1, format!("write-back {first}, {pages} pages")),
         other => (1, format!("{other:?}")),
     };
     if mm == 1 { text } else { format!("{text} (child)") }

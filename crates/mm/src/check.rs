@@ -437,8 +437,8 @@ fn check_list(memory: &Memory, frame: Frame) -> Result<(), Violation> {
 
 /// I3: the buddy allocator holds the free frames and nothing else.
 fn check_free(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
-    memory.buddy.check().map_err(Violation::Buddy)?;
-    for (first, order) in memory.buddy.free_blocks() {
+    memory.zones.check(memory.frames.len() as u64).map_err(Violation::Buddy)?;
+    for (first, order) in memory.zones.free_blocks() {
         for number in first..first + (1 << order) {
             let frame = Frame::new(number.into());
             if memory.frames.state(frame) != FrameState::Free {

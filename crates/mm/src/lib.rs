@@ -45,6 +45,7 @@ mod swap;
 mod testing;
 mod vma;
 mod vma_tree;
+mod zones;
 
 pub use backing::{AnonId, Backing, FileKind, MappedFile, MmId, ObjectId};
 pub use commit::Overcommit;
@@ -72,3 +73,4 @@ pub use swap::{
     latency,
 };
 pub use vma::Vma;
+pub use zones::{ZoneInfo, ZoneKind};

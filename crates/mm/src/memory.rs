@@ -17,7 +17,6 @@ use core::sync::atomic::AtomicBool;
 use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte};
 
 use crate::backing::{Backing, MmId};
-use crate::buddy::Buddy;
 use crate::commit::Overcommit;
 use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::entries::Entries;
@@ -25,8 +24,9 @@ use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::page_cache::PageCache;
 use crate::page_table::{LOCKED, SPECIAL};
-use crate::reclaim::Reclaim;
+use crate::reclaim::{Reclaim, Watermarks};
 use crate::swap::{Swap, SwapPlace};
+use crate::zones::Zones;
 
 /// What the bytes of a new frame shall be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +91,7 @@ pub struct Memory {
     pub(crate) frames: FrameTable,
     /// The leaf entries that name each frame.
     pub(crate) entries: Entries,
-    pub(crate) buddy: Buddy,
+    pub(crate) zones: Zones,
     pub(crate) cache: PageCache,
     pub(crate) spaces: Vec<Space>,
     /// The frame of zeros that reads of untouched anonymous memory see.
@@ -138,7 +138,7 @@ impl Memory {
             overcommit_kib: None,
             frames: FrameTable::new(count as usize),
             entries: Entries::new(count as usize),
-            buddy: Buddy::new(count),
+            zones: Zones::new(hw.geometry(), count),
             cache: PageCache::default(),
             spaces: Vec::new(),
             zero: Frame::new(0),
@@ -158,15 +158,21 @@ impl Memory {
             dirty_pages: 0,
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
-        memory.update_due();
-        memory.zero = memory
-            .alloc(hw, FrameState::Kernel, Content::Zeroed)
-            .ok_or(MmError::NoMemory("no frame for the zero page"))?;
+        memory.set_min_free_kib(Watermarks::default_min_free_kib(memory.zones.lowmem_frames()));
+        memory.zero =
+            memory.alloc_zero_frame().ok_or(MmError::NoMemory("no frame for the zero page"))?;
         debug_assert!(memory.zero.number() == 0, "frame 0 stands for none in the page cache");
         Ok(memory)
     }
 
-    /// Takes one frame for `state`: the only place where frames come from.
+    /// Takes the lowest frame of RAM, which was never used, for the page of zeros.
+    fn alloc_zero_frame(&mut self) -> Option<Frame> {
+        let frame = Frame::new(self.zones.alloc_lowest()?.into());
+        self.claim(frame, FrameState::Kernel);
+        Some(frame)
+    }
+
+    /// Takes one frame for `state`: but for the page of zeros, the only place where frames come from.
     #[inline]
     pub(crate) fn alloc(
         &mut self,
@@ -186,19 +192,25 @@ impl Memory {
                 return None;
             }
         }
-        let frame = Frame::new(self.buddy.alloc_frame()?.into());
+        let frame = Frame::new(self.zones.alloc_frame()?.into());
         if let Some(list) = self.reclaim.first_list(state) {
             self.reclaim.lru.push(frame.number() as u32, list);
         }
-        let past = self.frames.claim(frame, state);
+        let past = self.claim(frame, state);
         if content == Content::Zeroed && past == Past::Recycled {
             hw.ram.zero_frame(frame);
         }
+        Some(frame)
+    }
+
+    /// Counts a free frame as one of `state`.
+    #[inline]
+    fn claim(&mut self, frame: Frame, state: FrameState) -> Past {
         self.events.frames_taken += 1;
         self.by_state[state as usize] += 1;
         self.by_state[FrameState::Free as usize] -= 1;
         self.free_min = self.free_min.min(self.by_state[FrameState::Free as usize]);
-        Some(frame)
+        self.frames.claim(frame, state)
     }
 
     /// Refuses one allocation, after `count` more that succeed, as if no frame were free: for tests
@@ -242,7 +254,7 @@ impl Memory {
         self.by_state[self.frames.state(frame) as usize] -= 1;
         self.by_state[FrameState::Free as usize] += 1;
         self.frames.release(frame);
-        self.buddy.free_frame(frame.number() as u32);
+        self.zones.free_frame(frame.number() as u32);
     }
 
     /// Takes a page off the lists of reclaim: it stays in RAM.
@@ -402,7 +414,7 @@ impl Memory {
 
     /// Free blocks of each order (`/proc/buddyinfo`).
     pub fn free_blocks_by_order(&self) -> [u32; 11] {
-        self.buddy.block_counts()
+        self.zones.block_counts()
     }
 
     /// What a frame is used for.
@@ -428,6 +440,6 @@ impl Memory {
         if self.frames.state(self.zero) == FrameState::Kernel {
             self.free(hw, self.zero);
         }
-        self.frames.len() as u64 - u64::from(self.buddy.free_count())
+        self.frames.len() as u64 - self.zones.free_count()
     }
 }

@@ -18,12 +18,14 @@
 //! Linux 6.12 `mm/vmscan.c`, `mm/page_alloc.c`; semantics PHYS-3, PHYS-4, LRU-1 to LRU-5.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use machine::{Frame, Machine, PAGE_BYTES};
 
 use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::replacement::{POLICIES, PageKind, Replacement};
+use crate::zones::ZoneInfo;
 use lru::{ListId, Lru};
 
 mod evict;
@@ -57,13 +59,10 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// The marks of a machine with one zone of `frame_count` frames (PHYS-3, PHYS-4).
-    pub fn of(frame_count: u64) -> Self {
-        let kib = frame_count.saturating_mul(PAGE_BYTES >> 10);
-        let min_free_kib = kib.saturating_mul(16).isqrt().clamp(128, 262_144);
-        let min = min_free_kib / (PAGE_BYTES >> 10);
-        let step = (min / 4).max(frame_count / 1000);
-        Self { min, low: min + step, high: min + 2 * step }
+    /// `vm.min_free_kbytes` of a kernel that reaches `lowmem_frames` frames (PHYS-3).
+    pub(crate) fn default_min_free_kib(lowmem_frames: u64) -> u64 {
+        let kib = lowmem_frames.saturating_mul(PAGE_BYTES >> 10);
+        kib.saturating_mul(16).isqrt().clamp(128, 262_144)
     }
 }
 
@@ -72,6 +71,8 @@ impl Watermarks {
 pub(crate) struct Reclaim {
     pub(crate) lru: Lru,
     pub(crate) marks: Watermarks,
+    /// `vm.min_free_kbytes`, in pages.
+    min_free_pages: u64,
     /// `vm.swappiness`.
     swappiness: u64,
     policy: Box<dyn Replacement>,
@@ -112,7 +113,8 @@ impl Reclaim {
     pub(crate) fn new(frame_count: usize) -> Self {
         Self {
             lru: Lru::new(frame_count),
-            marks: Watermarks::of(frame_count as u64),
+            marks: Watermarks::default(),
+            min_free_pages: 0,
             swappiness: 60,
             policy: (POLICIES[0].make)(0),
             lists_anon: false,
@@ -178,7 +180,39 @@ impl Memory {
         self.reclaim.swappiness = swappiness.min(200);
     }
 
-    /// How many frames shall be free.
+    /// Sets `vm.min_free_kbytes`, from which the marks of all zones follow (PHYS-4).
+    pub fn set_min_free_kib(&mut self, kib: u64) {
+        let pages = (kib / (PAGE_BYTES >> 10)).min(self.frames.len() as u64);
+        self.reclaim.min_free_pages = pages;
+        self.reclaim.marks = self.zones.marks(pages);
+        self.update_due();
+    }
+
+    /// Every zone that has frames, ascending (`/proc/zoneinfo`).
+    pub fn zones(&self) -> Vec<ZoneInfo> {
+        self.zones.infos(self.reclaim.min_free_pages)
+    }
+
+    /// Pages of a zone on the lists: inactive and active private ones and those of shared memory,
+    /// inactive and active ones of files, and unevictable ones. Takes time in proportion to the
+    /// frames of the zone.
+    pub fn zone_lists(&self, zone: &ZoneInfo) -> [u64; 5] {
+        use ListId as L;
+        let lists =
+            [L::InactiveAnon, L::ActiveAnon, L::InactiveFile, L::ActiveFile, L::Unevictable];
+        let mut counts = [0; 5];
+        for number in zone.first_frame..zone.first_frame + zone.frame_count {
+            let state = self.frames.state(Frame::new(number));
+            let list = lists.iter().position(|&list| self.reclaim.lru.is_on(number as u32, list));
+            let is_unlisted = matches!(state, FrameState::Anon | FrameState::Shmem);
+            if let Some(at) = list.or(is_unlisted.then_some(0)) {
+                counts[at] += 1;
+            }
+        }
+        counts
+    }
+
+    /// How many frames shall be free, in all zones together.
     pub fn watermarks(&self) -> Watermarks {
         self.reclaim.marks
     }

@@ -32,8 +32,12 @@ fn store_all(world: &mut World, range: machine::VirtRange) {
 #[test]
 fn phys_3_and_4_marks_follow_from_the_size() {
     // 1 GiB: sqrt(16 * 1,048,576 KiB) = 4,096 KiB.
-    assert_eq!(Watermarks::of(1 << 18), Watermarks { min: 1024, low: 1286, high: 1548 });
-    assert_eq!(Watermarks::of(256).min, 32, "at least 128 KiB");
+    assert_eq!(Watermarks::default_min_free_kib(1 << 18), 4096);
+    let mut world = World::new(256);
+    assert_eq!(world.memory.watermarks(), Watermarks { min: 32, low: 40, high: 48 }, "128 KiB");
+    world.memory.set_min_free_kib(400);
+    assert_eq!(world.memory.watermarks(), Watermarks { min: 100, low: 125, high: 150 });
+    world.finish();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The memory of the machine: `meminfo`, `vmstat`, `buddyinfo`, `zoneinfo` and their like.
 //!
-//! There is one node with one zone. Without reclaim nothing is active: pages are not sorted by age.
+//! There is one node. Without swap nothing is known of the use of private pages.
 //!
 //! # Source
 //! Linux 6.12 `fs/proc/meminfo.c`, `mm/vmstat.c`, `drivers/base/node.c`; semantics PROC-8 to 11.
@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use machine::{PAGE_BYTES, PAGE_SHIFT};
+use mm::ZoneInfo;
 
 use crate::{Kernel, SwapKind};
 
@@ -251,11 +252,14 @@ pub(super) fn vmstat(kernel: &Kernel) -> String {
 
 /// The text of `buddyinfo`.
 pub(super) fn buddyinfo(kernel: &Kernel) -> String {
-    let mut text = String::from("Node 0, zone   Normal ");
-    for count in kernel.memory.free_blocks_by_order() {
-        write!(text, "{count:>6} ").expect("a string takes it");
+    let mut text = String::new();
+    for zone in kernel.memory.zones() {
+        write!(text, "Node 0, zone {:>8} ", zone.kind.name()).expect("a string takes it");
+        for count in zone.blocks {
+            write!(text, "{count:>6} ").expect("a string takes it");
+        }
+        text.push('\n');
     }
-    text.push('\n');
     text
 }
 
@@ -272,59 +276,91 @@ pub(super) fn pagetypeinfo(kernel: &Kernel) -> String {
         write!(text, "{order:>6} ").expect("a string takes it");
     }
     text.push('\n');
-    for mobility in MOBILITIES {
-        write!(text, "Node    0, zone   Normal, type {mobility:>12} ").expect("a string takes it");
-        for count in kernel.memory.free_blocks_by_order() {
-            let shown = if mobility == "Movable" { count } else { 0 };
-            write!(text, "{shown:>6} ").expect("a string takes it");
+    let zones = kernel.memory.zones();
+    let shown = |mobility, count| if mobility == "Movable" { count } else { 0 };
+    for zone in &zones {
+        for mobility in MOBILITIES {
+            let name = zone.kind.name();
+            write!(text, "Node    0, zone {name:>8}, type {mobility:>12} ")
+                .expect("a string takes it");
+            for count in zone.blocks {
+                write!(text, "{:>6} ", shown(mobility, count)).expect("a string takes it");
+            }
+            text.push('\n');
         }
-        text.push('\n');
     }
     text.push_str("\nNumber of blocks type ");
     for mobility in MOBILITIES {
         write!(text, "{mobility:>12} ").expect("a string takes it");
     }
-    text.push_str("\nNode 0, zone   Normal ");
-    let blocks = kernel.memory.usage().frames_total / BLOCK_PAGES;
-    for mobility in MOBILITIES {
-        let shown = if mobility == "Movable" { blocks } else { 0 };
-        write!(text, "{shown:>12} ").expect("a string takes it");
+    for zone in &zones {
+        write!(text, "\nNode 0, zone {:>8} ", zone.kind.name()).expect("a string takes it");
+        let blocks = u32::try_from(zone.frame_count.div_ceil(BLOCK_PAGES)).unwrap_or(u32::MAX);
+        for mobility in MOBILITIES {
+            write!(text, "{:>12} ", shown(mobility, blocks)).expect("a string takes it");
+        }
     }
     text.push('\n');
     text
 }
 
-/// The text of `zoneinfo`.
+/// The text of `zoneinfo`: the figures of the node stand with its first zone.
 pub(super) fn zoneinfo(kernel: &Kernel) -> String {
-    let mut text = String::from("Node 0, zone   Normal\n  per-node stats\n");
-    let mut line = |name: &str| {
-        writeln!(text, "      {name:<12} {}", vmstat_value(kernel, name))
+    let zones = kernel.memory.zones();
+    let mut text = String::new();
+    for (at, zone) in zones.iter().enumerate() {
+        writeln!(text, "Node 0, zone {:>8}", zone.kind.name()).expect("a string takes it");
+        if at == 0 {
+            text.push_str("  per-node stats\n");
+            for name in NODE_NAMES {
+                stat(&mut text, name, vmstat_value(kernel, name));
+            }
+        }
+        zone_marks(&mut text, zone);
+        let lists = kernel.memory.zone_lists(zone);
+        for name in ZONE_NAMES.iter().chain(&NUMA_NAMES) {
+            let value = match *name {
+                "nr_free_pages" => zone.free,
+                "nr_zone_inactive_anon" => lists[0],
+                "nr_zone_active_anon" => lists[1],
+                "nr_zone_inactive_file" => lists[2],
+                "nr_zone_active_file" => lists[3],
+                "nr_zone_unevictable" => lists[4],
+                // Not counted by zone: all of it stands with the one that is used first.
+                name if at + 1 == zones.len() => vmstat_value(kernel, name),
+                _ => 0,
+            };
+            stat(&mut text, name, value);
+        }
+        text.push_str(
+            "  pagesets\n    cpu: 0\n              count:    0\n              high:     0\n\
+             \x20             batch:    1\n              high_min: 0\n              high_max: 0\n\
+             \x20 vm stats threshold: 0\n",
+        );
+        writeln!(text, "  node_unreclaimable:  0\n  start_pfn:           {}", zone.first_frame)
             .expect("a string takes it");
-    };
-    NODE_NAMES.iter().for_each(|name| line(name));
-    let usage = kernel.memory.usage();
-    let (free, total) = (usage.frames_free, usage.frames_total);
-    let marks = kernel.memory.watermarks();
+    }
+    text
+}
+
+fn stat(text: &mut String, name: &str, value: u64) {
+    writeln!(text, "      {name:<12} {value}").expect("a string takes it");
+}
+
+/// The lines of a zone from its free pages to its reserve.
+fn zone_marks(text: &mut String, zone: &ZoneInfo) {
+    let (marks, frames) = (zone.marks, zone.frame_count);
+    let promo = marks.high + (marks.high - marks.low);
+    let protection = zone.protection.map(|pages| pages.to_string()).join(", ");
     write!(
         text,
-        "  pages free     {free}\n        boost    0\n        min      {}\n        low      {}\n\
-         \x20       high     {}\n        promo    {}\n        spanned  {total}\n\
-         \x20       present  {total}\n        managed  {total}\n        cma      0\n\
-         \x20       protection: (0, 0, 0, 0, 0)\n",
-        marks.min, marks.low, marks.high, marks.high,
+        "  pages free     {}\n        boost    0\n        min      {}\n        low      {}\n\
+         \x20       high     {}\n        promo    {promo}\n        spanned  {frames}\n\
+         \x20       present  {frames}\n        managed  {frames}\n        cma      0\n\
+         \x20       protection: ({protection})\n",
+        zone.free, marks.min, marks.low, marks.high,
     )
     .expect("a string takes it");
-    let mut line = |name: &str| {
-        writeln!(text, "      {name:<12} {}", vmstat_value(kernel, name))
-            .expect("a string takes it");
-    };
-    ZONE_NAMES.iter().chain(&NUMA_NAMES).for_each(|name| line(name));
-    text.push_str(
-        "  pagesets\n    cpu: 0\n              count:    0\n              high:     0\n\
-         \x20             batch:    1\n              high_min: 0\n              high_max: 0\n\
-         \x20 vm stats threshold: 0\n  node_unreclaimable:  0\n  start_pfn:           0\n",
-    );
-    text
 }
 
 /// The text of `swaps`.

@@ -1,0 +1,342 @@
+//! Zones: parts of RAM that some devices or the kernel reach and others do not, each with its own
+//! buddy allocator, marks and reserve.
+//!
+//! ```text
+//!  x86-64:  | DMA | DMA32                 | Normal ...
+//!           0     16 MiB                  4 GiB
+//!  i386:    | DMA | Normal        | HighMem ...
+//!           0     16 MiB          896 MiB
+//! ```
+//! Frames are taken from the highest zone that has one, so that what only the lower zones can do
+//! stays possible for long. Every border is a multiple of the largest block.
+//!
+//! Differs from Linux: the reserve of a lower zone is used up before a program is ended, because
+//! nothing else here needs it; blocks are not grouped by mobility, and all count as movable.
+//!
+//! Invariants
+//! 1. Every frame of RAM is in exactly one zone; zones ascend.
+//!
+//! # Source
+//! Linux 6.12 `mm/page_alloc.c:setup_per_zone_wmarks`, `setup_per_zone_lowmem_reserve`,
+//! `mm/vmstat.c:__fragmentation_index`; semantics PHYS-1, PHYS-3, PHYS-4.
+
+use alloc::vec::Vec;
+
+use machine::Geometry;
+
+use crate::buddy::{Buddy, ORDERS};
+use crate::reclaim::Watermarks;
+
+/// What a zone is for; the number is the place in `lowmem_reserve`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ZoneKind {
+    /// Below 16 MiB: devices of the ISA bus reach it.
+    Dma,
+    /// Below 4 GiB: devices with addresses of 32 bits reach it.
+    Dma32,
+    /// All that the kernel has mapped for ever.
+    Normal,
+    /// What the kernel of i386 must map before it can touch it.
+    HighMem,
+}
+
+impl ZoneKind {
+    /// The name in `/proc/zoneinfo`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dma => "DMA",
+            Self::Dma32 => "DMA32",
+            Self::Normal => "Normal",
+            Self::HighMem => "HighMem",
+        }
+    }
+}
+
+/// Frames below 16 MiB, 896 MiB and 4 GiB.
+const DMA_END: u32 = 1 << 12;
+const LOWMEM_END: u32 = 896 << 8;
+const DMA32_END: u32 = 1 << 20;
+
+/// Zones with their ends, and by which part of what lies above they keep frames back
+/// (`vm.lowmem_reserve_ratio`).
+type Borders = [(ZoneKind, u32, u64); 3];
+const X86_64: Borders = [
+    (ZoneKind::Dma, DMA_END, 256),
+    (ZoneKind::Dma32, DMA32_END, 256),
+    (ZoneKind::Normal, u32::MAX, 32),
+];
+const I386: Borders = [
+    (ZoneKind::Dma, DMA_END, 256),
+    (ZoneKind::Normal, LOWMEM_END, 32),
+    (ZoneKind::HighMem, u32::MAX, 0),
+];
+
+/// One zone.
+#[derive(Debug)]
+struct Zone {
+    kind: ZoneKind,
+    /// Number of its first frame.
+    first: u32,
+    frame_count: u32,
+    reserve_ratio: u64,
+    buddy: Buddy,
+}
+
+/// All zones of a machine that have frames, ascending.
+#[derive(Debug)]
+pub(crate) struct Zones {
+    zones: Vec<Zone>,
+}
+
+/// What is known of a zone, in pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneInfo {
+    /// What it is for.
+    pub kind: ZoneKind,
+    /// Number of its first frame.
+    pub first_frame: u64,
+    /// Its frames.
+    pub frame_count: u64,
+    /// Those that are free.
+    pub free: u64,
+    /// How many of them shall be free.
+    pub marks: Watermarks,
+    /// How many frames it keeps back from requests that could be met by each zone of Linux on
+    /// x86-64, in order: DMA, DMA32, Normal, Movable, Device.
+    pub protection: [u64; 5],
+    /// Free blocks of each order.
+    pub blocks: [u32; ORDERS],
+}
+
+impl ZoneInfo {
+    /// Why a block of `order` could not be had, in thousandths: near 0 for want of free frames,
+    /// near 1,000 because they are scattered. `None` if there is such a block.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/vmstat.c:__fragmentation_index`, where none is -1,000.
+    pub fn fragmentation_index(&self, order: u32) -> Option<u64> {
+        let requested = 1_u64.checked_shl(order)?;
+        let (mut blocks, mut suitable) = (0_u64, 0_u64);
+        for (at, &count) in (0..).zip(&self.blocks) {
+            blocks += u64::from(count);
+            suitable += if at >= order { u64::from(count) } else { 0 };
+        }
+        if suitable > 0 {
+            return None;
+        }
+        let share = (1000 + self.free * 1000 / requested).checked_div(blocks);
+        Some(share.map_or(0, |share| 1000_u64.saturating_sub(share)))
+    }
+}
+
+impl Zones {
+    /// The zones of a machine of `frame_count` frames, all free.
+    pub(crate) fn new(geometry: Geometry, frame_count: u32) -> Self {
+        let is_i386 = matches!(geometry, Geometry::I386 | Geometry::Pae);
+        let mut first = 0;
+        let mut zones = Vec::new();
+        for (kind, end, reserve_ratio) in if is_i386 { I386 } else { X86_64 } {
+            let end = end.min(frame_count);
+            if first < end || zones.is_empty() {
+                let buddy = Buddy::new(end - first);
+                zones.push(Zone { kind, first, frame_count: end - first, reserve_ratio, buddy });
+                first = end;
+            }
+        }
+        Self { zones }
+    }
+
+    /// Takes one frame, from the highest zone that has one.
+    #[inline]
+    pub(crate) fn alloc_frame(&mut self) -> Option<u32> {
+        self.zones.iter_mut().rev().find_map(Zone::alloc_frame)
+    }
+
+    /// Takes one frame from the lowest zone that has one: the first is frame 0.
+    pub(crate) fn alloc_lowest(&mut self) -> Option<u32> {
+        self.zones.iter_mut().find_map(Zone::alloc_frame)
+    }
+
+    /// Gives one frame back.
+    #[inline]
+    pub(crate) fn free_frame(&mut self, frame: u32) {
+        let zone = self.zones.iter_mut().rev().find(|zone| zone.first <= frame);
+        if let Some(zone) = zone {
+            zone.buddy.free_frame(frame - zone.first);
+        }
+    }
+
+    /// How many frames are free.
+    pub(crate) fn free_count(&self) -> u64 {
+        self.zones.iter().map(|zone| u64::from(zone.buddy.free_count())).sum()
+    }
+
+    /// Free blocks of each order, of all zones.
+    pub(crate) fn block_counts(&self) -> [u32; ORDERS] {
+        let mut sums = [0; ORDERS];
+        for zone in &self.zones {
+            for (sum, count) in sums.iter_mut().zip(zone.buddy.block_counts()) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+
+    /// Every free block as (first frame, order), ascending.
+    pub(crate) fn free_blocks(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.zones.iter().flat_map(|zone| {
+            zone.buddy.free_blocks().map(|(first, order)| (zone.first + first, order))
+        })
+    }
+
+    /// Whether each allocator agrees with itself, and the zones with invariant 1.
+    pub(crate) fn check(&self, frame_count: u64) -> Result<(), &'static str> {
+        let mut end = 0;
+        for zone in &self.zones {
+            zone.buddy.check()?;
+            if zone.first != end {
+                return Err("zones overlap, or a frame is in none");
+            }
+            end += zone.frame_count;
+        }
+        if u64::from(end) == frame_count { Ok(()) } else { Err("zones do not end with RAM") }
+    }
+
+    /// The sum of the marks of all zones, if `min_free_pages` frames shall be free at least.
+    pub(crate) fn marks(&self, min_free_pages: u64) -> Watermarks {
+        self.zones.iter().fold(Watermarks::default(), |sum, zone| {
+            let marks = self.marks_of(zone, min_free_pages);
+            Watermarks {
+                min: sum.min + marks.min,
+                low: sum.low + marks.low,
+                high: sum.high + marks.high,
+            }
+        })
+    }
+
+    /// Frames that the kernel reaches without more ado: all but those of `HighMem`.
+    pub(crate) fn lowmem_frames(&self) -> u64 {
+        let low = self.zones.iter().filter(|zone| zone.kind != ZoneKind::HighMem);
+        low.map(|zone| u64::from(zone.frame_count)).sum()
+    }
+
+    /// The marks of a zone: its part of the frames that shall be free (PHYS-4).
+    fn marks_of(&self, zone: &Zone, min_free_pages: u64) -> Watermarks {
+        let frames = u64::from(zone.frame_count);
+        let share = min_free_pages.saturating_mul(frames) / self.lowmem_frames().max(1);
+        let min = match zone.kind {
+            ZoneKind::HighMem => (frames / 1024).clamp(32, 128),
+            _ => share,
+        };
+        let step = (share / 4).max(frames / 1000);
+        Watermarks { min, low: min + step, high: min + 2 * step }
+    }
+
+    /// Every zone, ascending, if `min_free_pages` frames shall be free at least.
+    pub(crate) fn infos(&self, min_free_pages: u64) -> Vec<ZoneInfo> {
+        let info = |zone: &Zone| ZoneInfo {
+            kind: zone.kind,
+            first_frame: zone.first.into(),
+            frame_count: zone.frame_count.into(),
+            free: zone.buddy.free_count().into(),
+            marks: self.marks_of(zone, min_free_pages),
+            protection: self.protection_of(zone),
+            blocks: zone.buddy.block_counts(),
+        };
+        self.zones.iter().map(info).collect()
+    }
+
+    /// PHYS-1: against requests that a zone above could meet, a share of all frames up to there.
+    fn protection_of(&self, zone: &Zone) -> [u64; 5] {
+        let mut protection = [0; 5];
+        for (place, kept) in protection.iter_mut().enumerate() {
+            let between = |other: &&Zone| other.kind > zone.kind && other.kind as usize <= place;
+            let frames: u64 =
+                self.zones.iter().filter(between).map(|other| u64::from(other.frame_count)).sum();
+            *kept = frames.checked_div(zone.reserve_ratio).unwrap_or(0);
+        }
+        protection
+    }
+}
+
+impl Zone {
+    #[inline]
+    fn alloc_frame(&mut self) -> Option<u32> {
+        let first = self.first;
+        self.buddy.alloc_frame().map(|frame| first + frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phys_1_zones_of_each_machine() {
+        let kinds = |geometry, frames| -> Vec<(&str, u64, u64)> {
+            let zones = Zones::new(geometry, frames);
+            zones.check(frames.into()).expect("consistent");
+            let infos = zones.infos(100);
+            infos.iter().map(|z| (z.kind.name(), z.first_frame, z.frame_count)).collect()
+        };
+        let dma = ("DMA", 0, 4096);
+        assert_eq!(kinds(Geometry::X86_64, 300), [("DMA", 0, 300)]);
+        assert_eq!(kinds(Geometry::X86_64, 1 << 15), [dma, ("DMA32", 4096, 28_672)]);
+        let large = [dma, ("DMA32", 4096, 1_044_480), ("Normal", 1 << 20, 1 << 20)];
+        assert_eq!(kinds(Geometry::La57, 1 << 21), large);
+        let old = [dma, ("Normal", 4096, 225_280), ("HighMem", 229_376, 32_768)];
+        assert_eq!(kinds(Geometry::I386, 1 << 18), old);
+    }
+
+    #[test]
+    fn phys_1_reserves_are_a_share_of_the_zones_above() {
+        let infos = Zones::new(Geometry::X86_64, 1 << 21).infos(1 << 14);
+        assert_eq!(infos[0].protection, [0, 4080, 8176, 8176, 8176]);
+        assert_eq!(infos[1].protection, [0, 0, 4096, 4096, 4096]);
+        assert_eq!(infos[2].protection, [0; 5]);
+    }
+
+    #[test]
+    fn phys_4_each_zone_has_its_part_of_the_marks() {
+        let zones = Zones::new(Geometry::X86_64, 1 << 21);
+        let infos = zones.infos(16_384);
+        assert_eq!(infos[0].marks, Watermarks { min: 32, low: 40, high: 48 });
+        assert_eq!(infos[2].marks, Watermarks { min: 8192, low: 10_240, high: 12_288 });
+        let sum: u64 = infos.iter().map(|zone| zone.marks.low).sum();
+        assert_eq!(zones.marks(16_384).low, sum);
+        let old = Zones::new(Geometry::I386, 1 << 18).infos(1000);
+        assert_eq!(old[2].marks.min, 32, "HighMem has little to keep");
+    }
+
+    #[test]
+    fn frames_come_from_the_highest_zone_and_go_back_where_they_came_from() {
+        let mut zones = Zones::new(Geometry::X86_64, 5000);
+        assert_eq!(zones.alloc_lowest(), Some(0));
+        let taken: Vec<u32> = (0..905).filter_map(|_| zones.alloc_frame()).collect();
+        assert!(taken[..904].iter().copied().eq(4096..5000), "all of DMA32 first");
+        assert_eq!(taken[904], 1);
+        for frame in taken {
+            zones.free_frame(frame);
+        }
+        zones.check(5000).expect("consistent");
+        assert_eq!(zones.free_count(), 4999);
+        assert_eq!(zones.infos(100)[1].free, 904);
+        assert!(zones.free_blocks().is_sorted());
+    }
+
+    #[test]
+    fn a_scattered_zone_has_a_high_index() {
+        let mut zones = Zones::new(Geometry::X86_64, 2048);
+        assert_eq!(zones.infos(0)[0].fragmentation_index(9), None, "there is such a block");
+        for _ in 0..2048 {
+            zones.alloc_frame();
+        }
+        assert_eq!(zones.infos(0)[0].fragmentation_index(9), Some(0), "nothing is free");
+        for frame in (0..2048).step_by(2) {
+            zones.free_frame(frame);
+        }
+        let index = zones.infos(0)[0].fragmentation_index(9);
+        assert!(index.is_some_and(|index| index > 900), "{index:?}: half of all, in ones");
+        assert_eq!(zones.infos(0)[0].fragmentation_index(99), None, "no such order");
+    }
+}

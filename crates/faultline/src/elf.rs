@@ -3,8 +3,8 @@
 //! Nouns: [`raw::Raw`] (what the headers say), [`View`] (what is shown). The file is only read;
 //! nothing runs.
 //!
-//! Deliberately not here: what the loader of a run does (`kernel::elf`); a test holds the VMAs shown
-//! here to those of a run.
+//! Deliberately not here: what the loader of a run does (`kernel::elf`); a test holds the VMAs
+//! shown here to those of a run.
 
 mod hex;
 mod linkage;

@@ -1,4 +1,4 @@
-//! `faultline explain ADDRESS` and `faultline explain --map`: what an address is, and where it leads.
+//! `faultline explain ADDRESS` and `faultline explain --map`: what an address is, where it leads.
 //!
 //! Nouns: [`View`] (all that is said of an address), [`KernelSpace`] (the map, from `mm`). The
 //! page tables that are walked are the real ones of the direct map, in a RAM of its own.
@@ -269,7 +269,8 @@ fn says(space: &KernelSpace, addr: VirtAddr, region: Option<Region>) -> Vec<Stri
             says.push(format!(
                 "slot {page} of {slots}: kmap gives it to one page of highmem, with a count"
             ));
-            says.push("kmap of a lowmem page gives its logical address; it sleeps while all slots are used".to_owned());
+            let low = "kmap of a lowmem page gives its logical address";
+            says.push(format!("{low}; it sleeps while all slots are used"));
         }
         RegionKind::Fixmap if is_32 => {
             let top = 0xffff_f000 - addr.align_down(machine::PageSize::K4).as_u64();

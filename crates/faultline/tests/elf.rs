@@ -1,4 +1,4 @@
-//! `faultline elf`: against readelf, objdump and ldd, and against what a run really maps and writes.
+//! `faultline elf`: against readelf, objdump and ldd, and against what a run maps and writes.
 
 mod common;
 
@@ -80,7 +80,7 @@ fn sections_and_segments_are_those_of_readelf() {
                 head.trim_start_matches([' ', '[']).parse::<u32>().is_ok_and(|at| at > 0);
             let words: Vec<&str> = rest.split_whitespace().collect();
             if is_section && words.len() >= 5 {
-                // Name and kind may hold spaces from the left; address, offset, size are hexadecimal.
+                // Name, kind; then address, offset and size in hexadecimal.
                 theirs.push((
                     words[0].to_owned(),
                     number(words[2]),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use cpu::Registers;
 use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
+use mm::kernel_space::{KernelSpace, SpaceConfig};
 use mm::{
     Backing, FileKind, Latency, Layout, Limits, MappedFile, Memory, Mm, MmError, MmId, Pager,
     PagerError, Rights, Sharing, Vma, VmaFlags,
@@ -275,6 +276,7 @@ fn manager(
     config: &mut KernelConfig,
 ) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
     let mut memory = Memory::new(hw)?;
+    map_kernel(&mut memory, hw)?;
     memory.overcommit = config.overcommit;
     memory.set_policy((config.policy.make)(config.seed));
     memory.set_limits(config.limits);
@@ -284,6 +286,14 @@ fn manager(
     };
     memory.swap_on(swap.slot_count(), swap.store, swap.latency);
     Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
+}
+
+/// Builds the page tables of a usual kernel on this machine.
+fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
+    let frame_count = hw.ram.frame_count();
+    let space = KernelSpace::new(SpaceConfig::new(hw.geometry(), hw.ram.bytes()))
+        .map_err(|_| MmError::RamTooLarge { frame_count })?;
+    memory.map_kernel(hw, space)
 }
 
 impl Kernel {

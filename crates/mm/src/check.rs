@@ -283,6 +283,13 @@ impl Tables<'_> {
         for i in 0..self.geometry.entries(level) {
             let pte = self.geometry.load(&self.hw.ram, self.geometry.slot(table, i));
             let addr = base.wrapping_add(i * span);
+            let kernel = self.memory.kernel.as_ref().filter(|_| level == self.geometry.levels());
+            if let Some(entry) = kernel.and_then(|kernel| kernel.entry(i)) {
+                if pte != entry {
+                    return Err(Violation::TableFrame { frame: table });
+                }
+                continue;
+            }
             if pte.is_empty() {
                 continue;
             }

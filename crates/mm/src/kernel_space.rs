@@ -1,7 +1,7 @@
 //! The kernel's part of the address space: which address is what, on any machine.
 //!
-//! Nouns: [`SpaceConfig`] (machine, RAM, how the kernel was built), [`KernelSpace`] (the whole map),
-//! [`Region`] (one part of it, of one [`RegionKind`]).
+//! Nouns: [`SpaceConfig`] (machine, RAM, how the kernel was built), [`KernelSpace`] (the whole
+//! map), [`Region`] (one part of it, of one [`RegionKind`]).
 //!
 //! ```text
 //!  i386, from the top down                         x86-64
@@ -16,14 +16,15 @@
 //!  user                                            (no address) user
 //! ```
 //!
-//! Does not place randomly (KASLR). The map says where things belong; [`map_direct`] writes the page
-//! tables of the direct map.
+//! Does not place randomly (KASLR). The map says where things belong; [`map_direct`] writes the
+//! page tables of the direct map, and `shared.rs` puts them into every address space.
 //!
 //! Invariants
 //! 1. The regions lie in order, touch, and cover every canonical address once, holes included.
 //! 2. `low_bytes + high_bytes + unused_bytes` is the RAM.
 
 mod i386;
+mod shared;
 mod tables;
 mod x86_64;
 
@@ -32,6 +33,7 @@ use core::fmt;
 
 use machine::{Geometry, PhysAddr, VirtAddr};
 
+pub(crate) use shared::SharedTables;
 pub use tables::map_direct;
 
 /// The kernel whose map it is: maps moved over the years.

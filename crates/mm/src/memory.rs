@@ -22,6 +22,7 @@ use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::entries::Entries;
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
+use crate::kernel_space::SharedTables;
 use crate::page_cache::PageCache;
 use crate::page_table::{LOCKED, SPECIAL};
 use crate::reclaim::{Reclaim, Watermarks};
@@ -118,6 +119,8 @@ pub struct Memory {
     mapped_pages: u64,
     /// Cached pages of files that differ from what their pagers have.
     pub(crate) dirty_pages: u64,
+    /// The kernel's part of all page tables, if there is a kernel.
+    pub(crate) kernel: Option<SharedTables>,
 }
 
 impl Memory {
@@ -156,6 +159,7 @@ impl Memory {
             events: VmEvents::default(),
             mapped_pages: 0,
             dirty_pages: 0,
+            kernel: None,
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
         memory.set_min_free_kib(Watermarks::default_min_free_kib(memory.zones.lowmem_frames()));
@@ -437,6 +441,7 @@ impl Memory {
     /// many frames nobody gave back: 0 unless there is a bug.
     pub fn shutdown(&mut self, hw: &mut Machine) -> u64 {
         self.drop_all_objects(hw);
+        self.unmap_kernel(hw);
         if self.frames.state(self.zero) == FrameState::Kernel {
             self.free(hw, self.zero);
         }

@@ -133,6 +133,8 @@ pub(crate) struct PageTables {
     last: Option<(VirtAddr, Frame)>,
     /// Whether entries changed while these were not the active tables; [`Memory`] holds it too.
     is_stale: Arc<AtomicBool>,
+    /// First address above those that a program may use.
+    user_end: VirtAddr,
 }
 
 impl PageTables {
@@ -141,7 +143,18 @@ impl PageTables {
         let root = memory.alloc(hw, FrameState::PageTable, Content::Zeroed)?;
         memory.spaces[space].root = root;
         let is_stale = Arc::clone(&memory.spaces[space].is_stale);
-        Some(Self { root, geometry: hw.geometry(), space, last: None, is_stale })
+        let geometry = hw.geometry();
+        // The kernel's entries are the same in all roots (kernel_space/shared.rs).
+        let user_end = match &memory.kernel {
+            Some(kernel) => {
+                kernel.write(hw, root);
+                kernel.user_end()
+            }
+            None => VirtAddr::new(
+                1 << if geometry.address_bits() == 32 { 32 } else { geometry.address_bits() - 1 },
+            ),
+        };
+        Some(Self { root, geometry, space, last: None, is_stale, user_end })
     }
 
     /// The root table.
@@ -344,11 +357,7 @@ impl PageTables {
 
     /// Every address that a program may use.
     pub(crate) const fn user_range(&self) -> VirtRange {
-        let user_bits = match self.geometry.address_bits() {
-            32 => 32,
-            bits => bits - 1,
-        };
-        VirtRange::new(VirtAddr::new(0), VirtAddr::new(1 << user_bits))
+        VirtRange::new(VirtAddr::new(0), self.user_end)
     }
 
     /// Frees every table and the root: the end of the address space.

@@ -16,6 +16,7 @@ use crate::backing::{Backing, FileKind, MappedFile, MmId, ObjectId};
 use crate::check::check;
 use crate::error::{FaultError, PagerError};
 use crate::fault::{FaultKind, handle_fault};
+use crate::kernel_space::{KernelSpace, SpaceConfig};
 use crate::memory::Memory;
 use crate::page_table::{Zap, protect, zap};
 use crate::pager::Pager;
@@ -103,6 +104,18 @@ impl World {
         let mut world = Self::with_swap(frame_count, slots, Box::new(PackedStore::new()));
         let policy = crate::replacement::policy(name).expect("it is in the list");
         world.memory.set_policy((policy.make)(1));
+        world
+    }
+
+    /// A machine whose address spaces have the kernel's page tables.
+    pub(crate) fn with_kernel(frame_count: u64, geometry: Geometry) -> Self {
+        let mut world = Self::make(frame_count, geometry, None);
+        world.exit();
+        let config = SpaceConfig::new(geometry, frame_count * PAGE_BYTES);
+        let space = KernelSpace::new(config).expect("such a kernel can be");
+        world.memory.map_kernel(&mut world.hw, space).expect("there are frames");
+        world.add_space();
+        world.activate(0);
         world
     }
 

@@ -238,7 +238,7 @@ pub(crate) enum ReportKind {
 
 const ELF_EXAMPLES: &str = "\
 Examples:
-  faultline elf /bin/ls                 segments, VMAs, sections, PLT/GOT, start-up's pages, libraries
+  faultline elf /bin/ls                 segments, VMAs, sections, PLT/GOT, pages of start-up
   faultline elf --all ./a.out           every symbol, slot and relocation too
   faultline elf --json a.o              the same for machines, always complete
 
@@ -272,8 +272,8 @@ Examples:
   faultline explain 0x555555556000 --trace events.txt --pid 1000
 
 Addresses without a selector use Linux's flat data segment. The map is that of a kernel without
-KASLR; the tables that are walked are those of the direct map, empty of processes. --trace reads what
-`faultline run --trace FILE` wrote: which range holds the page, and what happened to it.";
+KASLR; the tables that are walked are those of the direct map, empty of processes. --trace reads
+what `faultline run --trace FILE` wrote: which range holds the page, and what happened to it.";
 
 /// `faultline explain`.
 #[derive(Debug, Args)]

@@ -93,7 +93,8 @@ fn segments(out: &mut String, view: &View) {
         line(
             out,
             &format!(
-                "  {index:<2} {kind:<12} {offset:>10} {addr:>12} {file:>10} {memory:>10} {align:>8}  {}",
+                "  {index:<2} {kind:<12} {offset:>10} {addr:>12} {file:>10} {memory:>10} \
+                 {align:>8}  {}",
                 each.rights
             ),
         );

@@ -145,7 +145,8 @@ pub(super) fn map(view: &MapView) -> String {
     line(
         &mut out,
         &format!(
-            "{machine} with {ram} of RAM, Linux {kernel} for up to {cpus} CPUs, PAGE_OFFSET {page_offset}"
+            "{machine} with {ram} of RAM, Linux {kernel} for up to {cpus} CPUs, \
+             PAGE_OFFSET {page_offset}"
         ),
     );
     for region in view.regions.iter().rev() {

@@ -16,7 +16,7 @@
 
 use machine::{Frame, Geometry, PhysAddr, Pte, Ram, VirtAddr};
 
-use super::{KernelSpace, RegionKind};
+use super::KernelSpace;
 
 /// The bits of every leaf.
 const LEAF: Pte = Pte::PRESENT
@@ -37,20 +37,45 @@ pub fn map_direct(
     alloc: &mut dyn FnMut(&mut Ram) -> Option<Frame>,
 ) -> Option<()> {
     let geometry = space.config().geometry;
-    let Some(region) = space.region(RegionKind::DirectMap) else { return Some(()) };
+    let bits = if geometry.has_nx() { LEAF } else { LEAF.without(Pte::NX) };
+    let mut physical = 0;
+    let mut done = Some(());
+    for_each_leaf(space, |level, count| {
+        let large = if level > 1 { Pte::LARGE } else { Pte::EMPTY };
+        for _ in 0..count {
+            let addr = VirtAddr::new(space.page_offset().as_u64() + physical);
+            let slot = done.and_then(|()| slot_of(geometry, ram, root, (addr, level), alloc));
+            let Some(slot) = slot else {
+                done = None;
+                return;
+            };
+            let leaf = Pte::new(PhysAddr::new(physical).frame(), bits.with(large));
+            geometry.store(ram, slot, leaf);
+            physical += geometry.span_bytes(level);
+        }
+    });
+    done
+}
+
+/// Says of each run of equal leaves, in order of addresses, its level and how many there are.
+pub(super) fn for_each_leaf(space: &KernelSpace, mut each: impl FnMut(u32, u64)) {
+    let geometry = space.config().geometry;
     let mut physical = 0;
     while physical < space.low_bytes() {
-        let addr = VirtAddr::new(region.first.as_u64() + physical);
+        let addr = VirtAddr::new(space.page_offset().as_u64() + physical);
         let left = space.low_bytes() - physical;
         let level = leaf_level(geometry, addr, physical, left);
-        let slot = slot_of(geometry, ram, root, (addr, level), alloc)?;
-        let large = if level > 1 { Pte::LARGE } else { Pte::EMPTY };
-        let bits = if geometry.has_nx() { LEAF } else { LEAF.without(Pte::NX) };
-        let leaf = Pte::new(PhysAddr::new(physical).frame(), bits.with(large));
-        geometry.store(ram, slot, leaf);
-        physical += geometry.span_bytes(level);
+        // As far as no larger leaf begins, and the next one still fits.
+        let span = geometry.span_bytes(level);
+        let larger = (level + 1..=geometry.levels()).find_map(|level| geometry.leaf_size(level));
+        let until = larger.map_or(left, |size| {
+            let next = addr.as_u64().wrapping_add(1).next_multiple_of(size.bytes());
+            left.min(next - addr.as_u64())
+        });
+        let count = (until / span).max(1);
+        each(level, count);
+        physical += count * span;
     }
-    Some(())
 }
 
 /// The highest level whose page begins here, on both sides, and does not reach past the end.
@@ -91,7 +116,7 @@ mod tests {
     use machine::{Access, Privilege, Refusal, WalkControls, walk};
 
     use super::*;
-    use crate::kernel_space::SpaceConfig;
+    use crate::kernel_space::{RegionKind, SpaceConfig};
 
     /// The direct map of a machine in a RAM of its own, with the frames that its tables took.
     fn mapped(geometry: Geometry, ram_bytes: u64) -> (KernelSpace, Ram, Frame, u64) {

@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-use machine::{PAGE_BYTES, PAGE_SHIFT};
+use machine::{PAGE_BYTES, PAGE_SHIFT, PageSize};
 use mm::ZoneInfo;
 
 use crate::{Kernel, SwapKind};
@@ -46,6 +46,11 @@ pub(super) fn meminfo(kernel: &Kernel) -> String {
         row(&mut text, label, kib);
     }
     text
+}
+
+/// KiB of the direct map that pages of this size map.
+fn direct_map_kib(kernel: &Kernel, size: PageSize) -> u64 {
+    kernel.memory.kernel_space().map_or(0, |space| space.direct_map_bytes(size)) >> 10
 }
 
 /// Label and value in KiB of every line but those of the pool of huge pages, which is empty.
@@ -104,9 +109,9 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("FilePmdMapped", 0),
         ("Hugepagesize", 2048),
         ("Hugetlb", 0),
-        ("DirectMap4k", kib(usage.frames_total)),
-        ("DirectMap2M", 0),
-        ("DirectMap1G", 0),
+        ("DirectMap4k", direct_map_kib(kernel, PageSize::K4)),
+        ("DirectMap2M", direct_map_kib(kernel, PageSize::M2)),
+        ("DirectMap1G", direct_map_kib(kernel, PageSize::G1)),
     ]
 }
 

@@ -122,7 +122,7 @@ impl Core {
             SiteKind::Fetch { slot, is_second } => {
                 self.trap.live = if is_second { ALL_LIVE } else { PARKED };
                 self.trap.is_entry = !is_second;
-                self.fetch(hw, site, slot, is_second)
+                self.fetch(hw, site, slot.into(), is_second)
             }
             SiteKind::String { job, live, length } => {
                 self.trap.live = live;

@@ -59,6 +59,22 @@ impl Step {
             _ => false,
         }
     }
+
+    /// Whether the instruction may raise an exception on the host where it is emitted: division,
+    /// vectors, floating point, a locked operand that the host refuses to split.
+    pub(super) fn may_raise(&self) -> bool {
+        let one = &self.instruction;
+        let is_general =
+            |operand| one.op_kind(operand) != OpKind::Register || one.op_register(operand).is_gpr();
+        match self.class {
+            Class::Plain | Class::Memory(_) => {
+                one.has_lock_prefix()
+                    || !never_faults(one.mnemonic())
+                    || !(0..one.op_count()).all(is_general)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Whether instructions on general registers of this name never fault.

@@ -30,7 +30,7 @@ pub(super) struct Cache {
 }
 
 /// Bytes of the writable view after which it is unmapped.
-const WRITTEN_MAX: usize = 2 << 20;
+const WRITTEN_MAX: usize = 512 << 10;
 /// What a patch counts for: most are near code that was just written.
 const PATCH_BYTES: usize = 256;
 

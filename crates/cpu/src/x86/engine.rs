@@ -69,8 +69,7 @@ impl Core {
         host::check_features()?;
         let bytes = config.code_bytes.clamp(2 << 20, Ask::CACHE_BYTES_MAX) as usize;
         let mut cache = Cache::new(bytes & !0xfff)?;
-        let mut emitter = Emitter::new();
-        emitter.cache_start = cache.range().0;
+        let mut emitter = Emitter::new(cache.range().0, bytes);
         emitter.asm.restart(cache.next());
         let quick = Quick {
             is_access: is_plain_function(slow::quick_access_address()),
@@ -91,7 +90,7 @@ impl Core {
             emitter,
             classifier: Classifier::new(),
             scan: Scan::default(),
-            pages: CodePages::default(),
+            pages: CodePages::new(bytes / 512, Flavor::default()),
             counting,
             statistics: EngineStatistics::default(),
             fast_address: 0,
@@ -222,7 +221,7 @@ impl Core {
     /// Forgets all pages with their numbers.
     fn forget_pages(&mut self, hw: &mut Machine) {
         self.flush_generation(hw);
-        self.pages = CodePages::new(self.pages.flavor);
+        self.pages = CodePages::new(self.pages.blocks.capacity(), self.pages.flavor);
         forget_fetch_slots(hw.fast());
     }
 

@@ -53,29 +53,23 @@ pub(super) struct CodePages {
 /// Chains of blocks.
 const CHAINS: usize = 1 << 16;
 
-impl Default for CodePages {
-    fn default() -> Self {
-        Self {
-            blocks: Vec::new(),
-            chains: vec![0; CHAINS],
-            pages: Vec::new(),
-            by_place: BTreeMap::new(),
-            present: BTreeMap::new(),
-            by_frame: BTreeMap::new(),
-            flavor: Flavor::default(),
-        }
-    }
-}
-
 /// The slot of a page in the fetch shadow.
 pub(super) const fn slot(page: PageId) -> u32 {
     page + 1
 }
 
 impl CodePages {
-    /// No pages and no blocks, of the given flavor.
-    pub(super) fn new(flavor: Flavor) -> Self {
-        Self { flavor, ..Self::default() }
+    /// No pages, of the given flavor, and room for so many blocks.
+    pub(super) fn new(block_capacity: usize, flavor: Flavor) -> Self {
+        Self {
+            blocks: Vec::with_capacity(block_capacity),
+            chains: vec![0; CHAINS],
+            pages: Vec::new(),
+            by_place: BTreeMap::new(),
+            present: BTreeMap::new(),
+            by_frame: BTreeMap::new(),
+            flavor,
+        }
     }
 
     /// Forgets all blocks but not the pages; returns the frames that held code.

@@ -172,7 +172,7 @@ impl Emitter {
         debug_assert_eq!(rip, self.now.first, "a page is entered at the start of a block");
         self.now.rip = rip;
         let is_second = is_second == IsSecond::Yes;
-        let site = self.site(SiteKind::Fetch { slot, is_second });
+        let site = self.site(SiteKind::Fetch { slot: slot as u16, is_second });
         self.cold.push(Cold::Fetch { branch, site, is_flags_live });
     }
 

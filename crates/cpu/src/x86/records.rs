@@ -89,7 +89,7 @@ pub(super) enum SiteKind {
     /// No access: where an indirect jump stands.
     Branch,
     /// The fetch of a page that is entered; the site stands at the address.
-    Fetch { slot: u32, is_second: bool },
+    Fetch { slot: u16, is_second: bool },
 }
 
 /// One direct jump from emitted code to a guest address.
@@ -105,7 +105,8 @@ pub(super) struct Link {
     pub next: u32,
 }
 
-/// The start of one instruction in emitted code.
+/// The start of one instruction in emitted code. Points of instructions that raise nothing on the
+/// host are kept only while instructions are counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Point {
     /// Bytes of the block before it, the cold ones being behind the hot ones.
@@ -120,7 +121,10 @@ pub(super) struct Point {
     pub pending_writes: u8,
     /// Arithmetic flags that are kept, as bits of RFLAGS.
     pub live: u16,
+    /// Whether the instruction may raise an exception on the host.
+    pub may_raise: bool,
 }
 
-const _: () = assert!(size_of::<Block>() <= 72 && size_of::<Site>() <= 24);
-const _: () = assert!(size_of::<Link>() <= 24 && size_of::<Point>() <= 10);
+const _: () = assert!(size_of::<Block>() <= 72 && size_of::<Site>() <= 20);
+const _: () = assert!(size_of::<Link>() <= 24 && size_of::<Point>() <= 12);
+const _: () = assert!(machine::layout::FETCH_SLOTS <= 1 << 16, "a slot has 16 bits");

@@ -377,7 +377,9 @@ impl Core {
         let first = block.first_point as usize;
         let points = &self.emitter.points[first..first + usize::from(block.point_count)];
         let behind = points.partition_point(|point| u32::from(point.host) <= offset);
-        let point = points[behind.saturating_sub(1)];
+        let Some(point) = points[..behind].last() else {
+            panic!("exception at {host:#x}, where no instruction raises one: a bug of the engine")
+        };
         for (spill, register) in point.spilled.iter().enumerate() {
             if *register != 0xff {
                 fast[words::home(*register)] = fast[words::SPILL + spill];

@@ -157,13 +157,15 @@ pub(super) struct SecondPage {
 }
 
 impl Emitter {
-    pub(super) fn new() -> Self {
+    /// An emitter for a cache of so many bytes at `cache_start`. Room for its records is reserved,
+    /// so that they need not move when they become many.
+    pub(super) fn new(cache_start: u64, cache_bytes: usize) -> Self {
         Self {
             asm: Assembler::default(),
             stubs: Stubs::default(),
-            cache_start: 0,
-            sites: Vec::new(),
-            links: Vec::new(),
+            cache_start,
+            sites: Vec::with_capacity(cache_bytes / 128),
+            links: Vec::with_capacity(cache_bytes / 256),
             points: Vec::new(),
             strips: Vec::new(),
             strip: None,
@@ -189,6 +191,7 @@ impl Emitter {
         let second = start.second;
         let exit_page = if second.is_some() { page.wrapping_add(PAGE_BYTES) } else { page };
         self.asm.restart(start.place);
+        let first_point = self.points.len();
         self.cold.clear();
         self.now = Current {
             block: start.block,
@@ -228,7 +231,22 @@ impl Emitter {
             self.go(scan.next_rip, scan.is_flags_live_next);
         }
         self.finish(scan);
+        if start.counter.is_none() {
+            self.drop_points(first_point);
+        }
         Emitted { body, entry: start.slot.map(|_| [start.place.hot, self.now.page_entry]) }
+    }
+
+    /// Drops the points of instructions that raise nothing, from number `first` on.
+    fn drop_points(&mut self, first: usize) {
+        let mut kept = first;
+        for index in first..self.points.len() {
+            if self.points[index].may_raise {
+                self.points[kept] = self.points[index];
+                kept += 1;
+            }
+        }
+        self.points.truncate(kept);
     }
 
     /// Emits the ways into the block for indirect jumps and from other pages, right in front of its
@@ -290,6 +308,7 @@ impl Emitter {
             pending: 0,
             pending_writes: 0,
             live: step.live,
+            may_raise: step.may_raise(),
         });
     }
 

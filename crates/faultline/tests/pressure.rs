@@ -188,8 +188,9 @@ fn a_working_set_is_what_is_used_in_an_interval() {
     let used = column(&report, "used_pages");
     assert!(used.len() > 1, "{used:?}");
     // 8 MiB are 2,048 pages, and the program has a few of its own.
-    let most = used.iter().copied().max();
-    assert!((2048..2148).contains(&most.unwrap_or(0)), "{used:?}");
+    assert!(used.iter().any(|count| (2048..2148).contains(count)), "{used:?}");
+    // The start of the program is in one of them too.
+    assert!(used.iter().all(|count| *count < 2400), "{used:?}");
     assert_eq!(report, run(&["--working-set", "200us"]), "the same every time");
     let plain = run(&[]);
     assert_eq!(plain.pointer("/series/used_pages"), Some(&Value::Null));

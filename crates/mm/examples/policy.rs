@@ -1,7 +1,7 @@
 //! A replacement policy of one's own: not recently used, which forgets every 200 looks who was.
 //!
-//! Compares it with those of the list on a loop that does not fit: 1,200 pages in turn, of which 100
-//! are used four times as often, on a machine of 1,024 frames.
+//! Compares it with those of the list on a loop that does not fit: 1,200 pages in turn, of which
+//! 100 are used four times as often, on a machine of 1,024 frames.
 //!
 //! `cargo run --release -p mm --example policy`
 #![expect(clippy::print_stdout, reason = "it reports")]

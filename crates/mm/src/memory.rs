@@ -176,7 +176,7 @@ impl Memory {
         Some(frame)
     }
 
-    /// Takes one frame for `state`: but for the page of zeros, the only place where frames come from.
+    /// Takes one frame for `state`: but for the page of zeros, the only source of frames.
     #[inline]
     pub(crate) fn alloc(
         &mut self,

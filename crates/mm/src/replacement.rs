@@ -7,9 +7,9 @@
 //!
 //! | name | looks at | evicts it | else |
 //! |---|---|---|---|
-//! | two-list | the oldest inactive page | if it was not used since the last look | keeps it a round, or activates it |
+//! | two-list | the oldest inactive page | if not used since the last look | keeps or activates it |
 //! | fifo | the oldest page | always | |
-//! | clock | the oldest page | if it was not used since the last look | to the front |
+//! | clock | the oldest page | if not used since the last look | to the front |
 //! | lru | the page whose last use is longest ago | always | |
 //! | random | any page | always | |
 //!

@@ -28,9 +28,9 @@ fn users(permissions: &Permissions) -> String {
 
 /// `/proc/sysvipc/shm`.
 pub(crate) fn segments(kernel: &Kernel) -> String {
-    let mut text = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  \
-                    cuid  cgid      atime      dtime      ctime                   rss                  \
-                    swap\n"
+    let mut text = "       key      shmid perms                  size  cpid  lpid nattch   uid   \
+                    gid  cuid  cgid      atime      dtime      ctime                   \
+                    rss                  swap\n"
         .to_owned();
     for (&id, entry) in &kernel.ipc.segments.entries {
         let segment = &entry.data;

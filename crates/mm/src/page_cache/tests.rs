@@ -183,3 +183,28 @@ fn flt_12_events_count_what_a_vma_allows() {
     assert_eq!(world.spaces[0].vmas_from(at(0x102)).count(), 0);
     world.finish();
 }
+
+#[test]
+fn file_7_reading_ahead_in_little_memory_gives_the_bytes_of_the_file() {
+    let mut world = World::new(256);
+    let file = world.add_file(300 * 4096, FileKind::Regular);
+    world.map(pages(0x100, 180), RW);
+    for page in 0x100..0x1b4 {
+        world.poke(0, at(page), 1).expect("there is a frame");
+    }
+    world.memory.drop_clean_cache(&mut world.hw);
+    let mut ahead = crate::Readahead::default();
+    ahead.pattern = crate::Pattern::Sequential;
+    let mut page = [0; 4096];
+    for index in 0..300 {
+        let place = (index * PAGE_BYTES, &mut page[..]);
+        let read = world.memory.read_object(&mut world.hw, file.object, place, &mut ahead);
+        assert_eq!(read, Ok(4096));
+        let is_right = (0..).zip(&page).all(|(i, &b)| b == file_byte(index * PAGE_BYTES + i));
+        assert!(is_right, "page {index}");
+        world.check();
+    }
+    assert!(world.memory.events().stolen > 0, "memory was short");
+    drop(file);
+    world.finish();
+}

@@ -107,12 +107,15 @@ impl Memory {
         (index, end): (u64, u64),
         ahead: &mut Readahead,
     ) -> Result<Place, PagerError> {
-        let object = self.cache.object(id).ok_or(PagerError::NoPage { index })?;
-        if let Some(frame) = object.pages.get(index) {
+        if let Some(frame) = self.cache.get(id, index) {
             self.read_on(hw, id, (index, end), frame, ahead);
             self.await_page(hw, id, index);
-            return Ok(Place::Frame(frame));
+            // Unless what is read ahead needed its frame.
+            if self.cache.get(id, index) == Some(frame) {
+                return Ok(Place::Frame(frame));
+            }
         }
+        let object = self.cache.object(id).ok_or(PagerError::NoPage { index })?;
         if let Some(place) = self.cache.swapped(id, index) {
             let brought = self.swap_in_object(hw, (id, index), place);
             return brought.map(|(frame, _)| Place::Frame(frame)).map_err(|error| match error {

@@ -1,5 +1,5 @@
-//! The page cache of the machine: every way to the bytes of a file sees the same pages, they outlive
-//! processes, and what a program waits for is what its device has to do.
+//! The page cache of the machine: every way to the bytes of a file sees the same pages, they
+//! outlive processes, and what a program waits for is what its device has to do.
 
 mod common;
 

@@ -309,8 +309,8 @@ impl Content {
         Ok(())
     }
 
-    /// Promises room for `bytes` bytes at `offset`, which dirty pages will bring, and grows the file
-    /// to their end.
+    /// Promises room for `bytes` bytes at `offset`, which dirty pages will bring, and grows the
+    /// file to their end.
     ///
     /// # Errors
     /// As [`Content::write_at`]; the length is as it was.

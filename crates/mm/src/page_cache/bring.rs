@@ -127,7 +127,8 @@ impl Memory {
         Ok(brought)
     }
 
-    /// Brings the pages of `first..end` that are at hand and not in RAM, as far as there are frames.
+    /// Brings the pages of `first..end` that are at hand and not in RAM, as far as there are
+    /// frames.
     pub(crate) fn bring_at_hand(
         &mut self,
         hw: &mut Machine,

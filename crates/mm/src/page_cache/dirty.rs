@@ -81,8 +81,8 @@ impl Memory {
         object.pager.reserve(index)
     }
 
-    /// Stores every dirty page of `pages` (indexes) with the pager and write-protects it wherever it
-    /// is mapped, so that the next store is noticed again (FILE-8, msync). Takes no time: see
+    /// Stores every dirty page of `pages` (indexes) with the pager and write-protects it wherever
+    /// it is mapped, so that the next store is noticed again (FILE-8, msync). Takes no time: see
     /// [`Memory::wait_for_writes`]. Returns how many pages were stored.
     ///
     /// # Errors
@@ -187,8 +187,8 @@ impl Memory {
     }
 
     /// Write-back by number: if more than `pages_max` pages are dirty, stores objects, the first
-    /// that became dirty first, until that is no more so. Whoever made the pages dirty waits as long
-    /// as the device writes.
+    /// that became dirty first, until that is no more so. Whoever made the pages dirty waits as
+    /// long as the device writes.
     pub fn write_back_excess(&mut self, hw: &mut Machine, pages_max: u64) {
         if self.dirty_pages <= pages_max {
             return;

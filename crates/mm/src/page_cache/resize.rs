@@ -10,8 +10,8 @@ use crate::page_table::{Zap, zap_object};
 use crate::space::Mm;
 
 impl Memory {
-    /// Takes over the size that the pager says: zeroes what programs stored beyond the old end of an
-    /// object that grew (FILE-2).
+    /// Takes over the size that the pager says: zeroes what programs stored beyond the old end of
+    /// an object that grew (FILE-2).
     pub fn object_grown(&mut self, hw: &mut Machine, id: ObjectId) {
         let Some(object) = self.cache.object_mut(id) else { return };
         let (old_bytes, new_bytes) = (object.seen_bytes, object.pager.size_bytes());

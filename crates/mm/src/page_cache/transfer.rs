@@ -11,6 +11,7 @@ use super::{Object, PageInError, Source};
 use crate::backing::{FileKind, ObjectId};
 use crate::error::PagerError;
 use crate::memory::{Content, Memory};
+use crate::swap::SwapPlace;
 
 /// Bytes of one page that a call works on.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ enum Place {
     Hole,
     /// With the pager: there is no frame for it.
     Pager,
+    /// In swap: there is no frame for it.
+    Swap(SwapPlace),
 }
 
 impl Memory {
@@ -86,6 +89,13 @@ impl Memory {
                 hw.load(frame.start().wrapping_add(part.skip), bytes);
             }
             Place::Hole => bytes.fill(0),
+            Place::Swap(place) => {
+                let mut page = [0; PAGE_BYTES as usize];
+                self.swap.read(place, &mut page).map_err(|_| PagerError::Io { index })?;
+                let skip = part.skip as usize;
+                bytes.copy_from_slice(&page[skip..skip + bytes.len()]);
+                self.wait_for_swap(hw, place.area, 1);
+            }
             Place::Pager => {
                 let object = self.cache.object_mut(id).ok_or(PagerError::NoPage { index })?;
                 let is_on_device = object.is_on_device(index);
@@ -118,10 +128,11 @@ impl Memory {
         let object = self.cache.object(id).ok_or(PagerError::NoPage { index })?;
         if let Some(place) = self.cache.swapped(id, index) {
             let brought = self.swap_in_object(hw, (id, index), place);
-            return brought.map(|(frame, _)| Place::Frame(frame)).map_err(|error| match error {
-                PageInError::NoFrame => PagerError::NoSpace { index },
-                _ => PagerError::Io { index },
-            });
+            return match brought {
+                Ok((frame, _)) => Ok(Place::Frame(frame)),
+                Err(PageInError::NoFrame) => Ok(Place::Swap(place)),
+                Err(_) => Err(PagerError::Io { index }),
+            };
         }
         if object.is_hole(index) {
             return Ok(Place::Hole);
@@ -211,6 +222,10 @@ impl Memory {
         bytes: &[u8],
     ) -> Result<(), PagerError> {
         let index = part.index;
+        if self.cache.swapped(id, index).is_some() {
+            self.write_swapped(hw, (id, (index << PAGE_SHIFT) + part.skip), bytes);
+            return Ok(());
+        }
         let object = self.cache.object_mut(id).ok_or(PagerError::NoPage { index })?;
         let inside = object.pager.size_bytes().saturating_sub(index << PAGE_SHIFT);
         let mut page = [0; PAGE_BYTES as usize];

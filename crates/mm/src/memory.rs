@@ -185,8 +185,8 @@ impl Memory {
         content: Content,
     ) -> Option<Frame> {
         if self.by_state[FrameState::Free as usize] <= self.due_at {
-            self.balance_if_due(hw);
-            if !self.may_charge(state) {
+            let is_worth_it = self.balance_if_due(hw);
+            if state != FrameState::Kernel && !self.may_charge(is_worth_it) {
                 return None;
             }
         }

@@ -42,6 +42,9 @@ pub(crate) use workingset::Shadow;
 const BATCH_PAGES: u64 = 32;
 /// `DEF_PRIORITY`: at first one page in 4,096 is looked at.
 const PRIORITY_MAX: u32 = 12;
+/// Pages that a program needs at once to go on, at most: the instruction, what it reads and writes,
+/// each across the end of a page, and their page tables.
+const PROGRESS_PAGES: u64 = 8;
 /// Allocations after which a policy of use sees again who was used.
 const SORT_ALLOCATIONS: u64 = 64;
 /// Rounds without success after which only an allocation below the min mark tries again.
@@ -82,6 +85,8 @@ pub(crate) struct Reclaim {
     failures: u32,
     /// Frames are being taken: an allocation on the way does not start again.
     is_running: bool,
+    /// The last direct reclaim did not get above the min mark.
+    is_exhausted: bool,
     /// Pages that may still be looked at before the running allocation goes on.
     budget: u64,
     /// Pages that left or were activated; see `workingset.rs`.
@@ -120,6 +125,7 @@ impl Reclaim {
             lists_anon: false,
             failures: 0,
             is_running: false,
+            is_exhausted: false,
             budget: 0,
             age: 0,
             costs: [0; 2],
@@ -252,7 +258,10 @@ impl Memory {
         let (free, marks) = (self.count_of(FrameState::Free), self.reclaim.marks);
         let wanted = marks.high.saturating_sub(free).max(BATCH_PAGES);
         if free <= marks.min {
-            return Some((Cause::Short, wanted));
+            // What a reclaim that took all it could get has left is used up first: else each page
+            // that a program needs would cost it the one before.
+            let is_due = free == 0 || !self.reclaim.is_exhausted;
+            return is_due.then_some((Cause::Short, wanted));
         }
         if self.is_at_limit() {
             return Some((Cause::Limit, BATCH_PAGES));
@@ -262,17 +271,30 @@ impl Memory {
     }
 
     /// Makes frames free if they are short; called before an allocation that finds no more free
-    /// than `due_at`.
+    /// than `due_at`. False if the allocation must fail: so few pages can be taken back that a
+    /// program would need them again at once, and never get on.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/page_alloc.c:should_reclaim_retry`, for the same reason; PHYS-6.
     #[cold]
-    pub(crate) fn balance_if_due(&mut self, hw: &mut Machine) {
+    pub(crate) fn balance_if_due(&mut self, hw: &mut Machine) -> bool {
         self.sort_if_due(hw);
+        let mut is_worth_it = true;
         if let Some((cause, wanted)) = self.shortage() {
             if cause == Cause::Limit {
                 self.note_limit();
             }
-            self.balance(hw, cause, wanted);
+            let is_last = cause == Cause::Limit || self.count_of(FrameState::Free) == 0;
+            let taken = self.balance(hw, cause, wanted);
+            is_worth_it = !is_last || cause == Cause::Background || taken > PROGRESS_PAGES;
         }
         self.throttle(hw);
+        is_worth_it
+    }
+
+    /// Whether there are frames for pages that nobody needs yet.
+    pub(crate) fn may_read_ahead(&self) -> bool {
+        self.count_of(FrameState::Free) > self.reclaim.marks.min
     }
 
     /// Sees who was used lately, every 64 allocations, if the policy wants to know.
@@ -290,7 +312,8 @@ impl Memory {
 
     /// Takes frames until there are as many as wanted or nothing more can be had. In the background
     /// no page is looked at twice: programs shall have the time to use it in between.
-    fn balance(&mut self, hw: &mut Machine, cause: Cause, wanted: u64) {
+    /// Returns how many were taken.
+    fn balance(&mut self, hw: &mut Machine, cause: Cause, wanted: u64) -> u64 {
         let before = self.events;
         let pages = self.reclaim.lru.count(ListId::InactiveAnon)
             + self.reclaim.lru.count(ListId::InactiveFile);
@@ -322,6 +345,10 @@ impl Memory {
         self.reclaim.is_running = false;
         let failures = self.reclaim.failures.saturating_add(1);
         self.reclaim.failures = if taken == 0 { failures } else { 0 };
+        if cause == Cause::Short {
+            self.reclaim.is_exhausted = self.count_of(FrameState::Free) <= self.reclaim.marks.min;
+        }
+        taken
     }
 
     /// Hands what reclaim wrote to the device, in one request: the slots lie together. Who needs

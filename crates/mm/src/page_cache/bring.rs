@@ -84,7 +84,8 @@ impl Memory {
     }
 
     /// Brings `count` pages from `first` on, none of which is in RAM or beyond the end. Takes no
-    /// time. Fewer came than asked for if frames ran short.
+    /// time. Fewer came than asked for if frames ran short: only the first may take the place of
+    /// another page.
     ///
     /// # Errors
     /// Not even one came; nothing has changed.
@@ -97,7 +98,7 @@ impl Memory {
         let mut brought = Brought::default();
         let state = self.cache.object(id).ok_or(PageInError::BeyondEnd)?.state();
         let mut spare = None;
-        while brought.pages < count {
+        while brought.pages < count && (brought.pages == 0 || self.may_read_ahead()) {
             let left = count - brought.pages;
             let Some((frame, length)) = self.take_frames(hw, state, left, &mut spare) else {
                 break;
@@ -127,8 +128,8 @@ impl Memory {
         Ok(brought)
     }
 
-    /// Brings the pages of `first..end` that are at hand and not in RAM, as far as there are
-    /// frames.
+    /// Brings the pages of `first..end` that are at hand and not in RAM, as far as there are frames
+    /// to spare.
     pub(crate) fn bring_at_hand(
         &mut self,
         hw: &mut Machine,
@@ -136,7 +137,7 @@ impl Memory {
         (first, end): (u64, u64),
     ) {
         let Some(object) = self.cache.object(id) else { return };
-        if object.kind != FileKind::Regular || first >= end {
+        if object.kind != FileKind::Regular || first >= end || !self.may_read_ahead() {
             return;
         }
         for (first, count) in object.missing_parts(first, end) {
@@ -163,7 +164,7 @@ impl Memory {
     ) -> Option<(Frame, u64)> {
         let first = spare.take().or_else(|| self.alloc(hw, state, Content::Any))?;
         let mut length = 1;
-        while length < count {
+        while length < count && self.may_read_ahead() {
             let Some(frame) = self.alloc(hw, state, Content::Any) else { break };
             if frame != first.wrapping_add(length) {
                 *spare = Some(frame);

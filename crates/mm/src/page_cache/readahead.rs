@@ -264,8 +264,12 @@ impl Memory {
         self.request(hw, id, Window { start: first, size, ahead: 0 });
     }
 
-    /// Asks for the pages of a window that are not in RAM.
+    /// Asks for the pages of a window that are not in RAM; for none if frames are short, for then
+    /// they would take the place of pages in use.
     fn request(&mut self, hw: &mut Machine, id: ObjectId, window: Window) {
+        if !self.may_read_ahead() {
+            return;
+        }
         let Some(object) = self.cache.object(id) else { return };
         for (first, count) in object.missing_parts(window.start, window.end()) {
             let Ok(brought) = self.bring(hw, id, (first, count)) else { return };

@@ -130,13 +130,13 @@ impl Memory {
         self.events.wait_ns += delay_ns;
     }
 
-    /// Whether a page of `state` may be charged to the group; if not, the allocation fails.
-    pub(crate) fn may_charge(&mut self, state: FrameState) -> bool {
-        if state == FrameState::Kernel || !self.is_at_limit() {
-            return true;
-        }
-        self.reclaim.group.usage.oom_events += 1;
-        false
+    /// Whether a page may be charged to the group; if not, the allocation fails. It does too if
+    /// what was given back for it is not worth it.
+    pub(crate) fn may_charge(&mut self, is_worth_it: bool) -> bool {
+        let is_limited = self.reclaim.group.limits.max_pages != u64::MAX;
+        let is_refused = self.is_at_limit() || !is_worth_it;
+        self.reclaim.group.usage.oom_events += u64::from(is_limited && is_refused);
+        !is_refused
     }
 
     /// Notes that an allocation finds the group at its limit.

@@ -14,6 +14,7 @@
 mod map;
 mod program;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cpu::Registers;
@@ -296,6 +297,15 @@ fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
     memory.map_kernel(hw, space)
 }
 
+/// Why a program could not be found: itself, or a file that it needs, is not there.
+fn missing(vfs: &mut Vfs, view: &View<'_>, path: &[u8]) -> BootError {
+    let program = path.to_vec();
+    match vfs.program_exists(view, path) {
+        true => BootError::Exec { program, errno: Errno::ENOENT },
+        false => BootError::NotFound { program },
+    }
+}
+
 impl Kernel {
     /// Builds the machine and loads the program into it.
     ///
@@ -319,9 +329,7 @@ impl Kernel {
         let prepared =
             program::prepare(&mut vfs, &mut memory, &mut hw, &view, strings, config.stack_bytes)
                 .map_err(|errno| match errno {
-                    Errno::ENOENT if !vfs.program_exists(&view, &path) => {
-                        BootError::NotFound { program: path.clone() }
-                    }
+                    Errno::ENOENT => missing(&mut vfs, &view, &path),
                     errno => refuse(errno),
                 })?;
         let Credentials { uid, gid, .. } = fs.credentials;
@@ -363,7 +371,7 @@ impl Kernel {
             task_limits: config.task_limits,
             asids,
             special,
-            settings: std::collections::BTreeMap::new(),
+            settings: BTreeMap::new(),
             ledger: ProcessReports::default(),
             swap_areas,
             swap_latency,

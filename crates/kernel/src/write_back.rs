@@ -2,8 +2,8 @@
 //!
 //! By age: every `vm.dirty_writeback_centisecs` of virtual time, files are stored that have been
 //! dirty for `vm.dirty_expire_centisecs`; the device works beside the programs, so that takes none
-//! of their time. By number: beyond `vm.dirty_background_ratio` of the memory that files could have,
-//! whoever writes waits for the device. And at the end of the run, what belongs to the host.
+//! of their time. By number: beyond `vm.dirty_background_ratio` of the memory that files could
+//! have, whoever writes waits for the device. And at the end of the run, what belongs to the host.
 //!
 //! Differs from Linux: storing is not spread over time, so a page is never under write-back, and a
 //! writer waits from the lower of the two limits on.

@@ -7,7 +7,7 @@
 //!
 //! | name | looks at | evicts it | else |
 //! |---|---|---|---|
-//! | two-list | the oldest inactive page | if not used since the last look | keeps or activates it |
+//! | two-list | the oldest inactive page | if not used since the last look | keeps, activates |
 //! | fifo | the oldest page | always | |
 //! | clock | the oldest page | if not used since the last look | to the front |
 //! | lru | the page whose last use is longest ago | always | |

@@ -2,7 +2,8 @@
 //!
 //! A file that was read, written or mapped has an object in the page cache. All three go through
 //! its cached pages, and changes of length are told to it, so that all ways to the bytes agree
-//! (FILE-1). They stay when the file is closed; the host's file is then closed too, until the next open.
+//! (FILE-1). They stay when the file is closed; the host's file is then closed too, until the next
+//! open.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};

@@ -288,6 +288,7 @@ fn resolve(
     })?;
     if on_way.cost == Cost::Major {
         resolved.cost = Cost::Major;
+        on_way.memory.note_brought(resolved.pte.frame());
     }
     let history = on_way.promise.history;
     if resolved.pte != old {

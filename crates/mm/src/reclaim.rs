@@ -87,6 +87,8 @@ pub(crate) struct Reclaim {
     is_running: bool,
     /// The last direct reclaim did not get above the min mark.
     is_exhausted: bool,
+    /// What the latest major faults brought, and the next place in it.
+    latest: ([Option<Frame>; PROGRESS_PAGES as usize], usize),
     /// Pages that may still be looked at before the running allocation goes on.
     budget: u64,
     /// Pages that left or were activated; see `workingset.rs`.
@@ -126,6 +128,7 @@ impl Reclaim {
             failures: 0,
             is_running: false,
             is_exhausted: false,
+            latest: ([None; PROGRESS_PAGES as usize], 0),
             budget: 0,
             age: 0,
             costs: [0; 2],
@@ -284,12 +287,21 @@ impl Memory {
             if cause == Cause::Limit {
                 self.note_limit();
             }
-            let is_last = cause == Cause::Limit || self.count_of(FrameState::Free) == 0;
+            let is_last = cause == Cause::Short && self.count_of(FrameState::Free) == 0;
             let taken = self.balance(hw, cause, wanted);
-            is_worth_it = !is_last || cause == Cause::Background || taken > PROGRESS_PAGES;
+            is_worth_it = !is_last || taken > PROGRESS_PAGES;
         }
         self.throttle(hw);
         is_worth_it
+    }
+
+    /// Notes a page that a major fault brought: reclaim leaves the latest eight of them where they
+    /// are, so that the program has all at once that an instruction needs, and gets on. Linux has
+    /// no such rule: there, time breaks the tie.
+    pub(crate) fn note_brought(&mut self, frame: Frame) {
+        let (frames, next) = &mut self.reclaim.latest;
+        frames[*next] = Some(frame);
+        *next = (*next + 1) % frames.len();
     }
 
     /// Whether there are frames for pages that nobody needs yet.

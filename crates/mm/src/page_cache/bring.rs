@@ -98,7 +98,9 @@ impl Memory {
         let mut brought = Brought::default();
         let state = self.cache.object(id).ok_or(PageInError::BeyondEnd)?.state();
         let mut spare = None;
-        while brought.pages < count && (brought.pages == 0 || self.may_read_ahead()) {
+        while brought.pages < count
+            && (brought.pages == 0 || spare.is_some() || self.may_read_ahead())
+        {
             let left = count - brought.pages;
             let Some((frame, length)) = self.take_frames(hw, state, left, &mut spare) else {
                 break;

@@ -191,7 +191,8 @@ impl Memory {
             FrameState::Anon => u32::from(is_swap_cached),
             _ => 1,
         };
-        if self.frames.hold_count(frame) != own_holds {
+        let is_needed = self.reclaim.latest.0.contains(&Some(frame));
+        if is_needed || self.frames.hold_count(frame) != own_holds {
             return Fate::Verdict(Verdict::Keep);
         }
         let is_locked =

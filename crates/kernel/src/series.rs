@@ -161,7 +161,7 @@ mod tests {
     fn samples_never_become_many_and_nothing_that_happened_is_lost() {
         let mut series = Series::new(None);
         let mut time = 0;
-        for step in 0..10_000_u64 {
+        for step in 0..1_000_u64 {
             time += series.interval_ns / 2 + step % 7;
             let sample = Sample { until_ns: time, faults: 1, anon: step, ..Sample::default() };
             series.samples.push(sample);
@@ -170,8 +170,8 @@ mod tests {
                 assert!(series.samples.len() <= COUNT_MAX / 2);
             }
         }
-        assert_eq!(series.samples.iter().map(|sample| sample.faults).sum::<u64>(), 10_000);
+        assert_eq!(series.samples.iter().map(|sample| sample.faults).sum::<u64>(), 1_000);
         assert!(series.samples.is_sorted_by_key(|sample| sample.until_ns));
-        assert_eq!(series.samples.last().map(|last| last.anon), Some(9999));
+        assert_eq!(series.samples.last().map(|last| last.anon), Some(999));
     }
 }

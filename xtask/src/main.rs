@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test | check | ci | tidy | bench | tables`.
+//! The project's own chores: `cargo xtask test | check | ci | tidy | bench | tables | model`.
 //!
 //! Everything that CI does is here, so that everybody can do exactly the same.
 #![allow(clippy::print_stdout, reason = "what a chore says is what it is run for")]
@@ -37,6 +37,13 @@ enum Chore {
     /// Make the tables of the book
     #[command(subcommand)]
     Tables(tables::Tables),
+    /// Play random memory operations in 64 to 1,024 frames with swap against the naive model, with
+    /// every invariant checked after each
+    Model {
+        /// How many; a million takes some minutes
+        #[arg(long, default_value_t = 1_000_000)]
+        steps: u64,
+    },
     /// Run one command and print its use of the processor and memory as JSON
     #[command(hide = true)]
     Measure {
@@ -60,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::tidy(),
         Chore::Bench(options) => bench::bench(&options),
         Chore::Tables(which) => tables::tables(&which),
+        Chore::Model { steps } => model(steps),
         Chore::Measure { stdin, errors, command } => {
             let stderr = if errors { Stdio::inherit() } else { Stdio::null() };
             bench::measure(stdin.as_deref(), stderr, &command)
@@ -96,6 +104,13 @@ fn test() -> Done {
     tests.args(["test", "--release", "--workspace", "--no-fail-fast"]);
     tests.env("FAULTLINE_DEBUG_BUILD", target().join("debug/faultline"));
     form.and(run("test", &mut tests))
+}
+
+fn model(steps: u64) -> Done {
+    let mut test = cargo();
+    test.args(["test", "--release", "--package", "mm", "--test", "model", "random_steps"]);
+    test.args(["--", "--nocapture"]).env("MODEL_STEPS", steps.to_string());
+    run("model", &mut test)
 }
 
 fn format_if_possible() -> Done {

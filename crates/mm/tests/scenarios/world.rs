@@ -115,12 +115,14 @@ impl World {
         !self.memory.will_refuse()
     }
 
-    /// Carries one command out, whatever comes of it. An error is a violated invariant.
-    pub(crate) fn play_on(&mut self, command: &str) -> Result<(), String> {
+    /// Carries one command out, whatever comes of it, and returns its answer, which is no error of
+    /// ours. An error is a violated invariant.
+    pub(crate) fn play_on(&mut self, command: &str) -> Result<Option<String>, String> {
         let words: Vec<&str> = command.split_whitespace().collect();
-        let _whatever_it_says = self.command(&words);
+        let answer = self.command(&words);
         self.hw.log.drain();
-        self.check()
+        self.check()?;
+        Ok(answer.ok().flatten())
     }
 
     fn command(&mut self, words: &[&str]) -> Answer {

@@ -6,8 +6,13 @@ use super::{Tools, Way, guests, measure, text};
 use crate::{Done, cargo, run, top};
 
 /// Programs that measure their crate: crate, example.
-const EXAMPLES: [(&str, &str); 4] =
-    [("machine", "walk_cost"), ("mm", "mm_cost"), ("mm", "vma_cost"), ("mm", "fork_cost")];
+const EXAMPLES: [(&str, &str); 5] = [
+    ("machine", "walk_cost"),
+    ("mm", "mm_cost"),
+    ("mm", "vma_cost"),
+    ("mm", "fork_cost"),
+    ("mm", "reclaim_cost"),
+];
 /// Instructions of `programs/translate.c`.
 const INSTRUCTIONS: f64 = 1e6;
 

@@ -65,6 +65,27 @@ fn file_1_all_ways_to_the_bytes_of_a_file_agree() {
 }
 
 #[test]
+fn file_1_a_read_fills_buffers_of_every_shape() {
+    if let Some(program) = build("cache/reads.c", Build::Dynamic) {
+        Guest::new([program]).same();
+    }
+}
+
+/// What comes for a read may take the frames of the buffer that it is read into.
+#[test]
+fn a_file_and_its_buffer_need_not_fit_in_ram_together() {
+    let Some(program) = build("cache/reads.c", Build::Dynamic) else { return };
+    let bytes = 12 << 20;
+    let file = input("12M.dat", || (0..bytes).map(|i| (i * 13 + i / 4099) as u8).collect());
+    let bytes = bytes.to_string();
+    let command = [program.as_os_str(), file.as_os_str(), bytes.as_ref()];
+    for ram in ["8M", "20M"] {
+        let report = Guest::new(command).options(["--ram", ram, "--swap", "64M"]).same();
+        assert_ne!(report["swap"]["out_pages"], 0, "{ram}: {report:#}");
+    }
+}
+
+#[test]
 fn render_reads_its_scene_once_and_others_find_it_in_the_cache() {
     let scene = scene();
     let script = format!("cat {0} > /dev/null; cat {0} > /dev/null; cat {0} | cksum", text(&scene));

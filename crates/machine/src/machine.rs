@@ -272,10 +272,7 @@ impl Machine {
         }
         let length = bytes.len() as u64;
         self.ram.slice_mut(addr, length).copy_from_slice(bytes);
-        let last = addr.wrapping_add(length - 1).frame();
-        for offset in 0..=last.offset_from(addr.frame()) {
-            self.frame_changed(addr.frame().wrapping_add(offset));
-        }
+        self.bytes_changed(addr, length);
     }
 
     /// Reads bytes for the operating system.
@@ -284,6 +281,27 @@ impl Machine {
     /// If a byte is outside RAM: addresses come from a translation.
     pub fn load(&self, addr: PhysAddr, bytes: &mut [u8]) {
         bytes.copy_from_slice(self.ram.slice(addr, bytes.len() as u64));
+    }
+
+    /// Copies `bytes` bytes inside RAM for the operating system. Marked frames that they go to become
+    /// stale code and lose their mark.
+    ///
+    /// # Panics
+    /// If a byte is outside RAM: addresses come from a translation.
+    pub fn copy(&mut self, from: PhysAddr, to: PhysAddr, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.ram.copy(from, to, bytes);
+        self.bytes_changed(to, bytes);
+    }
+
+    /// Says that the `bytes` bytes from `addr` changed, at least one.
+    fn bytes_changed(&mut self, addr: PhysAddr, bytes: u64) {
+        let last = addr.wrapping_add(bytes - 1).frame();
+        for offset in 0..=last.offset_from(addr.frame()) {
+            self.frame_changed(addr.frame().wrapping_add(offset));
+        }
     }
 
     /// Says that the bytes of `frame` changed behind the CPU's back (zeroed, copied to, freed):

@@ -200,11 +200,19 @@ impl Ram {
     /// # Panics
     /// If a frame is outside RAM.
     pub fn copy_frame(&mut self, from: Frame, to: Frame) {
-        let (from, _) = self.bounds(from.start(), PAGE_BYTES);
-        let (to, len) = self.bounds(to.start(), PAGE_BYTES);
+        self.copy(from.start(), to.start(), PAGE_BYTES);
+    }
+
+    /// Copies `len` bytes from `from` to `to`; the two may overlap.
+    ///
+    /// # Panics
+    /// If a byte is outside RAM.
+    pub fn copy(&mut self, from: PhysAddr, to: PhysAddr, len: u64) {
+        let (from, _) = self.bounds(from, len);
+        let (to, len) = self.bounds(to, len);
         // SAFETY:
         // 1. Both ranges are inside RAM (invariant 1) and `&mut self` excludes references.
-        // 2. `copy` allows the ranges to be the same.
+        // 2. `ptr::copy` allows the ranges to overlap.
         unsafe { ptr::copy(from, to, len) }
     }
 

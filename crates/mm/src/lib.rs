@@ -58,6 +58,7 @@ pub use memory::Memory;
 pub use page_cache::Warmth;
 pub use page_cache::dirty::ALL_PAGES;
 pub use page_cache::readahead::{Pattern, Readahead};
+pub use page_cache::transfer::PageBytes;
 pub use page_table::PteState;
 pub use pager::{Pager, ZeroPager};
 pub use reclaim::{GroupLimits, GroupUsage, Watermarks};

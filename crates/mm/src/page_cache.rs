@@ -46,7 +46,7 @@ mod ranges;
 pub(crate) mod readahead;
 mod resize;
 mod swapped;
-mod transfer;
+pub(crate) mod transfer;
 
 /// What of the files is in RAM when the machine starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

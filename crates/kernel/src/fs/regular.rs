@@ -214,6 +214,29 @@ impl Vfs {
         }
     }
 
+    /// The object of a regular file of which `bytes` bytes from `offset` on are to be read, and the
+    /// file's length; `None` if there is nothing to read.
+    ///
+    /// # Errors
+    /// `EINVAL`: no regular file.
+    pub(crate) fn cached_for_read(
+        &mut self,
+        (memory, hw): (&mut Memory, &mut Machine),
+        id: NodeId,
+        (offset, bytes): (u64, u64),
+    ) -> Result<Option<(ObjectId, u64)>, Errno> {
+        let content = self.content_of(id)?;
+        let size_bytes = {
+            let mut content = content::lock(&content);
+            content.refresh_for(offset.saturating_add(bytes));
+            content.size_bytes()
+        };
+        if offset >= size_bytes || bytes == 0 {
+            return Ok(None);
+        }
+        Ok(Some((self.object_for(memory, hw, id)?, size_bytes)))
+    }
+
     /// Reads from a regular file, through the page cache.
     ///
     /// # Errors
@@ -225,16 +248,9 @@ impl Vfs {
         (offset, bytes): (u64, &mut [u8]),
         ahead: &mut Readahead,
     ) -> Result<usize, Errno> {
-        let content = self.content_of(id)?;
-        let size_bytes = {
-            let mut content = content::lock(&content);
-            content.refresh_for(offset.saturating_add(bytes.len() as u64));
-            content.size_bytes()
-        };
-        if offset >= size_bytes || bytes.is_empty() {
-            return Ok(0);
-        }
-        let object = self.object_for(memory, hw, id)?;
+        let wanted = (offset, bytes.len() as u64);
+        let found = self.cached_for_read((&mut *memory, &mut *hw), id, wanted)?;
+        let Some((object, _)) = found else { return Ok(0) };
         Ok(memory.read_object(hw, object, (offset, bytes), ahead)?)
     }
 

@@ -6,6 +6,7 @@
 //! Does not: decide who may do what with a file (`fs/attributes.rs` does).
 
 mod attributes;
+mod cached_read;
 mod descriptor;
 mod epoll;
 mod event;

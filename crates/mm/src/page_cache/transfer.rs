@@ -42,7 +42,37 @@ enum Place {
     Swap(SwapPlace),
 }
 
+/// Where the bytes of a page are for a call that copies them itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageBytes {
+    /// In this frame, until anything else is done with memory.
+    Frame(Frame),
+    /// Nowhere in RAM, and they cannot be brought there: [`Memory::read_object`] has them.
+    Elsewhere,
+}
+
 impl Memory {
+    /// Brings page `index` of the object for a call that reads up to page `end`, as
+    /// [`Memory::read_object`] does (FILE-1, FILE-7), and leaves the copying to the caller.
+    ///
+    /// # Errors
+    /// The pager's error.
+    pub fn page_to_read(
+        &mut self,
+        hw: &mut Machine,
+        id: ObjectId,
+        (index, end): (u64, u64),
+        ahead: &mut Readahead,
+    ) -> Result<PageBytes, PagerError> {
+        let Place::Frame(frame) = self.place_for_read(hw, id, (index, end), ahead)? else {
+            return Ok(PageBytes::Elsewhere);
+        };
+        if !ahead.note(index) && !ahead.reads_once {
+            self.mark_accessed(frame);
+        }
+        Ok(PageBytes::Frame(frame))
+    }
+
     /// Reads from the object as `read` does, and brings its pages into the cache (FILE-1, FILE-7).
     /// Returns how many bytes were read, less than asked for at the end of the object.
     ///

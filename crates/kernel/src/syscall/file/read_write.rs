@@ -9,6 +9,7 @@
 use machine::VirtAddr;
 use mm::ALL_PAGES;
 
+use super::cached_read::{cached_file, read_cached};
 use super::terminal::pseudo_terminal;
 use super::{LIMIT_FILE_BYTES, low32};
 use crate::Kernel;
@@ -49,7 +50,7 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
 
 /// Where in the file a call works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum At {
+pub(super) enum At {
     /// At the file's own place, which moves on.
     Place,
     /// At this offset; the file's place stays.
@@ -106,7 +107,7 @@ impl Buffers {
     }
 
     /// The pieces of memory for `bytes` bytes from `skip` on.
-    fn pieces(&self, mut skip: u64, mut bytes: u64) -> Vec<(u64, usize)> {
+    pub(super) fn pieces(&self, mut skip: u64, mut bytes: u64) -> Vec<(u64, usize)> {
         let mut pieces = Vec::new();
         for &(addr, length) in &self.parts {
             let passed = skip.min(length);
@@ -322,6 +323,9 @@ fn read_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> 
     let total = buffers.bytes();
     kernel.check_reader(file)?;
     check_direct(kernel, file, buffers, at)?;
+    if let Some(node) = cached_file(kernel, file) {
+        return read_cached(kernel, (file, node), buffers, at);
+    }
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];
     let mut done = 0;
     loop {

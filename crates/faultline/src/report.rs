@@ -130,6 +130,8 @@ pub(crate) struct MemoryFigures {
     pub(crate) frames_used_peak: u64,
     pub(crate) frames_free_at_exit: u64,
     pub(crate) frames_leaked: u64,
+    /// Dirty pages of the host's own files that it did not take.
+    pub(crate) pages_lost: u64,
 }
 
 /// Resident bytes by kind.
@@ -329,6 +331,7 @@ impl MemoryFigures {
             frames_used_peak: run.usage.frames_used_peak,
             frames_free_at_exit: run.frames_free_at_exit,
             frames_leaked: run.frames_leaked,
+            pages_lost: run.pages_lost,
         }
     }
 }

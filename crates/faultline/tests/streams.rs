@@ -125,6 +125,18 @@ fn the_time_limit_ends_a_wait_for_the_host() {
     assert_eq!(status.code(), Some(124));
 }
 
+/// Each wait is short, and the machine's own time hardly passes.
+#[test]
+fn the_time_limit_counts_all_waits_for_the_host() {
+    let ours = env!("CARGO_BIN_EXE_faultline");
+    let script = format!(
+        "i=0; while [ $i -lt 300 ] && echo $i; do sleep 0.1; i=$((i + 1)); done 2> /dev/null |
+         {{ {ours} run --report none --timeout 1 -- /bin/cat > /dev/null; echo $?; }}"
+    );
+    let (said, _, _) = with_silent_input(piped(&["/bin/sh", "-c", &script]));
+    assert_eq!(said, "124\n");
+}
+
 #[test]
 fn a_timer_ends_a_read_of_a_silent_stream() {
     let Some(perl) = installed("/usr/bin/perl") else { return };

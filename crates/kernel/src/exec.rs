@@ -379,6 +379,7 @@ impl Kernel {
             series: crate::series::Series::new(config.working_set_ns),
             write_back_ns: 0,
             end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
+            patience: crate::fs::Patience::new(config.task_limits.run_ns_max.is_some()),
             outcome: exit,
             deadlock: Deadlock::default(),
             report: None,

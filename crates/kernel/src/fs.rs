@@ -29,6 +29,7 @@ mod lock;
 mod namespace;
 mod node;
 mod open;
+mod patience;
 mod pipe;
 mod pool;
 pub(crate) mod proc;
@@ -70,6 +71,7 @@ pub(crate) use lock::{Lock, LockKind, LockOwner};
 pub(crate) use namespace::{Made, RenameRules};
 pub(crate) use node::{NodeKind, ProcFile, Target};
 pub(crate) use open::{Interest, Moves, Opened, check_flags, flag};
+pub(crate) use patience::Patience;
 pub(crate) use pipe::PIPE_BUF;
 pub(crate) use pool::{Pool, Share};
 pub(crate) use regular::Pages;
@@ -83,7 +85,6 @@ pub(crate) use special::{
 pub(crate) use stat::encode_device;
 pub use stat::{FileType, Stat, Timestamp};
 pub use stream::Stream;
-pub(crate) use stream::wait_for_streams;
 pub(crate) use terminal::{Control, End as TerminalEnd, Settings, TerminalId, TerminalSignal};
 pub(crate) use walk::{Follow, View, Walk, WalkRules};
 

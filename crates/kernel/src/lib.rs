@@ -212,6 +212,8 @@ pub struct Kernel {
     write_back_ns: u64,
     /// The virtual time at which the run is ended.
     end_ns: u64,
+    /// Waits for the host, which the time limit counts too.
+    patience: fs::Patience,
     /// How the run ended.
     outcome: Option<Outcome>,
     /// Who waits for what, if it is stuck.

@@ -36,7 +36,7 @@ impl Kernel {
             }
             self.expire();
             self.sample_if_due();
-            if self.hw.now_ns() >= self.end_ns {
+            if self.hw.now_ns() >= self.time_limit_ns() {
                 self.outcome = Some(Outcome::TimedOut);
                 continue;
             }

@@ -224,13 +224,22 @@ impl Kernel {
         }
     }
 
+    /// The virtual time at which the run is ended: what it waited for the host is taken from it.
+    /// `u64::MAX`: never.
+    pub(crate) fn time_limit_ns(&self) -> u64 {
+        match self.end_ns {
+            u64::MAX => u64::MAX,
+            end_ns => end_ns.saturating_sub(self.patience.waited_ns()),
+        }
+    }
+
     /// Lets time pass, or waits on the host, because no task can run. What can never end, ends the
     /// run: [`Outcome::Stuck`].
     pub(crate) fn idle(&mut self) {
         self.charge_cpu();
         let deadline = self.tasks.deadlines.first().map(|first| first.0);
         let alarm = self.tasks.alarms.first().map(|first| first.0);
-        let end = (self.end_ns != u64::MAX).then_some(self.end_ns);
+        let end = Some(self.time_limit_ns()).filter(|&end| end != u64::MAX);
         let streams: Vec<(Stream, u16)> =
             self.tasks.waiters.keys().filter_map(Channel::stream).collect();
         let timer = self.vfs.first_timer_ns();
@@ -239,7 +248,7 @@ impl Kernel {
         let next = next.into_iter().chain(end.filter(|_| !is_stuck)).min();
         if !streams.is_empty() {
             let pause = next.map(|next| next.saturating_sub(self.hw.now_ns()));
-            let ready = crate::fs::wait_for_streams(&streams, pause);
+            let ready = self.patience.wait(&streams, pause);
             for &(stream, events) in &ready {
                 self.wake(Channel::Stream(stream, events));
             }

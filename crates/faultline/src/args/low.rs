@@ -52,8 +52,8 @@ Examples:
 The program keeps its standard streams and its exit code; a fatal signal is raised again.
 127: no such program; 126: it cannot be executed; 125: a wrong option or a failure of ours;
 124: the time of --timeout was over. The machine's time passes with what the program does, so that
-the same run ends at the same instruction everywhere; a wait for the host's terminal or pipe is
-given what is left of it in the host's time.
+the same run ends at the same instruction everywhere; all waits for the host's terminal or pipes
+together, in the host's time, count too.
 It sees the variables PATH, HOME, TERM, LANG, LC_* and TZ, and what --env adds; the host's files
 read-only, with its own changes in memory until it ends; and an address space that is not random.";
 

@@ -68,6 +68,10 @@ fn verdict(out: &mut String, report: &Report) {
         let leaked = grouped(memory.frames_leaked);
         line!(out, "{leaked} frames leaked: a bug of faultline, please report it");
     }
+    if memory.pages_lost != 0 {
+        let lost = grouped(memory.pages_lost);
+        line!(out, "{lost} pages of files below a rw bind were lost: the host did not take them");
+    }
 }
 
 /// Whether there was more than the first process.

@@ -18,9 +18,6 @@ use crate::errno::Errno;
 const PIPE_BYTES: usize = 4096;
 /// What a terminal that has room is given.
 const TERMINAL_BYTES: usize = 256;
-/// How long the machine waits for a reader of its output before other tasks get their turns,
-/// nanoseconds of the host.
-const SLOW_READER_NS: u64 = 500_000_000;
 
 /// A standard stream of the run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,7 +52,7 @@ impl Stream {
     /// # Errors
     /// `EAGAIN`: nothing yet. Those of the host.
     pub(super) fn read(self, offset: Option<u64>, bytes: &mut [u8]) -> Result<usize, Errno> {
-        if !self.is_ready(PollFlags::IN, 0) && !self.reads_by_time() {
+        if !self.is_ready(PollFlags::IN) && !self.reads_by_time() {
             return Err(Errno::EAGAIN);
         }
         Ok(io::retry_on_intr(|| match offset {
@@ -64,18 +61,12 @@ impl Stream {
         })?)
     }
 
-    /// Waits a little for a slow reader, so that whose turn it is does not depend on the load of
-    /// the host; false if it is too slow.
-    pub(crate) fn is_writable_soon(self) -> bool {
-        self.is_ready(PollFlags::OUT, SLOW_READER_NS)
-    }
-
     /// Writes as much as the host takes now.
     ///
     /// # Errors
     /// `EAGAIN`: it takes nothing. Those of the host.
     pub(super) fn write(self, offset: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {
-        if !self.is_ready(PollFlags::OUT, 0) {
+        if !self.is_ready(PollFlags::OUT) {
             return Err(Errno::EAGAIN);
         }
         let fd = self.fd();
@@ -117,9 +108,9 @@ impl Stream {
         })
     }
 
-    /// Whether the host could do this now, or after a pause.
-    fn is_ready(self, events: PollFlags, pause_ns: u64) -> bool {
-        !wait_for_streams(&[(self, events.bits())], Some(pause_ns)).is_empty()
+    /// Whether the host could do this now.
+    fn is_ready(self, events: PollFlags) -> bool {
+        !poll_streams(&[(self, events.bits())], None, Some(0)).is_empty()
     }
 
     /// Whether it is a terminal.
@@ -163,24 +154,31 @@ impl Stream {
     }
 }
 
-/// Waits until the host says that one of the streams is ready for its poll events, at most
-/// `pause_ns`; returns those that are.
-pub(crate) fn wait_for_streams(
+/// Asks the host until one of the streams is ready for its poll events, the alarm rings, or
+/// `pause_ns` are over; returns the streams that are ready.
+pub(super) fn poll_streams(
     streams: &[(Stream, u16)],
+    alarm: Option<BorrowedFd<'_>>,
     pause_ns: Option<u64>,
 ) -> Vec<(Stream, u16)> {
     let poll_fd = |&(stream, events): &(Stream, u16)| {
         PollFd::from_borrowed_fd(stream.fd(), PollFlags::from_bits_truncate(events))
     };
-    let mut fds: Vec<PollFd<'_>> = streams.iter().map(poll_fd).collect();
-    let limit = pause_ns.map(|ns| event::Timespec {
-        tv_sec: (ns / 1_000_000_000).cast_signed(),
-        tv_nsec: (ns % 1_000_000_000).cast_signed(),
-    });
+    let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(alarm, PollFlags::IN));
+    let mut fds: Vec<PollFd<'_>> = streams.iter().map(poll_fd).chain(alarm).collect();
+    let limit = pause_ns.map(timespec);
     // A failure is as if nothing were ready: time passes.
     if io::retry_on_intr(|| event::poll(&mut fds, limit.as_ref())).is_err() {
         return Vec::new();
     }
     let ready = streams.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
     ready.map(|(stream, _)| *stream).collect()
+}
+
+/// Nanoseconds as the host takes them.
+pub(super) fn timespec(ns: u64) -> event::Timespec {
+    event::Timespec {
+        tv_sec: (ns / 1_000_000_000).cast_signed(),
+        tv_nsec: (ns % 1_000_000_000).cast_signed(),
+    }
 }

@@ -503,7 +503,7 @@ impl Kernel {
                 let mut result = write_device(device, offset, bytes);
                 let stream = device.stream().filter(|_| !is_nonblocking);
                 if let (Err(Errno::EAGAIN), Some(stream)) = (&result, stream) {
-                    if stream.is_writable_soon() {
+                    if self.patience.is_writable_soon(stream) {
                         result = write_device(device, offset, bytes);
                     }
                     if let Err(Errno::EAGAIN) = result {

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{Build, Guest, build, fresh, input, installed};
 
@@ -169,5 +170,28 @@ fn a_writable_bind_is_written_when_a_file_is_closed_or_the_run_ends() {
         (read("two"), read("three"), read("four")),
         ("two".into(), "one1".into(), "X".into())
     );
+    fs::remove_dir_all(&directory).expect("it is ours");
+}
+
+/// A host that takes no more bytes (here: a limit of its own) loses pages, and that is said.
+#[test]
+fn pages_that_the_host_does_not_take_are_told() {
+    let directory = fresh("lost");
+    fs::create_dir_all(&directory).expect("the target can be written");
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1000000
+         exec {} run --root / --bind {}:/mnt:rw --json {} -- \\
+         /bin/dd if=/dev/zero of=/mnt/far bs=4096 count=3 seek=500000 status=none",
+        env!("CARGO_BIN_EXE_faultline"),
+        text(&directory),
+        text(&directory.join("json"))
+    );
+    let ran = Command::new("/bin/bash").args(["-c", &script]).output().expect("bash is installed");
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(told.contains("\n3 pages of files below a rw bind were lost"), "{told}");
+    let json = fs::read(directory.join("json")).expect("it was written");
+    let report: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(report["memory"]["pages_lost"], 3);
     fs::remove_dir_all(&directory).expect("it is ours");
 }

@@ -67,8 +67,7 @@ fn verdict(out: &mut String, report: &Report) {
     if memory.frames_leaked != 0 {
         let leaked = grouped(memory.frames_leaked);
         line!(out, "{leaked} frames leaked: a bug of faultline, please report it");
-    }
-    if memory.pages_lost != 0 {
+    } else if memory.pages_lost != 0 {
         let lost = grouped(memory.pages_lost);
         line!(out, "{lost} pages of files below a rw bind were lost: the host did not take them");
     }

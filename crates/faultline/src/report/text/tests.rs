@@ -77,6 +77,7 @@ fn largest() -> Report {
             frames_used_peak: most,
             frames_free_at_exit: most,
             frames_leaked: 1,
+            pages_lost: 12_345,
         },
         swap: SwapFigures::default(),
         reclaim: ReclaimFigures::default(),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE 4096
@@ -127,6 +128,36 @@ static void shared(size_t n)
 
 	touch(p, n, PAGE);
 	look(p, n, PAGE);
+}
+
+/* A child writes every other page, the parent all of them when the child is gone. */
+static void fork_once(size_t n)
+{
+	char *p = map(n, 0);
+
+	touch(p, n, PAGE);
+	if (fork() == 0) {
+		touch(p, n, 2 * PAGE);
+		_exit(0);
+	}
+	wait(0);
+	touch(p, n, PAGE);
+}
+
+/* Four children at once write every page. */
+static void fork_four(size_t n)
+{
+	char *p = map(n, 0);
+
+	touch(p, n, PAGE);
+	for (int i = 0; i < 4; i++)
+		if (fork() == 0) {
+			touch(p, n, PAGE);
+			_exit(0);
+		}
+	while (wait(0) > 0)
+		;
+	touch(p, n, PAGE);
 }
 
 /* Rights taken away and given back: the second write finds a page that is already its own. */

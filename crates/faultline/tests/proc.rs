@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Build, Guest, build, installed};
+use serde_json::Value;
 
 /// Shell commands, inside.
 fn shell(script: &str) -> String {
@@ -97,6 +98,111 @@ fn the_memory_of_the_machine_adds_up() {
     assert!(rows["VmHWM"] <= peak && peak <= rows["VmHWM"] + 1024, "{peak} {rows:?}");
     let tables = figure("/memory/page_table_bytes").expect("it is reported") >> 10;
     assert!(rows["VmPTE"] <= tables && tables <= rows["VmPTE"] + 16, "{tables} {rows:?}");
+}
+
+/// Runs a script inside with a machine of its own; what it prints, and the report.
+#[track_caller]
+fn shell_and_report(options: &[&str], script: &str) -> (String, Value) {
+    let (ran, report, _) =
+        Guest::new(["/bin/sh", "-c", script]).options(options).inside_with_json();
+    assert_eq!(ran.code(), Some(0), "{script}: {ran:?}");
+    (ran.text(), report)
+}
+
+/// The columns of the line that begins with `name`, as numbers.
+#[track_caller]
+fn columns(text: &str, name: &str) -> Vec<u64> {
+    let line = text.lines().find(|line| line.trim_start().starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name}: {text}"));
+    line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// `pmap -x`, `ps`, `top` and `/proc` about a process that holds memory, and the report about it.
+#[test]
+fn what_tools_say_of_a_process_is_what_the_report_says() {
+    let Some(program) = build("proc/holder.c", Build::MuslStatic) else { return };
+    if ["pmap", "ps", "top"].iter().any(|it| installed(&format!("/usr/bin/{it}")).is_none()) {
+        return;
+    }
+    let script = format!(
+        "{} 9 & sleep 1; pmap -x $! | tail -1; ps -o rss=PS,vsz=,min_flt=,maj_flt= -p $! | tail -1
+         ps aux | grep '^[^ ]* *1001 '; top -b -n1 -p $! | tail -1; cat /proc/$!/smaps_rollup; wait",
+        program.display()
+    );
+    let (text, report) = shell_and_report(&[], &script);
+    let list = report["processes"]["list"].as_array().expect("it is a list");
+    let held = list.iter().find(|process| process["pid"] == 1001).expect("it was the first child");
+    let at = |path: &str| held.pointer(path).and_then(Value::as_u64).expect(path);
+    let kib = |path: &str| at(path) >> 10;
+    let mut lines = text.lines();
+    // total kB SIZE RSS DIRTY
+    let [size, rss, dirty] = columns(lines.next().expect("pmap"), "total")[..] else {
+        panic!("{text}")
+    };
+    assert_eq!(rss, kib("/rss_bytes"), "{text}");
+    // The shared pages are dirty too: nobody else has them in his tables.
+    assert_eq!(dirty, kib("/at_exit/anon_bytes") + kib("/at_exit/shmem_bytes"), "{text}");
+    let [ps_rss, ps_size, minor, major] = columns(lines.next().expect("ps"), "")[..] else {
+        panic!("{text}")
+    };
+    // [vsyscall] is no part of an address space for `ps`.
+    assert_eq!((ps_rss, ps_size), (rss, size - 4), "{text}");
+    assert_eq!((minor, major), (at("/faults/minor"), at("/faults/major")), "{text}");
+    let aux: Vec<&str> = lines.next().expect("ps aux").split_whitespace().collect();
+    assert_eq!((aux[1], aux[4], aux[5]), ("1001", &*ps_size.to_string(), &*rss.to_string()));
+    // PID USER PR NI VIRT RES SHR ...
+    let top: Vec<&str> = lines.next().expect("top").split_whitespace().collect();
+    let shared = kib("/at_exit/file_bytes") + kib("/at_exit/shmem_bytes");
+    assert_eq!((top[4], top[5]), (aux[4], aux[5]), "{text}");
+    assert_eq!(top[6], shared.to_string(), "{text}");
+    let sum = numbers(&text);
+    assert_eq!((sum["Rss"], sum["Pss"]), (rss, kib("/pss_bytes")), "{text}");
+    assert_eq!(sum["Private_Clean"] + sum["Private_Dirty"], kib("/private_bytes"), "{text}");
+}
+
+/// `free` and `vmstat` about the machine, and the report about it.
+#[test]
+fn what_tools_say_of_the_machine_is_what_the_report_says() {
+    if ["free", "vmstat"].iter().any(|it| installed(&format!("/usr/bin/{it}")).is_none()) {
+        return;
+    }
+    let Some(program) = build("proc/holder.c", Build::MuslStatic) else { return };
+    let script = format!(
+        "{} 9 & sleep 1; free -k; free -m; vmstat -s; vmstat | tail -1; wait",
+        program.display()
+    );
+    let (text, report) = shell_and_report(&["--ram", "96M", "--swap", "32M"], &script);
+    let at = |path: &str| report.pointer(path).and_then(Value::as_u64).expect(path);
+    let [total, used, free, shared, cache, available] = columns(&text, "Mem:")[..] else {
+        panic!("{text}")
+    };
+    assert_eq!(total, at("/memory/ram_bytes") >> 10);
+    assert_eq!(total, at("/memory/frames_total") * 4);
+    assert_eq!(columns(&text, "Swap:"), [32 << 10, 0, 32 << 10], "{text}");
+    assert_eq!(at("/swap/total_pages") * 4, 32 << 10);
+    // Two processes of a shell, the holder and the tool: less than the peak, but near it.
+    let peak = at("/memory/frames_used_peak") * 4;
+    assert!(total - free <= peak && peak < total - free + 2048, "{peak} {text}");
+    assert!(shared == 60 * 4 && used == total - available, "{text}");
+    let in_mib = text.lines().filter(|line| line.starts_with("Mem:")).nth(1).expect("free -m");
+    assert_eq!(columns(in_mib, "Mem:")[0], 96, "{text}");
+    let count = |name: &str| {
+        let line = text.lines().find(|line| line.ends_with(name));
+        let word = line.and_then(|line| line.split_whitespace().next());
+        word.and_then(|word| word.parse::<u64>().ok()).unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    assert_eq!((count("K total memory"), count("K total swap")), (total, 32 << 10));
+    assert_eq!(count("pages swapped out"), at("/swap/out_pages"));
+    assert_eq!(count("pages swapped in"), at("/swap/in_pages"));
+    // The shell, the holder, sleep, twice free and vmstat; vmstat and tail come later.
+    assert_eq!((count("forks"), at("/processes/count")), (6, 8), "{text}");
+    let [.., swapped, idle, buffers, cached] =
+        columns(text.lines().last().expect("vmstat"), "")[..6]
+    else {
+        panic!("{text}")
+    };
+    assert_eq!((swapped, buffers), (0, 0), "{text}");
+    assert!(idle.abs_diff(free) < 1024 && cached.abs_diff(cache) < 1024, "{text}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub struct EngineStatistics {
     pub translated_bytes: u64,
     /// Host bytes emitted.
     pub emitted_bytes: u64,
-    /// Memory accesses that left the fast path (the model decides them).
+    /// Memory accesses that left emitted code (the model decides them).
     pub slow_access_count: u64,
     /// Times the emitted code was entered.
     pub entry_count: u64,

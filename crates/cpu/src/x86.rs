@@ -19,6 +19,7 @@ mod features;
 mod group;
 mod host;
 mod members;
+mod miss;
 mod operand;
 mod pages;
 mod plain;

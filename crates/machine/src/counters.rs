@@ -55,4 +55,6 @@ pub struct FastStatistics {
     pub mask_changes: u64,
     /// Accesses that went through the model and filled a slot.
     pub fills: u64,
+    /// Those among them that emitted code made itself.
+    pub emitted_misses: u64,
 }

@@ -40,13 +40,58 @@ pub mod layout {
     /// The code-page slot being executed, 0 for none.
     pub const FETCH_PAGE: usize = CLOCK + 3;
 
+    /// The tag of page 0 in the active address space if emitted code may make first-level misses
+    /// that hit the second level itself, else 0. See `mmu/emitted.rs` for all that follow here.
+    pub const MISS_KEY: usize = CLOCK + 4;
+    /// How many of them it made.
+    pub const MISS_COUNT: usize = CLOCK + 5;
+    /// Host addresses of the first level's arrays: tags, translations, homes (16 bits each), and
+    /// owners by slot (16 bits each).
+    pub const FIRST_TAGS: usize = CLOCK + 6;
+    /// See [`FIRST_TAGS`].
+    pub const FIRST_PAGES: usize = CLOCK + 7;
+    /// See [`FIRST_TAGS`].
+    pub const FIRST_HOMES: usize = CLOCK + 8;
+    /// See [`FIRST_TAGS`].
+    pub const FIRST_OWNERS: usize = CLOCK + 9;
+    /// Sets of the first level, less one.
+    pub const FIRST_SET_MASK: usize = CLOCK + 10;
+    /// Ways of the first level to be compared: 4 of 4, 6 of 8, or 8 of 8 entries of a set.
+    pub const FIRST_WAYS: usize = CLOCK + 11;
+    /// Host addresses of the second level's arrays: tags, translations, stamps, its clock, and
+    /// hints (16 bits each).
+    pub const SECOND_TAGS: usize = CLOCK + 12;
+    /// See [`SECOND_TAGS`].
+    pub const SECOND_PAGES: usize = CLOCK + 13;
+    /// See [`SECOND_TAGS`].
+    pub const SECOND_STAMPS: usize = CLOCK + 14;
+    /// See [`SECOND_TAGS`].
+    pub const SECOND_CLOCK: usize = CLOCK + 15;
+    /// See [`SECOND_TAGS`].
+    pub const SECOND_HINTS: usize = CLOCK + 16;
+    /// Host address of the bits that tell which frames hold translated code.
+    pub const CODE_FRAMES: usize = CLOCK + 17;
+    /// Host address of the first byte of RAM.
+    pub const RAM_BASE: usize = CLOCK + 18;
+    /// Slots of the data shadow in use, less one.
+    pub const SLOT_MASK: usize = CLOCK + 19;
+
+    /// How far left a tag has the page number.
+    pub const TAG_SHIFT: u32 = 19;
+    /// Bits of a translation, all of which a page has that takes stores on the fast path.
+    pub const PAGE_STORABLE: u64 = 5;
+    /// The owner of a slot that has none.
+    pub const NO_OWNER: u16 = u16::MAX;
+    /// Hints of the second level.
+    pub const HINTS: usize = 4096;
+
     /// Slots of the data shadow.
     pub const SLOTS: usize = 4096;
     /// Words between arrays, so that no two have equal offset modulo 4,096 bytes (a store to one
     /// would falsely alias a load of the other).
     pub const PAD: usize = 136;
     /// Per slot: minus the page base if loads may take the fast path, else poison.
-    pub const READ_TAG: usize = CLOCK + 16;
+    pub const READ_TAG: usize = CLOCK + 32;
     /// Per slot: minus the page base if stores may take the fast path, else poison.
     pub const WRITE_TAG: usize = READ_TAG + SLOTS + PAD;
     /// Per slot: host address of the frame.
@@ -258,6 +303,7 @@ impl FastTlb {
         let count = self.slot_count();
         let top = count as u64 / 2;
         self.slot_mask = count - 1;
+        self.words[layout::SLOT_MASK] = count as u64 - 1;
         self.edge_poison = [count as u64 - 1, 0].map(|slot| {
             let other = slot ^ top;
             let page = (other & ((1 << FIRST_BITS) - 1)) << PAGE_SHIFT;

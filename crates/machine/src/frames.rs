@@ -18,6 +18,11 @@ impl FrameSet {
         Self { words: vec![0; words] }
     }
 
+    /// Host address of the first of the words. It never changes.
+    pub(crate) fn address(&mut self) -> u64 {
+        self.words.as_mut_ptr().expose_provenance() as u64
+    }
+
     /// Whether `frame` is in the set. Frames outside RAM never are.
     #[inline]
     pub(crate) fn contains(&self, frame: Frame) -> bool {

@@ -358,6 +358,13 @@ impl Machine {
         self.mmu.fast.words.as_mut_slice()
     }
 
+    /// Says in the words whether emitted code may make first-level misses itself. Due whenever it
+    /// goes on after anything but [`Machine::access_quickly`].
+    #[inline]
+    pub fn allow_misses(&mut self) {
+        self.mmu.allow_misses();
+    }
+
     /// The MMU, for tests that compare states.
     #[cfg(test)]
     pub(crate) fn mmu_for_tests(&mut self) -> &mut Mmu {

@@ -23,6 +23,7 @@
 //! transition for a hit, and all counts equal those of [`FastPath::Empty`].
 
 mod data;
+mod emitted;
 mod fetch;
 mod flush;
 #[cfg(test)]
@@ -95,7 +96,7 @@ impl Mmu {
         let mut fast = FastTlb::new();
         fast.words[layout::CLOCK] = CLOCK_START;
         fast.words[layout::FETCH_CLOCK] = 1;
-        Self {
+        let mut mmu = Self {
             l1d: DataLevel::new(l1d, &mut fast.words),
             l1i: FetchLevel::new(l1i, &mut fast.words),
             l2: SecondLevel::new(&l2, shifts),
@@ -115,7 +116,9 @@ impl Mmu {
             counts: Counters::default(),
             quick_walks: 0,
             quick_mode: QuickMode::of(config),
-        }
+        };
+        mmu.publish(ram);
+        mmu
     }
 
     /// Walks for a user access, counts it, and returns what a TLB keeps of it.
@@ -242,6 +245,9 @@ impl Mmu {
     /// Everything counted so far.
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.counts;
+        let emitted = self.fast.words[layout::MISS_COUNT];
+        counters.l1d.misses += emitted;
+        counters.l2.hits += emitted;
         (counters.reads, counters.writes) = self.totals.at(self.fast.words[layout::CLOCK]);
         counters.walks += self.quick_walks;
         counters.walk_memory_reads += 4 * self.quick_walks;
@@ -257,7 +263,13 @@ impl Mmu {
     /// How the fast path fared. Not part of the model.
     pub(crate) fn fast_statistics(&self) -> FastStatistics {
         let (conflicts, mask_changes, fills) = self.fast.statistics();
-        FastStatistics { conflicts, mask_changes: mask_changes as u64, fills }
+        let emitted = self.fast.words[layout::MISS_COUNT];
+        FastStatistics {
+            conflicts,
+            mask_changes: mask_changes as u64,
+            fills: fills + emitted,
+            emitted_misses: emitted,
+        }
     }
 }
 

@@ -134,6 +134,7 @@ impl Core {
         match result {
             Ok((host, resume)) => {
                 hw.fast()[words::RESUME] = resume;
+                hw.allow_misses();
                 host
             }
             Err(stop) => {

@@ -17,8 +17,11 @@ impl Ask {
     /// Most bytes of a cache.
     pub(super) const CACHE_BYTES_MAX: u64 = 1 << 26;
     const NUMBER: u32 = 1 << 31;
-    const WRITE: u32 = 1 << 30;
-    const SIZE_SHIFT: u32 = 26;
+    /// The bit of a store.
+    pub(super) const WRITE: u32 = 1 << 30;
+    /// Where log2 of the size stands, and its bits.
+    pub(super) const SIZE_SHIFT: u32 = 26;
+    pub(super) const SIZE_MASK: u32 = 15;
 
     /// The word for site `number`, which is `site`.
     pub(super) fn word(number: u32, site: &Site) -> u32 {
@@ -48,7 +51,7 @@ impl Ask {
             return Self::Site(word & !Self::NUMBER);
         }
         let access = if word & Self::WRITE != 0 { Access::Write } else { Access::Read };
-        let bytes = 1 << (word >> Self::SIZE_SHIFT & 15);
+        let bytes = 1 << (word >> Self::SIZE_SHIFT & Self::SIZE_MASK);
         Self::Access { resume: word & (Self::CACHE_BYTES_MAX as u32 - 1), access, bytes }
     }
 }

@@ -223,6 +223,7 @@ impl Core {
     fn stay(&mut self, regs: &mut Registers, hw: &mut Machine, host: u64) -> Next {
         let fast = hw.fast();
         fast[words::FLAGS_PARKED] = parked(fast[words::FLAGS]);
+        hw.allow_misses();
         let mut context = SlowContext::new(self, hw);
         let address = context.address();
         context.set_word(words::CONTEXT, address);

@@ -9,6 +9,7 @@
 //!    vector registers, and, the slow path through its second door, the arithmetic flags.
 
 use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
+use super::miss::first_level;
 use super::words;
 use machine::layout;
 
@@ -114,8 +115,9 @@ const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
 
 impl Stubs {
-    /// Emits all stubs.
+    /// Emits all stubs, at the start of the cache.
     pub(super) fn emit(asm: &mut Assembler, quick: Quick) -> Self {
+        let cache_start = asm.here();
         let enter = enter(asm);
         let leave = asm.here();
         asm.store(Mem::word(words::RIP), S0);
@@ -126,9 +128,9 @@ impl Stubs {
         asm.store_imm(Mem::word(words::REASON), Reason::Signal as i32);
         asm.jump_to(leave_as_is);
         let slow = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Nothing, quick.is_access);
+        slow_path(asm, leave_as_is, Keeping::Nothing, quick.is_access, cache_start);
         let slow_with_flags = asm.here();
-        slow_path(asm, leave_as_is, Keeping::Flags, quick.is_access);
+        slow_path(asm, leave_as_is, Keeping::Flags, quick.is_access, cache_start);
         let indirect = if quick.is_target { find_target(asm, leave) } else { leave };
         Self { enter, leave, slow, slow_with_flags, indirect, signal }
     }
@@ -197,14 +199,23 @@ fn leave_common(asm: &mut Assembler) {
 
 /// Whether the slow path keeps the arithmetic flags.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keeping {
+pub(super) enum Keeping {
     Nothing,
     Flags,
 }
 
-/// Asks the quick slow path and then, if need be, the full one. r14 and r13 survive calls.
-fn slow_path(asm: &mut Assembler, leave_as_is: u64, keeping: Keeping, is_quick: bool) {
-    save_guest(asm, keeping);
+/// Tries a miss in emitted code, then the quick slow path, and then the full one. r14 and r13
+/// survive calls.
+fn slow_path(
+    asm: &mut Assembler,
+    leave_as_is: u64,
+    keeping: Keeping,
+    is_quick: bool,
+    cache_start: u64,
+) {
+    save_registers(asm, keeping);
+    first_level(asm, keeping, cache_start);
+    turn_to_host(asm);
     if is_quick {
         asm.pext(RCX, S0, layout::MASK_INDEX);
         let more = call_slow(asm, words::QUICK_ACCESS);
@@ -271,6 +282,12 @@ fn find_target(asm: &mut Assembler, leave: u64) -> u64 {
 
 /// Saves what a call of Rust may change but for vector registers, and turns to the host's stack.
 fn save_guest(asm: &mut Assembler, keeping: Keeping) {
+    save_registers(asm, keeping);
+    turn_to_host(asm);
+}
+
+/// Saves the general registers that a call of Rust may change, and the flags.
+fn save_registers(asm: &mut Assembler, keeping: Keeping) {
     for register in CALLER_SAVED {
         asm.store(Mem::word(words::home(register)), register);
     }
@@ -278,6 +295,10 @@ fn save_guest(asm: &mut Assembler, keeping: Keeping) {
         asm.bytes(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
         asm.store(Mem::word(words::FLAGS_SAVE), RAX);
     }
+}
+
+/// Turns to the host's stack.
+fn turn_to_host(asm: &mut Assembler) {
     asm.store(Mem::word(words::home(RSP)), RSP);
     asm.store(Mem::word(layout::CLOCK), CLK);
     asm.load(RSP, Mem::word(words::HOST_RSP));
@@ -285,12 +306,17 @@ fn save_guest(asm: &mut Assembler, keeping: Keeping) {
 
 /// Loads what [`save_guest`] has saved.
 fn load_guest(asm: &mut Assembler, keeping: Keeping) {
+    asm.load(CLK, Mem::word(layout::CLOCK));
+    asm.load(RSP, Mem::word(words::home(RSP)));
+    load_registers(asm, keeping);
+}
+
+/// Loads what [`save_registers`] has saved.
+pub(super) fn load_registers(asm: &mut Assembler, keeping: Keeping) {
     if keeping == Keeping::Flags {
         asm.load(RAX, Mem::word(words::FLAGS_SAVE));
         asm.bytes(&[0x04, 0x7f, 0x9e]); // add al, 127; sahf
     }
-    asm.load(CLK, Mem::word(layout::CLOCK));
-    asm.load(RSP, Mem::word(words::home(RSP)));
     for register in CALLER_SAVED {
         asm.load(register, Mem::word(words::home(register)));
     }

@@ -16,6 +16,7 @@ mod guest;
 mod hidden;
 mod layout;
 mod loops;
+mod misses;
 mod operands;
 mod oracle;
 mod place;
@@ -382,6 +383,50 @@ fn code_that_moves_while_its_space_rests_is_noticed() {
             world.run(space, space as u16 + 1, spaces::Start::Own);
         }
         world.exchange_code(turn % 3, (turn / 3 + 1) % 3);
+    }
+}
+
+/// Runs random accesses under `tlb`, under `asids` identifiers in turn, with and without the fast
+/// path; returns the misses of the first level that hit the second, and how many of them emitted
+/// code made.
+fn miss_often(tlb: machine::TlbSpec, asids: u64) -> (u64, u64) {
+    let mut filled = misses::Walker::new(tlb, machine::FastPath::Filled);
+    let mut empty = misses::Walker::new(tlb, machine::FastPath::Empty);
+    for turn in 0..20 {
+        let asid = (turn % asids) as u16 + 1;
+        assert_eq!(filled.run(turn, asid), empty.run(turn, asid), "{}", tlb.name);
+        assert_eq!(filled.counters(), empty.counters(), "{} turn {turn}", tlb.name);
+        filled.flush(turn);
+        empty.flush(turn);
+    }
+    assert_eq!(empty.emitted_misses(), 0);
+    (filled.counters().l2.hits, filled.emitted_misses())
+}
+
+#[test]
+fn misses_that_hit_the_second_level_are_made_by_emitted_code() {
+    for name in ["golden-cove", "sunny-cove", "skylake", "classic"] {
+        let tlb = *machine::tlb_preset(name).expect("a preset");
+        for asids in [1, 2] {
+            let (hits, emitted) = miss_often(tlb, asids);
+            assert!(emitted > hits / 10 * 8, "{name}: {emitted} of {hits}");
+        }
+    }
+}
+
+#[test]
+fn misses_of_other_shapes_are_made_by_the_model() {
+    // One level, first levels with more ways than are compared, few sets, walks in between.
+    for name in ["p6", "zen", "nehalem", "core2"] {
+        let tlb = *machine::tlb_preset(name).expect("a preset");
+        let (hits, emitted) = miss_often(tlb, 2);
+        assert!(emitted <= hits, "{name}: {emitted} of {hits}");
+        assert!(!["p6", "zen"].contains(&name) || emitted == 0, "{name}: {emitted}");
+    }
+    for ways in [1, 2, 3, 5, 7, 8] {
+        let usual = *machine::tlb_default();
+        let k4 = machine::Array::of(16 * ways, ways);
+        miss_often(machine::TlbSpec { l1d: machine::LevelSpec { k4, ..usual.l1d }, ..usual }, 1);
     }
 }
 

@@ -15,12 +15,13 @@ use alloc::vec::Vec;
 use super::spec::{Array, Large, LevelSpec};
 use crate::access::Access;
 use crate::addr::{Frame, PAGE_SHIFT, PageSize, PhysAddr, VirtAddr};
+use crate::fast::layout;
 use crate::geometry::Geometry;
 use crate::pte::Pte;
 use crate::walk::Walked;
 
 /// log2 of the bytes that the ASID, class and valid bits of a tag take.
-const TAG_SHIFT: u32 = 19;
+const TAG_SHIFT: u32 = layout::TAG_SHIFT;
 const ASID_SHIFT: u32 = 3;
 const CLASS_SHIFT: u32 = 1;
 const VALID: u64 = 1;
@@ -174,6 +175,8 @@ impl Translation {
     }
 }
 
+const _: () = assert!(Translation::WRITABLE | Translation::DIRTY == layout::PAGE_STORABLE);
+
 /// One array: where it lies and how it is indexed.
 #[derive(Clone, Copy, Debug)]
 struct Bank {
@@ -317,10 +320,24 @@ impl Banks {
     }
 
     /// Whether nothing but 4 KiB pages of single address spaces was inserted since the last clear,
-    /// and inserting one of `asid` would be nothing new.
+    /// no pieces of larger ones, and inserting one of `asid` would be nothing new.
     #[inline(always)]
     pub(crate) const fn is_plain_for(&self, asid: u16) -> bool {
-        self.is_plain && (self.only_asid == asid || self.only_asid == MANY_ASIDS)
+        self.is_plain
+            && !self.has_pieces
+            && (self.only_asid == asid || self.only_asid == MANY_ASIDS)
+    }
+
+    /// Host addresses of the tags and the translations. They never change.
+    pub(crate) fn addresses(&mut self) -> [u64; 2] {
+        let tags = self.tags.as_mut_ptr().expose_provenance();
+        [tags as u64, self.translations.as_mut_ptr().expose_provenance() as u64]
+    }
+
+    /// Sets of 4 KiB pages less one, and the ways and the entries with padding of one.
+    pub(crate) fn small_shape(&self) -> (usize, usize, usize) {
+        let bank = &self.banks[Class::K4 as usize];
+        (bank.set_mask, bank.ways, 1 << bank.stride_log2)
     }
 
     /// The tag of the 4 KiB page of `addr`.

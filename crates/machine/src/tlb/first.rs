@@ -23,7 +23,7 @@ use crate::addr::VirtAddr;
 use crate::fast::{Words, layout};
 
 /// No entry, or the end of a chain of slots.
-const NONE: u16 = u16::MAX;
+const NONE: u16 = layout::NO_OWNER;
 /// Flag of a home that names a chain of slots.
 const MANY: u16 = 1 << 15;
 
@@ -272,6 +272,12 @@ impl<const STAMPS: usize, const SLOTS: usize> FirstLevel<STAMPS, SLOTS> {
             }
         };
         Some(set.first + way)
+    }
+
+    /// Host addresses of the homes and the owners. They never change.
+    pub(crate) fn addresses(&mut self) -> [u64; 2] {
+        let homes = self.home.as_mut_ptr().expose_provenance();
+        [homes as u64, self.owner.as_mut_ptr().expose_provenance() as u64]
     }
 
     /// Finds out whether every valid entry has a slot.

@@ -14,16 +14,18 @@ use alloc::vec::Vec;
 use super::banks::{Banks, Class, Shifts, Translation, oldest};
 use super::spec::LevelSpec;
 use crate::addr::{PAGE_SHIFT, VirtAddr};
+use crate::fast::layout;
 
 /// Number of hints, a power of two.
-const HINTS: usize = 4096;
+const HINTS: usize = layout::HINTS;
 
 /// A second-level TLB, possibly one without entries.
 #[derive(Debug)]
 pub(crate) struct SecondLevel {
     pub(crate) banks: Banks,
     stamps: Vec<u64>,
-    clock: u64,
+    /// In a place of its own, for emitted code.
+    clock: Box<u64>,
     /// By low page-number bits: the entry where such a page was last.
     hints: Box<[u16; HINTS]>,
 }
@@ -35,7 +37,14 @@ impl SecondLevel {
         let stamps = (0..banks.len()).map(stamp).collect();
         let hints = vec![0; HINTS].into_boxed_slice().try_into();
         let hints = hints.expect("the vector has HINTS elements");
-        Self { banks, stamps, clock: 0, hints }
+        Self { banks, stamps, clock: Box::new(0), hints }
+    }
+
+    /// Host addresses of the stamps, the clock and the hints. They never change.
+    pub(crate) fn addresses(&mut self) -> [u64; 3] {
+        let stamps = self.stamps.as_mut_ptr().expose_provenance();
+        let clock = core::ptr::from_mut(&mut *self.clock).expose_provenance();
+        [stamps as u64, clock as u64, self.hints.as_mut_ptr().expose_provenance() as u64]
     }
 
     #[inline(always)]
@@ -103,8 +112,8 @@ impl SecondLevel {
         let stamp = self.stamps.get_mut(entry)?;
         *tag = key;
         *translation = page;
-        self.clock += 1;
-        *stamp = self.clock;
+        *self.clock += 1;
+        *stamp = *self.clock;
         self.hints[Self::hint_index(addr)] = entry as u16;
         Some(())
     }
@@ -113,16 +122,16 @@ impl SecondLevel {
     #[inline(always)]
     pub(crate) fn touch_quickly(&mut self, entry: usize) -> Option<()> {
         let stamp = self.stamps.get_mut(entry)?;
-        self.clock += 1;
-        *stamp = self.clock;
+        *self.clock += 1;
+        *stamp = *self.clock;
         Some(())
     }
 
     /// Makes the entry the most recently used.
     #[inline(always)]
     pub(crate) fn touch(&mut self, entry: usize) {
-        self.clock += 1;
-        self.stamps[entry] = self.clock;
+        *self.clock += 1;
+        self.stamps[entry] = *self.clock;
     }
 
     /// Inserts a page in place of the least recently used one of its set; does nothing if this

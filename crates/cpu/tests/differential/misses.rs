@@ -1,0 +1,127 @@
+//! Random accesses to more pages than a first level holds: what emitted code makes of the misses.
+
+use cpu::x86::{Translator, TranslatorConfig};
+use cpu::{Engine, Exit, Registers};
+use machine::{
+    Counters, FastPath, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, Pte, TlbMode,
+    TlbSpec, VirtAddr,
+};
+
+const CODE: u64 = 0x40_1000;
+/// Pages that are loaded from: every other one takes stores, too, and one is that of the code.
+const LOADED: u64 = 0x60_0000;
+/// Pages that are loaded from and stored to.
+const STORED: u64 = 0x70_0000;
+/// Pages of each kind, a power of two.
+const PAGES: u64 = 256;
+/// Accesses of each kind in one run.
+const ROUNDS: u64 = 10_000;
+const FIRST_FRAME: u64 = 64;
+/// rdx times: `rax = rax * 1103515245 + 12345; rbx = rax >> 16 & mask; rcx += loaded[rbx];
+/// stored[rbx] += rcx`.
+const PROGRAM: [u8; 42] = [
+    0x48, 0x69, 0xc0, 0x6d, 0x4e, 0xc6, 0x41, // imul rax, rax, 1103515245
+    0x48, 0x05, 0x39, 0x30, 0x00, 0x00, // add rax, 12345
+    0x48, 0x89, 0xc3, // mov rbx, rax
+    0x48, 0xc1, 0xeb, 0x10, // shr rbx, 16
+    0x81, 0xe3, 0xf8, 0xff, 0x0f, 0x00, // and ebx, 0xffff8
+    0x48, 0x03, 0x0c, 0x1f, // add rcx, [rdi + rbx]
+    0x48, 0x01, 0x0c, 0x1e, // add [rsi + rbx], rcx
+    0x48, 0xff, 0xca, // dec rdx
+    0x75, 0xd9, // jnz to the start
+    0x0f, 0x05, 0x90, // syscall; nop
+];
+
+/// One engine and its machine.
+pub struct Walker {
+    hw: Machine,
+    engine: Translator,
+    next_frame: u64,
+    root: Frame,
+}
+
+impl Walker {
+    pub fn new(tlb: TlbSpec, reference: FastPath) -> Self {
+        let hw = Machine::new(MachineConfig {
+            ram_bytes: 8 << 20,
+            geometry: Geometry::X86_64,
+            tlb: TlbMode::Model(tlb),
+            reference,
+            keep: Keep::HashOnly,
+            boot_seconds: 0,
+        })
+        .expect("8 MiB of RAM");
+        let engine = Translator::new(TranslatorConfig::default()).expect("the host runs it");
+        let mut walker = Self { hw, engine, next_frame: FIRST_FRAME, root: Frame::new(16) };
+        walker.next_frame += 1;
+        let code = walker.frame();
+        walker.hw.store(code.start(), &PROGRAM);
+        walker.map(CODE, code, Pte::WRITE);
+        for page in 0..PAGES {
+            let frame = if page == 7 { code } else { walker.frame() };
+            let right = if page % 2 == 1 { Pte::WRITE } else { Pte::USER };
+            walker.map(LOADED + page * PAGE_BYTES, frame, right);
+            let frame = walker.frame();
+            walker.map(STORED + page * PAGE_BYTES, frame, Pte::WRITE);
+        }
+        walker
+    }
+
+    fn frame(&mut self) -> Frame {
+        self.next_frame += 1;
+        Frame::new(self.next_frame - 1)
+    }
+
+    fn map(&mut self, page: u64, frame: Frame, right: Pte) {
+        let geometry = Geometry::X86_64;
+        let rights = Pte::PRESENT.with(Pte::USER);
+        let mut table = self.root;
+        for level in (1..=geometry.levels()).rev() {
+            let slot = geometry.slot(table, geometry.index(level, VirtAddr::new(page)));
+            let mut entry = geometry.load(&self.hw.ram, slot);
+            if level == 1 {
+                entry = Pte::new(frame, rights.with(right));
+            } else if !entry.is_present() {
+                entry = Pte::new(self.frame(), rights.with(Pte::WRITE));
+            }
+            geometry.store(&mut self.hw.ram, slot, entry);
+            table = entry.frame();
+        }
+    }
+
+    /// Runs the program from the seed under the identifier `asid`; returns its sum.
+    pub fn run(&mut self, seed: u64, asid: u16) -> u64 {
+        self.hw.activate(self.root, asid);
+        let mut registers = Registers::new();
+        registers.rip = CODE;
+        registers.gpr[0] = seed;
+        registers.gpr[2] = ROUNDS;
+        registers.gpr[6] = STORED;
+        registers.gpr[7] = LOADED;
+        let mut exit = Exit::Budget;
+        while exit == Exit::Budget {
+            exit = self.engine.run(&mut registers, &mut self.hw);
+        }
+        assert_eq!(exit, Exit::Syscall, "rip {:#x}", registers.rip);
+        registers.gpr[1]
+    }
+
+    /// Forgets one page, or all.
+    pub fn flush(&mut self, turn: u64) {
+        if turn.is_multiple_of(5) {
+            self.hw.flush_all();
+        } else {
+            self.hw.flush_page(VirtAddr::new(STORED + turn % PAGES * PAGE_BYTES));
+        }
+    }
+
+    pub fn counters(&mut self) -> Counters {
+        self.hw.drain_clock();
+        self.hw.counters()
+    }
+
+    /// First-level misses that emitted code made itself.
+    pub fn emitted_misses(&self) -> u64 {
+        self.hw.fast_statistics().emitted_misses
+    }
+}

@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "owns the mappings of emitted code")]
 
 use super::EngineError;
-use super::emit::Place;
+use super::emit::{Place, relative};
 
 /// The code cache.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub(super) struct Cache {
 
 /// Bytes of the writable view after which it is unmapped.
 const WRITTEN_MAX: usize = 512 << 10;
+/// The last byte of an opcode, and a displacement.
+const BRANCH_BYTES: usize = 5;
+/// `jmp rel32`.
+const JUMP: u8 = 0xe9;
+/// What stands for a jump to the next instruction.
+const NOTHING: [u8; BRANCH_BYTES] = [0x66, 0x66, 0x66, 0x66, 0x90];
 /// What a patch counts for: most are near code that was just written.
 const PATCH_BYTES: usize = 256;
 
@@ -149,22 +155,25 @@ impl Cache {
         })
     }
 
-    /// Overwrites four bytes at `host`: the displacement of a branch.
+    /// Lets the near branch whose displacement is at host address `field` go to `target`. A `jmp` to
+    /// what stands right behind it is no instruction that does anything.
     ///
     /// # Panics
-    /// If the bytes are not in use.
-    pub(super) fn patch(&mut self, host: u64, field: [u8; 4]) {
-        let offset = usize::try_from(host.wrapping_sub(self.executable))
+    /// If the branch is not in use.
+    pub(super) fn patch(&mut self, field: u64, target: u64) {
+        let offset = usize::try_from(field.wrapping_sub(self.executable + 1))
             .ok()
             .filter(|offset| {
                 let used = self.used[usize::from(*offset >= self.middle)];
-                offset.checked_add(4).is_some_and(|end| end <= used)
+                offset.checked_add(BRANCH_BYTES).is_some_and(|end| end <= used)
             })
             .expect("patches are inside emitted code");
-        // SAFETY: 1. `offset + 4 <= used <= bytes`.
-        let target = unsafe { self.writable.add(offset) };
+        // SAFETY: 1. `offset + 5 <= used <= bytes`.
+        let branch = unsafe { self.writable.add(offset) }.cast::<[u8; BRANCH_BYTES]>();
+        // SAFETY: 1. As above. 2. A read of bytes needs no alignment.
+        let old = unsafe { branch.read_unaligned() };
         // SAFETY: 1. As above. 2. A write of bytes needs no alignment.
-        unsafe { target.cast::<[u8; 4]>().write_unaligned(field) };
+        unsafe { branch.write_unaligned(redirected(old, field, target)) };
         self.note_written(PATCH_BYTES);
     }
 
@@ -192,6 +201,17 @@ impl Cache {
     }
 }
 
+/// The bytes of a near branch whose displacement is at `field` when it goes to `target`: what is
+/// before it of a `jcc` stays.
+fn redirected(old: [u8; BRANCH_BYTES], field: u64, target: u64) -> [u8; BRANCH_BYTES] {
+    let opcode = if old == NOTHING { JUMP } else { old[0] };
+    if opcode == JUMP && target == field + 4 {
+        return NOTHING;
+    }
+    let [first, second, third, last] = relative(field, target);
+    [opcode, first, second, third, last]
+}
+
 impl Drop for Cache {
     fn drop(&mut self) {
         // SAFETY: 1. The mapping is ours, and nothing runs in it: running borrows the engine.
@@ -206,6 +226,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_jump_to_the_next_instruction_is_none() {
+        let field = 0x1001;
+        let jump = redirected([JUMP, 9, 9, 9, 9], field, 0x1105);
+        assert_eq!(jump, [JUMP, 0, 1, 0, 0]);
+        let none = redirected(jump, field, 0x1005);
+        assert_eq!(none, NOTHING);
+        assert_eq!(redirected(none, field, 0x1105), jump);
+        // `je` has no room for that: its opcode has two bytes.
+        assert_eq!(redirected([0x84, 9, 9, 9, 9], field, 0x1005), [0x84, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn code_outlives_the_mapping_it_was_written_through() {
         let mut cache = Cache::new(8 << 20).expect("the host gives 8 MiB");
         let code: Vec<u8> = (0..1 << 16).map(|i: u32| (i * 7) as u8).collect();
@@ -213,7 +245,7 @@ mod tests {
         while cache.hot_bytes() <= WRITTEN_MAX {
             cache.append((&code, &code[..7]));
         }
-        cache.patch(field, [1, 2, 3, 4]);
+        cache.patch(field, field + 4 + 0x0403_0201);
         let [(_, hot), (_, cold)] = cache.code();
         assert_eq!(hot[100..104], [1, 2, 3, 4]);
         assert!(hot[104..1 << 16] == code[104..] && hot[1 << 16..2 << 16] == code[..]);

@@ -13,7 +13,6 @@ use super::cache::Cache;
 use super::classify::Classifier;
 use super::compat::Flavor;
 use super::counting::Counting;
-use super::emit::relative;
 use super::pages::{CodePages, PageId, slot};
 use super::plain::is_plain_function;
 use super::records::{Block, Link, Offset, offset};
@@ -375,7 +374,7 @@ impl Core {
     /// Lets the branch whose displacement is at `field` go to `target`.
     fn patch(&mut self, field: Offset, target: Offset) {
         let field = self.host(field);
-        self.cache.patch(field, relative(field, self.host(target)));
+        self.cache.patch(field, self.host(target));
     }
 
     /// Lets indirect jumps find the block.

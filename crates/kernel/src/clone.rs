@@ -9,6 +9,7 @@ use cpu::Registers;
 use machine::{Event, VirtAddr};
 
 use crate::Kernel;
+use crate::compat::segments;
 use crate::errno::{Errno, SysResult};
 use crate::fs::FdTable;
 use crate::ledger::Account;
@@ -156,6 +157,10 @@ impl Kernel {
         }
         check(request)?;
         self.check_task_limits(request.flags & flag::THREAD != 0)?;
+        let tls = match request.flags & flag::SETTLS != 0 && self.is_in_i386_call() {
+            true => Some(self.tls_of_thread(request.thread_pointer)?),
+            false => None,
+        };
         let tid = self.tasks.take_pid();
         let pidfd = self.install_pidfd(request, tid)?;
         let parts = match self.clone_parts(request.flags) {
@@ -178,7 +183,7 @@ impl Kernel {
             // As in Linux, a pointer that cannot be written changes nothing.
             let _ = self.write_user_u32(VirtAddr::new(request.parent_tid), tid);
         }
-        let child = self.new_task(request, tid, pid, parts);
+        let child = self.new_task(request, tid, pid, parts, tls);
         let mm = self.tasks.mms.get(parts.mm).map_or(self.mm.id.0, |mm| mm.id.0);
         let event = Event::Clone { parent: self.task.tid, child: tid, mm };
         self.hw.log.push(self.hw.time(), event);
@@ -323,7 +328,14 @@ impl Kernel {
         }
     }
 
-    fn new_task(&self, request: &Request, tid: u32, pid: u32, parts: Parts) -> Task {
+    fn new_task(
+        &self,
+        request: &Request,
+        tid: u32,
+        pid: u32,
+        parts: Parts,
+        tls: Option<[u64; segments::COUNT]>,
+    ) -> Task {
         let own = &self.task;
         let flags = request.flags;
         let mut regs = own.regs.clone();
@@ -331,7 +343,7 @@ impl Kernel {
         if request.stack_pointer != 0 {
             regs.gpr[Registers::RSP] = request.stack_pointer;
         }
-        if flags & flag::SETTLS != 0 {
+        if flags & flag::SETTLS != 0 && tls.is_none() {
             regs.fs_base = request.thread_pointer;
         }
         let keeps_stack = flags & flag::VM == 0 || flags & flag::VFORK != 0;
@@ -350,6 +362,9 @@ impl Kernel {
             set_tid: when(flag::CHILD_SETTID),
             clear_tid: when(flag::CHILD_CLEARTID),
             robust_list: 0,
+            robust_list_i386: 0,
+            tls: tls.unwrap_or(own.tls),
+            call_abi: own.call_abi,
             rseq: own.rseq.filter(|_| flags & flag::VM == 0),
             personality: own.personality,
             vfork_parent: (flags & flag::VFORK != 0).then_some(own.tid),

@@ -11,16 +11,14 @@
 use machine::{PAGE_BYTES, PAGE_SHIFT};
 use mm::Rights;
 use object::LittleEndian as Little;
-use object::elf::{FileHeader64, ProgramHeader64};
+use object::elf::{FileHeader32, FileHeader64, ProgramHeader32, ProgramHeader64};
 use object::pod;
 
+use crate::abi::Abi;
 use crate::errno::Errno;
-use crate::uaccess::TASK_END;
 
 /// Bytes of the file header.
 pub const HEADER_BYTES: usize = 64;
-/// Bytes of one program header.
-pub const PROGRAM_HEADER_BYTES: usize = 56;
 /// The largest table of program headers.
 const TABLE_BYTES_MAX: usize = 65_536;
 /// The longest path of an interpreter, its NUL included.
@@ -28,6 +26,7 @@ const INTERPRETER_BYTES_MAX: u64 = 4096;
 
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
+const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
@@ -48,6 +47,8 @@ pub enum Placement {
 /// The file header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
+    /// What it is written for.
+    pub abi: Abi,
     /// Where it may be.
     pub placement: Placement,
     /// First instruction, before the bias.
@@ -81,19 +82,21 @@ impl Segment {
         self.vaddr & (PAGE_BYTES - 1)
     }
 
-    /// Whether Linux maps it: it lies inside user space and its sizes make sense (ELF-3).
-    pub fn is_sane(&self) -> bool {
-        self.vaddr < TASK_END
+    /// Whether Linux maps it: it lies below `task_end` and its sizes make sense (ELF-3).
+    pub fn is_sane(&self, task_end: u64) -> bool {
+        self.vaddr < task_end
             && self.file_bytes <= self.memory_bytes
-            && self.memory_bytes <= TASK_END
-            && self.vaddr <= TASK_END - self.memory_bytes
+            && self.memory_bytes <= task_end
+            && self.vaddr <= task_end - self.memory_bytes
     }
 }
 
 /// What `PT_GNU_STACK` says about the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StackRights {
-    /// Not executable, or nothing said.
+    /// It says nothing.
+    Unsaid,
+    /// Not executable.
     NoExecute,
     /// Executable.
     Execute,
@@ -124,7 +127,7 @@ pub trait ProgramBytes {
 /// The file header in the first bytes of a file.
 ///
 /// # Errors
-/// `ENOEXEC`: not an ELF program for x86-64.
+/// `ENOEXEC`: not an ELF program for x86-64 or i386.
 pub fn header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, Errno> {
     let aligned = AlignedHeader(*bytes);
     let (raw, _) =
@@ -137,21 +140,45 @@ pub fn header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, Errno> {
         ET_DYN => Placement::Anywhere,
         _ => return Err(Errno::ENOEXEC),
     };
-    if raw.e_machine.get(Little).0 != EM_X86_64 {
+    // The fields up to the machine are the same in both kinds of headers.
+    let (header, entry_bytes) = match raw.e_machine.get(Little).0 {
+        EM_X86_64 => {
+            let header = Header {
+                abi: Abi::X86_64,
+                placement,
+                entry: raw.e_entry.get(Little),
+                table_offset: raw.e_phoff.get(Little),
+                count: raw.e_phnum.get(Little),
+            };
+            (header, raw.e_phentsize.get(Little))
+        }
+        EM_386 => header_32(&aligned, placement)?,
+        _ => return Err(Errno::ENOEXEC),
+    };
+    let wanted_bytes = header.abi.program_header_bytes();
+    let table_bytes = usize::from(header.count) * wanted_bytes;
+    if usize::from(entry_bytes) != wanted_bytes || table_bytes == 0 || table_bytes > TABLE_BYTES_MAX
+    {
         return Err(Errno::ENOEXEC);
     }
-    let count = raw.e_phnum.get(Little);
-    let table_bytes = usize::from(count) * PROGRAM_HEADER_BYTES;
-    let entry_bytes = usize::from(raw.e_phentsize.get(Little));
-    if entry_bytes != PROGRAM_HEADER_BYTES || table_bytes == 0 || table_bytes > TABLE_BYTES_MAX {
-        return Err(Errno::ENOEXEC);
-    }
-    Ok(Header {
+    Ok(header)
+}
+
+/// The fields of an i386 header, and the bytes of one program header that it names.
+fn header_32(
+    bytes: &AlignedHeader<HEADER_BYTES>,
+    placement: Placement,
+) -> Result<(Header, u16), Errno> {
+    let (raw, _) =
+        pod::from_bytes::<FileHeader32<Little>>(&bytes.0).map_err(|()| Errno::ENOEXEC)?;
+    let header = Header {
+        abi: Abi::I386,
         placement,
-        entry: raw.e_entry.get(Little),
-        table_offset: raw.e_phoff.get(Little),
-        count,
-    })
+        entry: raw.e_entry.get(Little).into(),
+        table_offset: raw.e_phoff.get(Little).into(),
+        count: raw.e_phnum.get(Little),
+    };
+    Ok((header, raw.e_phentsize.get(Little)))
 }
 
 /// The crate's types want the bytes aligned as words.
@@ -163,7 +190,8 @@ struct AlignedHeader<const BYTES: usize>([u8; BYTES]);
 /// # Errors
 /// `ENOEXEC`: the table cannot be read, or the interpreter's path has no possible length.
 pub fn program(file: &mut dyn ProgramBytes, header: Header) -> Result<Program, Errno> {
-    let mut table = vec![0; usize::from(header.count) * PROGRAM_HEADER_BYTES];
+    let header_bytes = header.abi.program_header_bytes();
+    let mut table = vec![0; usize::from(header.count) * header_bytes];
     // The file offset is signed in Linux: a negative one cannot be read.
     if i64::try_from(header.table_offset).is_err() {
         return Err(Errno::ENOEXEC);
@@ -173,37 +201,71 @@ pub fn program(file: &mut dyn ProgramBytes, header: Header) -> Result<Program, E
         return Err(Errno::ENOEXEC);
     }
     let mut program =
-        Program { header, segments: Vec::new(), interpreter: None, stack: StackRights::NoExecute };
-    for bytes in table.chunks_exact(PROGRAM_HEADER_BYTES) {
-        add_header(&mut program, bytes)?;
+        Program { header, segments: Vec::new(), interpreter: None, stack: StackRights::Unsaid };
+    for bytes in table.chunks_exact(header_bytes) {
+        add_header(&mut program, &raw_header(bytes, header.abi)?)?;
     }
     Ok(program)
 }
 
-fn add_header(program: &mut Program, bytes: &[u8]) -> Result<(), Errno> {
-    let mut aligned = AlignedHeader([0; PROGRAM_HEADER_BYTES]);
-    aligned.0.copy_from_slice(bytes);
+/// A program header of either kind.
+struct RawHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    vaddr: u64,
+    file_bytes: u64,
+    memory_bytes: u64,
+    align: u64,
+}
+
+fn raw_header(bytes: &[u8], abi: Abi) -> Result<RawHeader, Errno> {
+    let mut aligned = AlignedHeader([0; 56]);
+    aligned.0[..bytes.len()].copy_from_slice(bytes);
+    if abi == Abi::I386 {
+        let (raw, _) =
+            pod::from_bytes::<ProgramHeader32<Little>>(&aligned.0).map_err(|()| Errno::ENOEXEC)?;
+        return Ok(RawHeader {
+            kind: raw.p_type.get(Little).0,
+            flags: raw.p_flags.get(Little).0,
+            offset: raw.p_offset.get(Little).into(),
+            vaddr: raw.p_vaddr.get(Little).into(),
+            file_bytes: raw.p_filesz.get(Little).into(),
+            memory_bytes: raw.p_memsz.get(Little).into(),
+            align: raw.p_align.get(Little).into(),
+        });
+    }
     let (raw, _) =
         pod::from_bytes::<ProgramHeader64<Little>>(&aligned.0).map_err(|()| Errno::ENOEXEC)?;
-    let flags = raw.p_flags.get(Little).0;
-    match raw.p_type.get(Little).0 {
+    Ok(RawHeader {
+        kind: raw.p_type.get(Little).0,
+        flags: raw.p_flags.get(Little).0,
+        offset: raw.p_offset.get(Little),
+        vaddr: raw.p_vaddr.get(Little),
+        file_bytes: raw.p_filesz.get(Little),
+        memory_bytes: raw.p_memsz.get(Little),
+        align: raw.p_align.get(Little),
+    })
+}
+
+fn add_header(program: &mut Program, raw: &RawHeader) -> Result<(), Errno> {
+    match raw.kind {
         PT_LOAD => program.segments.push(Segment {
-            offset: raw.p_offset.get(Little),
-            vaddr: raw.p_vaddr.get(Little),
-            file_bytes: raw.p_filesz.get(Little),
-            memory_bytes: raw.p_memsz.get(Little),
-            align: raw.p_align.get(Little),
-            rights: segment_rights(flags),
+            offset: raw.offset,
+            vaddr: raw.vaddr,
+            file_bytes: raw.file_bytes,
+            memory_bytes: raw.memory_bytes,
+            align: raw.align,
+            rights: segment_rights(raw.flags),
         }),
         // The first one only (ELF-2).
         PT_INTERP if program.interpreter.is_none() => {
-            let bytes = raw.p_filesz.get(Little);
-            if !(2..=INTERPRETER_BYTES_MAX).contains(&bytes) {
+            if !(2..=INTERPRETER_BYTES_MAX).contains(&raw.file_bytes) {
                 return Err(Errno::ENOEXEC);
             }
-            program.interpreter = Some((raw.p_offset.get(Little), bytes));
+            program.interpreter = Some((raw.offset, raw.file_bytes));
         }
-        PT_GNU_STACK if flags & PF_X != 0 => program.stack = StackRights::Execute,
+        PT_GNU_STACK if raw.flags & PF_X != 0 => program.stack = StackRights::Execute,
         PT_GNU_STACK => program.stack = StackRights::NoExecute,
         _ => {}
     }
@@ -337,6 +399,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_32_bit_header_has_its_own_places() {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(b"\x7fELF");
+        bytes[16] = 3;
+        bytes[18] = 3;
+        bytes[24..28].copy_from_slice(&0x1234_u32.to_le_bytes());
+        bytes[28] = 52;
+        bytes[42] = 32;
+        bytes[44] = 2;
+        let header = header(&bytes).expect("a header of i386");
+        assert_eq!((header.abi, header.entry), (Abi::I386, 0x1234));
+        assert_eq!((header.table_offset, header.count), (52, 2));
+        bytes[42] = 56;
+        assert_eq!(super::header(&bytes), Err(Errno::ENOEXEC));
+    }
+
     struct Bytes(Vec<u8>);
 
     impl ProgramBytes for Bytes {
@@ -369,7 +448,7 @@ mod tests {
         let header = header(&minimal()).expect("right");
         let stack = StackRights::NoExecute;
         let program = Program { header, segments: vec![segment; 2], interpreter: None, stack };
-        assert!(!segment.is_sane());
+        assert!(!segment.is_sane(Abi::X86_64.task_end()));
         let _ = (program.span_bytes(), program.bounds(), program.table_vaddr());
         assert_eq!(program.align_max(), 1);
     }

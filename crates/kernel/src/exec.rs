@@ -25,6 +25,7 @@ use mm::{
     PagerError, Rights, Sharing, Vma, VmaFlags,
 };
 
+use crate::abi::Abi;
 use crate::asid::Asids;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Credentials, FdTable, FsContext, Vfs, View};
@@ -39,9 +40,10 @@ use crate::signal::{AltStack, SIGNAL_FRAME_BYTES};
 use crate::stack_init::{self, Auxiliary, Strings};
 use crate::stuck::Deadlock;
 use crate::syscall::SyscallTally;
+use crate::syscall::memory::READ_IMPLIES_EXEC;
 use crate::syscall::swap::NamedArea;
 use crate::task::{self, Parts, Task, task_name};
-use crate::uaccess::{self, TASK_END};
+use crate::uaccess;
 use crate::{BootError, Kernel, KernelConfig, vdso};
 
 use program::Prepared;
@@ -50,18 +52,16 @@ use program::Prepared;
 const MIN_ADDRESS: u64 = 0x1_0000;
 /// The least and the largest distance of `mmap_base` from the end of user space (AS-1).
 const GAP_BYTES_MIN: u64 = 128 << 20;
-const GAP_BYTES_MAX: u64 = TASK_END / 6 * 5;
 const STACK_GUARD_BYTES: u64 = 256 * PAGE_BYTES;
 /// How much the stack is larger than its first content.
 const STACK_EXTRA_BYTES: u64 = 128 << 10;
-/// Where programs that may be anywhere go: two thirds of user space.
-pub(crate) const PIE_BASE: u64 = TASK_END / 3 * 2;
 
 /// The pages that the kernel maps into every program.
 pub struct SpecialPages {
     vvar: Arc<MappedFile>,
     vclock: Arc<MappedFile>,
     vdso: Arc<MappedFile>,
+    vdso_i386: Arc<MappedFile>,
 }
 
 /// Bytes of `[vvar]` and `[vvar_vclock]`, which are empty: our vDSO reads none of them.
@@ -108,6 +108,7 @@ impl SpecialPages {
             vvar: add("[vvar]", vec![0; VVAR_BYTES as usize]),
             vclock: add("[vvar_vclock]", vec![0; VCLOCK_BYTES as usize]),
             vdso: add("[vdso]", vdso::image()),
+            vdso_i386: add("[vdso]", vdso::i386::image()),
         }
     }
 }
@@ -128,9 +129,19 @@ impl From<Errno> for LoadError {
 
 /// A loaded program.
 struct Image {
+    abi: Abi,
+    /// Whether reading implies executing.
+    implies_execute: bool,
     mm: Mm,
     entry: u64,
     stack_pointer: u64,
+}
+
+impl Image {
+    /// An address space without a program.
+    fn empty(mm: Mm) -> Self {
+        Self { abi: Abi::X86_64, implies_execute: false, mm, entry: 0, stack_pointer: 0 }
+    }
 }
 
 /// All that loading works on.
@@ -139,6 +150,9 @@ struct Loader<'a> {
     hw: &'a mut Machine,
     random: &'a mut Generator,
     special: &'a SpecialPages,
+    abi: Abi,
+    /// Whether all that can be read can be executed.
+    implies_execute: bool,
 }
 
 /// The rules of a new address space.
@@ -151,20 +165,31 @@ struct Frame {
     gid: u32,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(
+        memory: &'a mut Memory,
+        hw: &'a mut Machine,
+        random: &'a mut Generator,
+        special: &'a SpecialPages,
+    ) -> Self {
+        Self { memory, hw, random, special, abi: Abi::X86_64, implies_execute: false }
+    }
+
     /// Builds the address space of `prepared`.
     ///
     /// The new space is the machine's active one afterwards. On an error it is gone again, and the
     /// machine has no usable space active: the caller ends the task or activates another.
     fn load(&mut self, prepared: &Prepared, frame: Frame) -> Result<Image, LoadError> {
-        let layout = layout(frame.limits.stack_bytes);
+        (self.abi, self.implies_execute) = (prepared.abi(), prepared.implies_execute());
+        let layout = layout(self.abi, frame.limits.stack_bytes);
         let mut mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw)
             .map_err(|error| LoadError::Refused(error.into()))?;
         self.hw.activate(mm.root(), frame.asid);
         match self.fill(&mut mm, prepared, frame) {
             Some((entry, stack_pointer)) => {
                 mm.forget_faults();
-                Ok(Image { mm, entry, stack_pointer })
+                let (abi, implies_execute) = (self.abi, self.implies_execute);
+                Ok(Image { abi, implies_execute, mm, entry, stack_pointer })
             }
             None => {
                 let is_full = self.memory.usage().frames_free == 0;
@@ -188,8 +213,14 @@ impl Loader<'_> {
         let vdso = self.map_vdso(mm)?;
         let mut random = [0; 16];
         self.random.fill(&mut random);
+        let vsyscall = match self.abi {
+            Abi::X86_64 => 0,
+            Abi::I386 => vdso + vdso::i386::VSYSCALL,
+        };
         let auxiliary = Auxiliary {
+            abi: self.abi,
             vdso,
+            vsyscall,
             signal_stack_bytes: SIGNAL_FRAME_BYTES,
             hwcap: u64::from(cpu::CPUID_FEATURES_EDX),
             hwcap2: u64::from(cpu::cpuid(7, 0)[1] & 1) << 1,
@@ -205,27 +236,29 @@ impl Loader<'_> {
         let block = stack_init::build(top, &prepared.strings, &auxiliary);
         let start = VirtAddr::new(block.start);
         uaccess::store(mm, self.memory, self.hw, start, &block.bytes).ok()?;
+        mm.layout.vdso = VirtAddr::new(vdso);
         mm.layout.start_stack = start;
         mm.layout.arg_start = VirtAddr::new(block.arg_start);
         mm.layout.arg_end = VirtAddr::new(block.arg_end);
         mm.layout.env_start = mm.layout.arg_end;
         mm.layout.env_end = VirtAddr::new(block.env_end);
         let entry = interpreter.map_or(auxiliary.entry, |(_, entry)| entry);
-        (entry < TASK_END).then_some((entry, block.start))
+        (entry < self.abi.task_end()).then_some((entry, block.start))
     }
 }
 
 /// Addresses that depend on nothing but the stack limit (AS-1 to AS-4).
-fn layout(stack_bytes: u64) -> Layout {
+pub(crate) fn layout(abi: Abi, stack_bytes: u64) -> Layout {
+    let end = abi.task_end();
     let gap = stack_bytes.checked_add(STACK_GUARD_BYTES).unwrap_or(stack_bytes);
-    let gap = gap.clamp(GAP_BYTES_MIN, GAP_BYTES_MAX);
+    let gap = gap.clamp(GAP_BYTES_MIN, end / 6 * 5);
     let page_up = |addr: u64| VirtAddr::new(addr.next_multiple_of(PAGE_BYTES));
     Layout {
-        mmap_base: page_up(TASK_END - gap),
-        mmap_legacy_base: page_up(TASK_END / 3),
-        task_end: VirtAddr::new(TASK_END),
+        mmap_base: page_up(end - gap),
+        mmap_legacy_base: page_up(end / 3),
+        task_end: VirtAddr::new(end),
         min_address: VirtAddr::new(MIN_ADDRESS),
-        stack_top: VirtAddr::new(TASK_END),
+        stack_top: VirtAddr::new(end),
         ..Layout::default()
     }
 }
@@ -263,12 +296,30 @@ pub fn vma_name<'a>(mm: &'a Mm, vma: &'a Vma) -> &'a [u8] {
     if range.start < layout.brk && range.end > layout.start_brk { b"[heap]" } else { b"" }
 }
 
+/// The task that runs `image`, with places for its parts in `tasks`.
+fn first_task(tasks: &mut Tasks, image: &Image, path: &[u8]) -> Task {
+    let parts =
+        Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
+    let mut task = Task::first(first_registers(image), parts, task_name(path));
+    task.personality = personality(0, image.implies_execute);
+    task
+}
+
 /// Registers of a program that has not yet run.
-fn first_registers(image_entry: u64, stack_pointer: u64) -> Registers {
-    let mut regs = Registers::new();
-    regs.rip = image_entry;
-    regs.gpr[Registers::RSP] = stack_pointer;
+fn first_registers(image: &Image) -> Registers {
+    let mut regs = match image.abi {
+        Abi::X86_64 => Registers::new(),
+        Abi::I386 => Registers::new_compat(),
+    };
+    regs.rip = image.entry;
+    regs.gpr[Registers::RSP] = image.stack_pointer;
     regs
+}
+
+/// The personality of a task whose program is new.
+const fn personality(before: u32, implies_execute: bool) -> u32 {
+    let kept = before & !READ_IMPLIES_EXEC;
+    if implies_execute { kept | READ_IMPLIES_EXEC } else { kept }
 }
 
 /// The memory manager as the configuration wants it, its swap areas, and what swapping costs.
@@ -334,24 +385,21 @@ impl Kernel {
                 })?;
         let Credentials { uid, gid, .. } = fs.credentials;
         let frame = Frame { id: MmId(1), asid: 1, limits: memory_limits(&limits, uid), uid, gid };
-        let mut loader =
-            Loader { memory: &mut memory, hw: &mut hw, random: &mut random, special: &special };
+        let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special);
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
             Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
             Err(LoadError::Fatal(outcome)) => {
-                let mm = Mm::new(frame.id, layout(0), frame.limits, &mut memory, &mut hw)
+                let layout = layout(Abi::X86_64, 0);
+                let mm = Mm::new(frame.id, layout, frame.limits, &mut memory, &mut hw)
                     .map_err(BootError::Memory)?;
-                (Image { mm, entry: 0, stack_pointer: 0 }, Some(outcome))
+                (Image::empty(mm), Some(outcome))
             }
         };
         fs.exe = prepared.main.path.clone();
         log_exec(&mut hw, task::PID, &image);
-        let regs = first_registers(image.entry, image.stack_pointer);
         let mut tasks = Tasks::default();
-        let parts =
-            Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
-        let task = Task::first(regs, parts, task_name(&path));
+        let task = first_task(&mut tasks, &image, &path);
         let mut asids = Asids::new(config.context_switch);
         asids.of(tasks.take_mm());
         Ok(Self {
@@ -371,6 +419,8 @@ impl Kernel {
             task_limits: config.task_limits,
             asids,
             special,
+            window: crate::compat::Window::default(),
+            gdt: None,
             settings: BTreeMap::new(),
             ledger: ProcessReports::default(),
             swap_areas,
@@ -400,12 +450,8 @@ impl Kernel {
         let limits = memory_limits(&self.process.limits, uid);
         let id = self.tasks.take_mm();
         let frame = Frame { id, asid: self.asids.of(id), limits, uid, gid };
-        let mut loader = Loader {
-            memory: &mut self.memory,
-            hw: &mut self.hw,
-            random: &mut self.random,
-            special: &self.special,
-        };
+        let Self { memory, hw, random, special, .. } = self;
+        let mut loader = Loader::new(memory, hw, random, special);
         match loader.load(&prepared, frame) {
             Ok(image) => self.enter_image(image),
             Err(error) => {
@@ -439,6 +485,8 @@ impl Kernel {
         self.leave_memory_to_others();
         self.take_over_leader();
         log_exec(&mut self.hw, self.task.tid, &image);
+        let regs = first_registers(&image);
+        let implies_execute = image.implies_execute;
         let old_key = self.task.parts.mm;
         self.process.account.exec_count += 1;
         if self.tasks.mms.release(old_key) {
@@ -451,7 +499,7 @@ impl Kernel {
         }
         self.task.parts.mm = self.tasks.mms.reserve();
         self.activate();
-        self.task.regs = first_registers(image.entry, image.stack_pointer);
+        self.task.regs = regs;
         self.process.actions.reset_for_exec();
         self.process.actions_shared = None;
         self.process.settings.barriers = 0;
@@ -459,6 +507,9 @@ impl Kernel {
         self.process.has_executed = true;
         self.task.signals.alt_stack = AltStack::NONE;
         self.task.rseq = None;
+        self.task.robust_list_i386 = 0;
+        self.task.tls = [0; crate::compat::segments::COUNT];
+        self.task.personality = personality(self.task.personality, implies_execute);
     }
 
     /// The path of the program that `execveat` names.
@@ -482,15 +533,18 @@ impl Kernel {
     }
 
     /// Reads an array of pointers to strings that ends with a null pointer.
-    fn read_user_strings(&mut self, addr: u64) -> Result<Vec<Vec<u8>>, Errno> {
+    fn read_user_strings(&mut self, addr: u64, abi: Abi) -> Result<Vec<Vec<u8>>, Errno> {
         let mut strings = Vec::new();
         let mut bytes = 0;
         if addr == 0 {
             return Ok(strings);
         }
         loop {
-            let slot = addr.wrapping_add(strings.len() as u64 * 8);
-            let pointer = self.read_user_u64(VirtAddr::new(slot))?;
+            let slot = VirtAddr::new(addr.wrapping_add(strings.len() as u64 * abi.word_bytes()));
+            let pointer = match abi {
+                Abi::X86_64 => self.read_user_u64(slot)?,
+                Abi::I386 => self.read_user_u32(slot)?.into(),
+            };
             if pointer == 0 {
                 return Ok(strings);
             }
@@ -499,7 +553,7 @@ impl Kernel {
                 Errno::ENAMETOOLONG => Errno::E2BIG,
                 other => other,
             })?;
-            bytes += text.len() + 9;
+            bytes += text.len() + 1 + abi.word_bytes() as usize;
             if bytes > 8 << 20 {
                 return Err(Errno::E2BIG);
             }
@@ -509,10 +563,15 @@ impl Kernel {
 }
 
 pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    execve_of(kernel, args, Abi::X86_64)
+}
+
+/// `execve` with arrays of pointers as `abi` has them.
+pub(crate) fn execve_of(kernel: &mut Kernel, args: [u64; 6], abi: Abi) -> SysResult {
     let path = kernel.read_user_path(args[0])?;
     let mut strings = Strings {
-        args: kernel.read_user_strings(args[1])?,
-        env: kernel.read_user_strings(args[2])?,
+        args: kernel.read_user_strings(args[1], abi)?,
+        env: kernel.read_user_strings(args[2], abi)?,
         path,
     };
     if strings.args.is_empty() {
@@ -523,11 +582,16 @@ pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 }
 
 pub(crate) fn sys_execveat(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    execveat_of(kernel, args, Abi::X86_64)
+}
+
+/// `execveat` with arrays of pointers as `abi` has them.
+pub(crate) fn execveat_of(kernel: &mut Kernel, args: [u64; 6], abi: Abi) -> SysResult {
     let [dirfd, path, arguments, environment, flags, _] = args;
     let path = kernel.path_of_program(dirfd, path, flags)?;
     let mut strings = Strings {
-        args: kernel.read_user_strings(arguments)?,
-        env: kernel.read_user_strings(environment)?,
+        args: kernel.read_user_strings(arguments, abi)?,
+        env: kernel.read_user_strings(environment, abi)?,
         path,
     };
     if strings.args.is_empty() {
@@ -570,11 +634,13 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_linux_without_randomisation() {
-        let base = |stack| layout(stack).mmap_base.as_u64();
+        let base = |stack| layout(Abi::X86_64, stack).mmap_base.as_u64();
         assert_eq!(base(8 << 20), 0x7fff_f7ff_f000);
         assert_eq!(base(1 << 30), 0x7fff_bfef_f000);
         assert_eq!(base(u64::MAX), 0x1555_5555_6000);
-        assert_eq!(PIE_BASE & !(PAGE_BYTES - 1), 0x5555_5555_4000);
+        assert_eq!(Abi::X86_64.pie_base() & !(PAGE_BYTES - 1), 0x5555_5555_4000);
+        let base = |stack| layout(Abi::I386, stack).mmap_base.as_u64();
+        assert_eq!(base(8 << 20), 0xf7ff_e000);
     }
 
     #[test]

@@ -88,13 +88,32 @@ impl Kernel {
     /// Marks the futexes of the list that the task still holds as left by the dead.
     fn leave_robust_futexes(&mut self) {
         let head = std::mem::take(&mut self.task.robust_list);
+        let word = |kernel: &mut Self, addr: u64| kernel.read_user_u64(VirtAddr::new(addr)).ok();
+        self.leave_robust_list(head, 8, word);
+        let head = std::mem::take(&mut self.task.robust_list_i386);
+        let word = |kernel: &mut Self, addr: u64| {
+            kernel.read_user_u32(VirtAddr::new(addr)).ok().map(u64::from)
+        };
+        self.leave_robust_list(head, 4, word);
+    }
+
+    /// Leaves the futexes of the list at `head`, whose words `word` reads.
+    fn leave_robust_list(
+        &mut self,
+        head: u64,
+        word_bytes: u64,
+        word: impl Fn(&mut Self, u64) -> Option<u64>,
+    ) {
         if head == 0 {
             return;
         }
-        let word = |kernel: &mut Self, addr: u64| kernel.read_user_u64(VirtAddr::new(addr)).ok();
         let Some(mut entry) = word(self, head) else { return };
-        let Some(offset) = word(self, head.wrapping_add(8)) else { return };
-        let Some(pending) = word(self, head.wrapping_add(16)) else { return };
+        let Some(mut offset) = word(self, head.wrapping_add(word_bytes)) else { return };
+        let Some(pending) = word(self, head.wrapping_add(2 * word_bytes)) else { return };
+        if word_bytes == 4 {
+            // A `long`.
+            offset = i64::from(offset as u32 as i32).cast_unsigned();
+        }
         for _ in 0..ROBUST_MAX {
             if entry & !1 == head {
                 break;

@@ -14,8 +14,10 @@
 //! 3. An error number is made in `errno.rs` only.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 mod asid;
 mod clone;
+mod compat;
 pub mod elf;
 pub mod errno;
 pub mod exec;
@@ -197,6 +199,10 @@ pub struct Kernel {
     task_limits: TaskLimits,
     asids: Asids,
     special: exec::SpecialPages,
+    /// What the kernel passes to its own calls in place of memory of an i386 program.
+    window: compat::Window,
+    /// The frame of the GDT, once an i386 program has run.
+    gdt: Option<machine::Frame>,
     /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
     settings: std::collections::BTreeMap<&'static str, i64>,
     ledger: ledger::ProcessReports,

@@ -3,10 +3,11 @@
 //! The only file that sees both sides: the engine says why it stopped, the memory manager and the
 //! system calls resolve it, signals are delivered, and the engine runs on.
 
-use cpu::{Exception, Exit};
+use cpu::Exit;
 use mm::Mm;
 
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
 use crate::syscall::names;
 use crate::task::{PID, State};
@@ -62,11 +63,14 @@ impl Kernel {
             self.dispatch();
         } else {
             match self.engine.run(&mut self.task.regs, &mut self.hw) {
-                Exit::Syscall => self.dispatch(),
-                // Differs from Linux: no system calls of the i386 kind.
-                Exit::Syscall32(_) => {
-                    self.task.regs.rip = self.task.regs.rip.wrapping_sub(2);
-                    self.exception(Exception::GeneralProtection);
+                Exit::Syscall => {
+                    self.task.call_abi = Abi::X86_64;
+                    self.dispatch();
+                }
+                Exit::Syscall32(gate) => {
+                    if self.enter_gate(gate).is_ok() {
+                        self.dispatch();
+                    }
                 }
                 Exit::Fault(fault) => self.page_fault(fault),
                 Exit::Exception(exception) => self.exception(exception),
@@ -100,6 +104,7 @@ impl Kernel {
         let mut report = self.snapshot(outcome);
         self.end_all();
         report.pages_lost = self.store_for_host();
+        self.drop_gdt();
         report.frames_leaked = self.memory.shutdown(&mut self.hw);
         report.slots_leaked = self.memory.swap_usage().used;
         self.report = Some(report);

@@ -186,6 +186,7 @@ impl Kernel {
         }
         self.tasks.switch_count += 1;
         self.activate();
+        self.switch_tls();
         self.tasks.turn_since_ns = self.hw.now_ns();
         self.tasks.is_turn_over = false;
         let set_tid = std::mem::take(&mut self.task.set_tid);

@@ -18,10 +18,11 @@ mod send;
 
 use std::collections::VecDeque;
 
+use crate::abi::Abi;
 use crate::errno::Errno;
 
 pub use calls::handler;
-pub(crate) use frame::SIGNAL_FRAME_BYTES;
+pub(crate) use frame::{SIGNAL_FRAME_BYTES, XSTATE_BYTES, restored_flags, xstate_bytes};
 
 /// Signal numbers, `SIGHUP` to `SIGSYS`.
 #[allow(missing_docs, reason = "the names are those of man 7 signal")]
@@ -103,6 +104,8 @@ pub struct SigAction {
     pub restorer: u64,
     /// Signals blocked while the handler runs.
     pub mask: u64,
+    /// Which code the handler is: that of the call which set it.
+    pub abi: Abi,
 }
 
 impl SigAction {

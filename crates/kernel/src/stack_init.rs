@@ -20,6 +20,7 @@
 //! # Source
 //! Linux 6.12 `fs/exec.c:bprm_*`, `fs/binfmt_elf.c:create_elf_tables`; semantics ELF-10, ELF-11.
 
+use crate::abi::Abi;
 use crate::errno::Errno;
 
 /// The longest single string, its NUL included (32 pages).
@@ -50,10 +51,9 @@ const AT_HWCAP2: u64 = 26;
 const AT_RSEQ_FEATURE_SIZE: u64 = 27;
 const AT_RSEQ_ALIGN: u64 = 28;
 const AT_EXECFN: u64 = 31;
+const AT_SYSINFO: u64 = 32;
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_MINSIGSTKSZ: u64 = 51;
-
-const PLATFORM: &[u8] = b"x86_64\0";
 
 /// The strings that a program gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,8 +93,12 @@ impl Strings {
 /// What the auxiliary vector says beside addresses on the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Auxiliary {
+    /// What the program is written for: the size of all words.
+    pub abi: Abi,
     /// The vDSO.
     pub vdso: u64,
+    /// The function of the vDSO by which i386 programs call the system; 0 on x86-64.
+    pub vsyscall: u64,
     /// Least size of a signal stack.
     pub signal_stack_bytes: u64,
     /// CPUID.1:EDX.
@@ -153,7 +157,8 @@ pub fn build(top: u64, strings: &Strings, auxiliary: &Auxiliary) -> Block {
     let path_start = path.first().copied().unwrap_or(top);
     let arg_end = env_start.unwrap_or(path_start);
 
-    let platform = (arg_start & !15) - PLATFORM.len() as u64;
+    let abi = auxiliary.abi;
+    let platform = (arg_start & !15) - abi.platform().len() as u64;
     let random = platform - 16;
     let vector = vector(auxiliary, [random, path_start, platform]);
     let mut words = vec![strings.args.len() as u64];
@@ -161,16 +166,17 @@ pub fn build(top: u64, strings: &Strings, auxiliary: &Auxiliary) -> Block {
     words.push(0);
     words.extend(env);
     words.push(0);
-    let start = (random - (random & 7) - (words.len() + vector.len()) as u64 * 8) & !15;
+    let start =
+        (random - (random & 7) - (words.len() + vector.len()) as u64 * abi.word_bytes()) & !15;
     words.extend(vector);
 
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut bytes: Vec<u8> = words.iter().flat_map(|&word| abi.word(word)).collect();
     let pad_to = |bytes: &mut Vec<u8>, addr: u64| {
         bytes.resize(usize::try_from(addr - start).unwrap_or(bytes.len()), 0);
     };
     pad_to(&mut bytes, random);
     bytes.extend(auxiliary.random);
-    bytes.extend(PLATFORM);
+    bytes.extend(abi.platform());
     pad_to(&mut bytes, arg_start);
     bytes.extend(text);
     Block { start, bytes, arg_start, arg_end, env_end: path_start }
@@ -178,14 +184,15 @@ pub fn build(top: u64, strings: &Strings, auxiliary: &Auxiliary) -> Block {
 
 /// The auxiliary vector, in the order of Linux.
 fn vector(auxiliary: &Auxiliary, [random, path, platform]: [u64; 3]) -> Vec<u64> {
-    [
+    let sysinfo = (auxiliary.vsyscall != 0).then_some((AT_SYSINFO, auxiliary.vsyscall));
+    let rest = [
         (AT_SYSINFO_EHDR, auxiliary.vdso),
         (AT_MINSIGSTKSZ, auxiliary.signal_stack_bytes),
         (AT_HWCAP, auxiliary.hwcap),
         (AT_PAGESZ, machine::PAGE_BYTES),
         (AT_CLKTCK, 100),
         (AT_PHDR, auxiliary.table),
-        (AT_PHENT, 56),
+        (AT_PHENT, auxiliary.abi.program_header_bytes() as u64),
         (AT_PHNUM, auxiliary.table_count.into()),
         (AT_BASE, auxiliary.base),
         (AT_FLAGS, 0),
@@ -202,10 +209,8 @@ fn vector(auxiliary: &Auxiliary, [random, path, platform]: [u64; 3]) -> Vec<u64>
         (AT_RSEQ_FEATURE_SIZE, 28),
         (AT_RSEQ_ALIGN, 32),
         (AT_NULL, 0),
-    ]
-    .into_iter()
-    .flat_map(|(kind, value)| [kind, value])
-    .collect()
+    ];
+    sysinfo.into_iter().chain(rest).flat_map(|(kind, value)| [kind, value]).collect()
 }
 
 #[cfg(test)]
@@ -214,6 +219,8 @@ mod tests {
 
     fn auxiliary() -> Auxiliary {
         Auxiliary {
+            abi: Abi::X86_64,
+            vsyscall: 0,
             vdso: 1,
             signal_stack_bytes: 2,
             hwcap: 3,

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::outcome::Outcome;
 use crate::process::Life;
 use crate::syscall::futex::{FUTEX_TID_MASK, FutexKey};
@@ -131,15 +132,18 @@ impl Kernel {
 
     fn waiter(&mut self, tid: u32) -> Option<Waiter> {
         let task = self.task_of(tid)?;
-        let number = (task.regs.gpr[0] & 0xffff_ffff) as u32;
-        let (name, argument) = (task.name.clone(), task.regs.gpr[7]);
+        let (number, args) = Self::call_of(task);
+        let (name, argument) = (task.name.clone(), args[0]);
+        let is_i386 = task.call_abi == Abi::I386;
         let mut cause = self.cause(task);
         if let Cause::Futex { addr, owner } = &mut cause {
             // LOCK_PI and LOCK_PI2 keep the owner in the word.
-            let is_lock = matches!(task.regs.gpr[6] & 0x7f, 6 | 13) && number == 202;
+            let is_lock = matches!(args[1] & 0x7f, 6 | 13)
+                && matches!((is_i386, number), (false, 202) | (true, 240 | 422));
             let addr = *addr;
             *owner = if is_lock { self.owner_of(tid, addr) } else { None };
         }
+        let number = if is_i386 { number | names::I386 } else { number };
         Some(Waiter { tid, name, number, argument, cause })
     }
 

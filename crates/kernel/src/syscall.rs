@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 
 use machine::Event;
 
-use crate::Kernel;
 use crate::errno::{Errno, SysResult};
+use crate::{Kernel, compat};
 
 /// What does a system call: its six argument registers rdi rsi rdx r10 r8 r9 to the value of rax.
 pub type Handler = fn(&mut Kernel, [u64; 6]) -> SysResult;
@@ -61,16 +61,20 @@ impl Kernel {
     /// Does the system call that the registers of the task ask for and puts its result into rax; or
     /// leaves them, if the task has to sleep in it or a signal interrupts it.
     pub(crate) fn dispatch(&mut self) {
-        let regs = &self.task.regs;
         // The number is the low 32 bits, as in Linux since 5.18.
-        let number = regs.gpr[0] & 0xffff_ffff;
-        let args = [regs.gpr[7], regs.gpr[6], regs.gpr[2], regs.gpr[10], regs.gpr[8], regs.gpr[9]];
-        let log_number = u32::try_from(number).unwrap_or(u32::MAX);
-        let handler = handler(number);
+        let (number, args) = Self::call_of(&self.task);
+        let is_i386 = self.is_in_i386_call();
+        let log_number = if is_i386 { number | names::I386 } else { number };
+        let handler = handler(number.into());
         if self.task.wait.is_none() {
-            self.tally.note(log_number, handler.is_some());
+            let is_known = if is_i386 { compat::is_known(number) } else { handler.is_some() };
+            self.tally.note(log_number, is_known);
         }
-        let result = handler.map_or(Err(Errno::ENOSYS), |handler| handler(self, args));
+        let result = match handler {
+            _ if is_i386 => self.call_i386(number, args),
+            Some(handler) => handler(self, args),
+            None => Err(Errno::ENOSYS),
+        };
         self.vfs.forget_passing();
         self.wake_for_files();
         match result {
@@ -82,7 +86,8 @@ impl Kernel {
             }
             result => {
                 self.task.wait = None;
-                self.task.regs.gpr[0] = result.unwrap_or_else(Errno::as_register);
+                let value = result.unwrap_or_else(Errno::as_register);
+                self.task.regs.gpr[0] = self.result_register(value);
             }
         }
         let value = result.unwrap_or_else(Errno::as_register).cast_signed();

@@ -8,6 +8,8 @@
 use cpu::Registers;
 use machine::VirtAddr;
 
+use crate::abi::Abi;
+use crate::compat::segments;
 use crate::outcome::Outcome;
 use crate::shelf::PartKey;
 use crate::signal::Signals;
@@ -66,6 +68,12 @@ pub struct Task {
     pub clear_tid: VirtAddr,
     /// Head of the list of robust futexes.
     pub robust_list: u64,
+    /// Likewise, of an i386 program.
+    pub robust_list_i386: u64,
+    /// Its own entries of the GDT.
+    pub tls: [u64; segments::COUNT],
+    /// Whose rules the system call follows that it is in or made last.
+    pub call_abi: Abi,
     /// Registered rseq area: address, length, signature.
     pub rseq: Option<(u64, u32, u32)>,
     /// The personality bits.
@@ -99,6 +107,9 @@ impl Task {
             set_tid: VirtAddr::default(),
             clear_tid: VirtAddr::default(),
             robust_list: 0,
+            robust_list_i386: 0,
+            tls: [0; segments::COUNT],
+            call_abi: Abi::X86_64,
             rseq: None,
             personality: 0,
             vfork_parent: None,

@@ -13,6 +13,8 @@
 //! version
 //! `LINUX_2.6` from man 7 vdso.
 
+pub mod i386;
+
 /// Bytes in the image: two pages, as on the host (semantics K64-5).
 pub const IMAGE_BYTES: usize = 8192;
 

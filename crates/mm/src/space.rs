@@ -77,6 +77,8 @@ pub struct Layout {
     pub start_data: VirtAddr,
     /// End of initialised data.
     pub end_data: VirtAddr,
+    /// First byte of the vDSO; 0 without one.
+    pub vdso: VirtAddr,
     /// Stack pointer at the first instruction.
     pub start_stack: VirtAddr,
     /// First byte of the argument strings.

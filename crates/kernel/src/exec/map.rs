@@ -9,9 +9,10 @@ use mm::ops::{MapFlags, MapRequest, MapSource};
 use mm::{Mm, Rights, Sharing, ops};
 
 use super::program::{ElfFile, Prepared};
-use super::{Loader, PIE_BASE, VCLOCK_BYTES, VVAR_BYTES, is_page_aligned};
+use super::{Loader, VCLOCK_BYTES, VVAR_BYTES, is_page_aligned};
+use crate::abi::Abi;
 use crate::elf::{Placement, Segment};
-use crate::uaccess::{self, TASK_END};
+use crate::uaccess;
 use crate::vdso;
 
 /// Where a whole file goes.
@@ -33,7 +34,7 @@ impl Loader<'_> {
         let spot = match main.program.header.placement {
             Placement::Fixed => Spot::Fixed,
             Placement::Anywhere if is_dynamic => {
-                Spot::At(PIE_BASE & !(main.program.align_max() - 1))
+                Spot::At(self.abi.pie_base() & !(main.program.align_max() - 1))
             }
             Placement::Anywhere => Spot::Free,
         };
@@ -45,7 +46,8 @@ impl Loader<'_> {
         mm.layout.start_data = at(bounds.start_data);
         mm.layout.end_data = at(bounds.end_data);
         // A program in the mmap area would have no room for its break behind it (BRK-7).
-        let brk = if matches!(spot, Spot::Free) { VirtAddr::new(PIE_BASE) } else { at(bounds.brk) };
+        let base = VirtAddr::new(self.abi.pie_base());
+        let brk = if matches!(spot, Spot::Free) { base } else { at(bounds.brk) };
         mm.layout.start_brk = brk.align_up(PageSize::K4)?;
         mm.layout.brk = mm.layout.start_brk;
         Some(bias)
@@ -83,13 +85,13 @@ impl Loader<'_> {
         };
         // Without a fixed place the first segment lies in what was reserved, like the others.
         let remaining = if matches!(spot, Spot::Fixed) { rest } else { segments.as_slice() };
-        if matches!(spot, Spot::Fixed) && !first.is_sane() {
+        if matches!(spot, Spot::Fixed) && !first.is_sane(self.abi.task_end()) {
             return None;
         }
         for segment in remaining {
             let start = segment.vaddr.wrapping_add(bias) & !(PAGE_BYTES - 1);
             self.map_segment(mm, file, segment, (start, MapFlags::FIXED))?;
-            if !segment.is_sane() {
+            if !segment.is_sane(self.abi.task_end()) {
                 return None;
             }
         }
@@ -101,7 +103,8 @@ impl Loader<'_> {
     fn reserve(&mut self, mm: &mut Mm, file: &ElfFile, wanted: Option<u64>) -> Option<u64> {
         let bytes = file.program.span_bytes();
         let align = file.program.align_max();
-        if bytes == 0 || bytes > TASK_END || align > TASK_END {
+        let task_end = self.abi.task_end();
+        if bytes == 0 || bytes > task_end || align > task_end {
             return None;
         }
         let is_wide = wanted.is_none() && align > PAGE_BYTES;
@@ -146,7 +149,7 @@ impl Loader<'_> {
             let request = MapRequest {
                 addr: start,
                 bytes: file_end.checked_sub(start)?,
-                rights: segment.rights,
+                rights: self.implied(segment.rights),
                 sharing: Sharing::Private,
                 flags,
                 source: MapSource::File { file: Arc::clone(&file.file), offset },
@@ -162,7 +165,8 @@ impl Loader<'_> {
             let request = MapRequest {
                 addr: zero_start,
                 bytes: zero_end - zero_start,
-                rights: Rights::READ | Rights::WRITE | segment.rights & Rights::EXECUTE,
+                rights: self
+                    .implied(Rights::READ | Rights::WRITE | segment.rights & Rights::EXECUTE),
                 sharing: Sharing::Private,
                 flags: MapFlags::FIXED,
                 source: MapSource::Anonymous,
@@ -170,6 +174,12 @@ impl Loader<'_> {
             ops::mmap(mm, self.memory, self.hw, request).ok()?;
         }
         Some(())
+    }
+
+    /// The rights of a mapping, where reading implies executing.
+    fn implied(&self, rights: Rights) -> Rights {
+        let is_implied = self.implies_execute && rights.contains(Rights::READ);
+        if is_implied { rights | Rights::EXECUTE } else { rights }
     }
 
     /// Zeroes the end of the last page of a segment; that this fails matters only if the segment is
@@ -188,10 +198,14 @@ impl Loader<'_> {
     pub(super) fn map_vdso(&mut self, mm: &mut Mm) -> Option<u64> {
         let vdso_bytes = vdso::IMAGE_BYTES as u64;
         let (read, execute) = (Rights::READ, Rights::READ | Rights::EXECUTE);
+        let vdso = match self.abi {
+            Abi::X86_64 => &self.special.vdso,
+            Abi::I386 => &self.special.vdso_i386,
+        };
         let parts = [
             (Arc::clone(&self.special.vvar), VVAR_BYTES, read),
             (Arc::clone(&self.special.vclock), VCLOCK_BYTES, read),
-            (Arc::clone(&self.special.vdso), vdso_bytes, execute),
+            (Arc::clone(vdso), vdso_bytes, execute),
         ];
         let total = VVAR_BYTES + VCLOCK_BYTES + vdso_bytes;
         let mut addr = 0;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use machine::Machine;
 use mm::{MappedFile, Memory, Readahead, Rights};
 
+use crate::abi::Abi;
 use crate::elf::{self, HEADER_BYTES, Placement, Program, ProgramBytes, StackRights};
 use crate::errno::Errno;
 use crate::fs::{Vfs, View};
@@ -36,12 +37,24 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// What the program is written for.
+    pub(super) fn abi(&self) -> Abi {
+        self.main.program.header.abi
+    }
+
     /// Rights of the stack (ELF-8).
     pub(super) fn stack_rights(&self) -> Rights {
         match self.main.program.stack {
-            StackRights::NoExecute => Rights::READ | Rights::WRITE,
             StackRights::Execute => Rights::all(),
+            _ if self.implies_execute() => Rights::all(),
+            _ => Rights::READ | Rights::WRITE,
         }
+    }
+
+    /// Whether all that can be read can be executed: i386 programs that say nothing about their
+    /// stack are of a time without NX (`elf_read_implies_exec`).
+    pub(super) fn implies_execute(&self) -> bool {
+        self.abi() == Abi::I386 && self.main.program.stack == StackRights::Unsaid
     }
 }
 
@@ -128,7 +141,13 @@ pub(super) fn prepare(
         let program = elf::program(&mut content, elf::header(&head)?)?;
         let interpreter_path = program.interpreter_path(&mut content)?;
         let interpreter = match interpreter_path {
-            Some(path) => Some(open_interpreter(vfs, memory, hw, view, path)?),
+            Some(path) => {
+                let interpreter = open_interpreter(vfs, memory, hw, view, path)?;
+                if interpreter.program.header.abi != program.header.abi {
+                    return Err(Errno::ELIBBAD);
+                }
+                Some(interpreter)
+            }
             None => None,
         };
         let path = vfs.full_path(view, &path);

@@ -13,8 +13,9 @@ use super::{Bind, BindAccess, NodeId, Vfs, VfsConfig, VfsError, host, proc};
 use crate::errno::Errno;
 use crate::random::Generator;
 
-/// The first inode number that the guest gives itself: above those of host file systems.
-const FIRST_INODE: u64 = 1 << 40;
+/// The first inode number that the guest gives itself: above those of most host file systems, and
+/// one that i386 programs can be told.
+const FIRST_INODE: u64 = 3 << 30;
 /// The first minor device number of file systems made here.
 const FIRST_MINOR: u32 = 0x1000;
 

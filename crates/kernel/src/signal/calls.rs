@@ -8,6 +8,7 @@ use super::{
     UNBLOCKABLE, bit, flag,
 };
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
@@ -64,7 +65,8 @@ fn sys_rt_sigaction(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let before = kernel.process.actions.get(signal);
-    if let Some(action) = action {
+    if let Some(mut action) = action {
+        action.abi = kernel.task.call_abi;
         kernel.process.actions.set(signal, action);
         kernel.share_actions();
         kernel.forget_ignored(signal);
@@ -86,6 +88,7 @@ fn action_from(bytes: &[u8; 32]) -> SigAction {
         flags: word(1) & ACTION_FLAGS,
         restorer: word(2),
         mask: word(3) & !UNBLOCKABLE,
+        abi: Abi::X86_64,
     }
 }
 
@@ -221,7 +224,7 @@ impl Kernel {
     /// - `EPERM`: the task is on it.
     /// - `EINVAL`: unknown flags.
     /// - `ENOMEM`: too small.
-    pub(super) fn set_alt_stack(&mut self, stack: AltStack) -> Result<(), Errno> {
+    pub(crate) fn set_alt_stack(&mut self, stack: AltStack) -> Result<(), Errno> {
         if self.is_on_alt_stack() {
             return Err(Errno::EPERM);
         }

@@ -8,6 +8,7 @@ use machine::Event;
 use super::number::{SIGSEGV, SIGSTOP};
 use super::{DefaultAction, SigAction, SigInfo, bit, default_of, flag};
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::errno::Errno;
 use crate::outcome::Outcome;
 use crate::task::State;
@@ -64,7 +65,11 @@ impl Kernel {
             self.share_actions();
         }
         self.abort_rseq();
-        if self.push_signal_frame(info, action).is_err() {
+        let pushed = match action.abi {
+            Abi::X86_64 => self.push_signal_frame(info, action),
+            Abi::I386 => self.push_i386_frame(info, action),
+        };
+        if pushed.is_err() {
             // Linux: a handler of SIGSEGV that cannot be entered is not tried a second time.
             if info.signal == SIGSEGV {
                 self.process.actions.forget_handler(SIGSEGV);
@@ -89,7 +94,7 @@ impl Kernel {
             // rax still holds the number.
             self.task.regs.rip = self.task.regs.rip.wrapping_sub(SYSCALL_BYTES);
         } else {
-            self.task.regs.gpr[0] = Errno::EINTR.as_register();
+            self.task.regs.gpr[0] = self.result_register(Errno::EINTR.as_register());
         }
     }
 }

@@ -28,7 +28,7 @@ const FRAME_BYTES: usize = 8 + CONTEXT_BYTES + INFO_BYTES;
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
 /// The xsave area, then MAGIC2.
-const XSTATE_BYTES: usize = XSAVE_BYTES + 4;
+pub(crate) const XSTATE_BYTES: usize = XSAVE_BYTES + 4;
 /// Offset of the words that the kernel puts into the unused end of the legacy area.
 const SOFTWARE_OFFSET: usize = 464;
 
@@ -143,7 +143,7 @@ impl Kernel {
         }
         regs.rip = get(&context, SIGCONTEXT + 128);
         let flags = get(&context, SIGCONTEXT + 136);
-        regs.rflags = regs.rflags & !FLAGS_RESTORED | flags & FLAGS_RESTORED;
+        regs.rflags = restored_flags(regs.rflags, flags);
         let segments = get(&context, SIGCONTEXT + 144).to_le_bytes();
         let cs = u16::from_le_bytes([segments[0], segments[1]]) | 3;
         let ss = u16::from_le_bytes([segments[6], segments[7]]) | 3;
@@ -168,12 +168,23 @@ impl Kernel {
         }
         let mut legacy = [0; 512];
         self.read_user(VirtAddr::new(addr), &mut legacy)?;
-        let mut fpu = XsaveArea::new();
         let has_xstate = self.frame_has_xstate(addr, &legacy)?;
         // What `xrstor` and `fxrstor` ask for.
         if !addr.is_multiple_of(if has_xstate { 64 } else { 16 }) {
             return Err(Errno::EFAULT);
         }
+        self.restore_xstate_copied(addr)
+    }
+
+    /// Loads the floating-point state at `addr` from wherever it is, as for i386 frames.
+    ///
+    /// # Errors
+    /// `EFAULT`: it cannot be read, or no processor would load it; nothing has changed.
+    pub(crate) fn restore_xstate_copied(&mut self, addr: u64) -> Result<(), Errno> {
+        let mut legacy = [0; 512];
+        self.read_user(VirtAddr::new(addr), &mut legacy)?;
+        let mut fpu = XsaveArea::new();
+        let has_xstate = self.frame_has_xstate(addr, &legacy)?;
         if has_xstate {
             let mut bytes = [0; XSAVE_BYTES];
             self.read_user(VirtAddr::new(addr), &mut bytes)?;
@@ -220,7 +231,7 @@ impl Kernel {
 }
 
 /// The floating-point state with the words that tell `rt_sigreturn` what is there.
-fn xstate_bytes(fpu: &XsaveArea) -> [u8; XSTATE_BYTES] {
+pub(crate) fn xstate_bytes(fpu: &XsaveArea) -> [u8; XSTATE_BYTES] {
     let mut bytes = [0; XSTATE_BYTES];
     bytes[..XSAVE_BYTES].copy_from_slice(fpu.bytes());
     let software = &mut bytes[SOFTWARE_OFFSET..512];
@@ -233,6 +244,11 @@ fn xstate_bytes(fpu: &XsaveArea) -> [u8; XSTATE_BYTES] {
     bytes[512] |= 3;
     bytes[XSAVE_BYTES..].copy_from_slice(&MAGIC2.to_le_bytes());
     bytes
+}
+
+/// The flags of a task that was at `now` when its frame says `held` (`FIX_EFLAGS`).
+pub(crate) const fn restored_flags(now: u64, held: u64) -> u64 {
+    now & !FLAGS_RESTORED | held & FLAGS_RESTORED
 }
 
 /// What `xrstor` would load from `bytes`: parts that the header leaves out are initial.

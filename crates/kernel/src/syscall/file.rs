@@ -23,6 +23,8 @@ mod stat;
 mod terminal;
 mod transfer;
 
+pub(crate) use stat::{dirent_32, getdents};
+
 use machine::VirtAddr;
 
 use crate::Kernel;

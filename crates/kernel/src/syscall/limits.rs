@@ -19,7 +19,8 @@ pub fn handler(number: u64) -> Option<Handler> {
         98 => sys_getrusage,
         140 => sys_getpriority,
         141 => sys_setpriority,
-        142 | 144 => sys_sched_setparam,
+        142 => sys_sched_setparam,
+        144 => sys_sched_setscheduler,
         143 => sys_sched_getparam,
         145 => sys_sched_getscheduler,
         146 => sys_priority_max,
@@ -207,13 +208,20 @@ fn scheduled(kernel: &Kernel, pid: u64) -> Result<&Process, Errno> {
     process_argument(kernel, pid)
 }
 
-/// `sched_setparam`, `sched_setscheduler`: only the classes of ordinary programs.
 fn sys_sched_setparam(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    set_class(kernel, args[0], None, args[1])
+}
+
+fn sys_sched_setscheduler(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    set_class(kernel, args[0], Some(args[1] as u32), args[2])
+}
+
+/// Only the classes of ordinary programs; without one the class stays.
+fn set_class(kernel: &mut Kernel, pid: u64, class: Option<u32>, param: u64) -> SysResult {
     const RESET_ON_FORK: u32 = 0x4000_0000;
-    let is_class = kernel.task.regs.gpr[0] & 0xffff_ffff == 144;
-    let process = scheduled(kernel, args[0])?;
+    let process = scheduled(kernel, pid)?;
     let (pid, old) = (process.pid, process.settings.policy);
-    let (class, param) = if is_class { (args[1] as u32, args[2]) } else { (old, args[1]) };
+    let class = class.unwrap_or(old);
     if param == 0 {
         return Err(Errno::EINVAL);
     }

@@ -67,7 +67,7 @@ const FLAGS: [(u64, MapFlags); 6] = [
 ];
 
 /// Personality: every readable mapping is executable (MMAP-8).
-const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
+pub(crate) const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
 
 fn sys_mmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [addr, bytes, prot, flags, fd, offset] = args;

@@ -1,7 +1,13 @@
 //! The names of the x86-64 system calls, by number.
 
+/// The bit of numbers of the i386 table, in events and in what is counted.
+pub const I386: u32 = 1 << 30;
+
 /// The name of system call `number`, or `"?"` for a number that has none.
 pub fn name(number: u32) -> &'static str {
+    if number & I386 != 0 {
+        return crate::compat::name(number & !I386);
+    }
     match usize::try_from(number).ok().and_then(|index| NAMES.get(index)) {
         Some(&name) if !name.is_empty() => name,
         _ => "?",

@@ -23,19 +23,26 @@ pub fn handler(number: u64) -> Option<Handler> {
         60 => sys_exit,
         102 => sys_getuid,
         104 => sys_getgid,
-        105 | 106 => sys_setuid,
+        105 => sys_setuid,
+        106 => sys_setgid,
         107 => sys_getuid,
         108 => sys_getgid,
         109 => sys_setpgid,
         110 => sys_getppid,
         111 => sys_getpgrp,
         112 => sys_setsid,
-        113 | 114 | 117 | 119 => sys_setresuid,
+        113 => sys_setreuid,
+        114 => sys_setregid,
+        117 => sys_setresuid,
+        119 => sys_setresgid,
         115 => sys_getgroups,
         116 => sys_setgroups,
-        118 | 120 => sys_getresuid,
+        118 => sys_getresuid,
+        120 => sys_getresgid,
         121 => sys_getpgid,
-        122 | 123 => sys_setfsuid,
+        // They return the number in force, never an error.
+        122 => sys_getuid,
+        123 => sys_getgid,
         124 => sys_getsid,
         125 => sys_capget,
         126 => sys_capset,
@@ -161,46 +168,55 @@ fn sys_getgid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
     Ok(kernel.fs.credentials.gid.into())
 }
 
-/// `getresuid` and `getresgid`: all three numbers are the same.
 fn sys_getresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 118;
-    let credentials = &kernel.fs.credentials;
-    let id = if is_user { credentials.uid } else { credentials.gid };
+    let id = kernel.fs.credentials.uid;
+    tell_three(kernel, args, id)
+}
+
+fn sys_getresgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let id = kernel.fs.credentials.gid;
+    tell_three(kernel, args, id)
+}
+
+/// All three numbers are the same.
+fn tell_three(kernel: &mut Kernel, args: [u64; 6], id: u32) -> SysResult {
     for addr in &args[..3] {
         kernel.write_user_u32(VirtAddr::new(*addr), id)?;
     }
     Ok(0)
 }
 
-/// `setuid` and `setgid`: only to what the task already is.
 fn sys_setuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 105;
-    change_ids(kernel, is_user, &args[..1])
+    change_ids(kernel.fs.credentials.uid, &args[..1])
 }
 
-/// `setreuid`, `setregid`, `setresuid`, `setresgid`: only to what the task already is.
+fn sys_setgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    change_ids(kernel.fs.credentials.gid, &args[..1])
+}
+
+fn sys_setreuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    change_ids(kernel.fs.credentials.uid, &args[..2])
+}
+
+fn sys_setregid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    change_ids(kernel.fs.credentials.gid, &args[..2])
+}
+
 fn sys_setresuid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let number = kernel.task.regs.gpr[0] & 0xffff_ffff;
-    let count = if number <= 114 { 2 } else { 3 };
-    change_ids(kernel, matches!(number, 113 | 117), &args[..count])
+    change_ids(kernel.fs.credentials.uid, &args[..3])
+}
+
+fn sys_setresgid(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    change_ids(kernel.fs.credentials.gid, &args[..3])
 }
 
 /// Differs from Linux: nobody may become someone else, not even root.
-fn change_ids(kernel: &Kernel, is_user: bool, ids: &[u64]) -> SysResult {
-    let credentials = &kernel.fs.credentials;
-    let own = if is_user { credentials.uid } else { credentials.gid };
+fn change_ids(own: u32, ids: &[u64]) -> SysResult {
     let is_same = |id: &u64| {
         let id = (id & 0xffff_ffff) as u32;
         id == own || id == u32::MAX
     };
     if ids.iter().all(is_same) { Ok(0) } else { Err(Errno::EPERM) }
-}
-
-/// `setfsuid` and `setfsgid` return the number in force, never an error.
-fn sys_setfsuid(kernel: &mut Kernel, _args: [u64; 6]) -> SysResult {
-    let is_user = kernel.task.regs.gpr[0] & 0xffff_ffff == 122;
-    let credentials = &kernel.fs.credentials;
-    Ok(u64::from(if is_user { credentials.uid } else { credentials.gid }))
 }
 
 fn sys_getgroups(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {

@@ -144,7 +144,9 @@ fn check_offset(request: &MapRequest) -> Result<(), MmError> {
 
 fn address(mm: &Mm, request: &MapRequest, bytes: u64) -> Result<VirtAddr, MmError> {
     if !request.flags.intersects(IS_FIXED) {
-        let is_huge = bytes.is_multiple_of(PageSize::M2.bytes())
+        // Not in an address space of 32 bits, which has no room to spare (AS-6).
+        let is_huge = mm.layout.task_end.as_u64() > u64::from(u32::MAX)
+            && bytes.is_multiple_of(PageSize::M2.bytes())
             && matches!(request.source, MapSource::Anonymous)
             && request.sharing == Sharing::Private
             && request.addr == 0;

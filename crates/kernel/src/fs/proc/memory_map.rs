@@ -10,6 +10,7 @@ use mm::{Mm, PageCounts, Rights, Sharing, Vma, VmaFlags};
 
 use super::task::Shown;
 use super::{PART_BYTES, Part};
+use crate::abi::Abi;
 use crate::exec;
 
 /// Column at which names start on a 64-bit kernel.
@@ -54,7 +55,10 @@ pub(super) fn part(shown: &Shown<'_>, detail: Detail, from: u64, wanted: usize) 
         }
     }
     let mut record = Vec::new();
-    vsyscall(&mut record, detail);
+    // No i386 program can see so far.
+    if Abi::of(mm) == Abi::X86_64 {
+        vsyscall(&mut record, detail);
+    }
     let is_full = text.len() >= wanted || text.len() + record.len() >= PART_BYTES;
     if is_full && !text.is_empty() {
         return Part { text, next: Some(AT_VSYSCALL) };

@@ -163,9 +163,6 @@ pub(crate) const NAMESPACES: [(&str, &str, u32); 10] = [
     ("uts", "uts", 4_026_531_838),
 ];
 
-/// Where inode numbers of tasks start: above all others.
-const FIRST_INODE: u64 = 1 << 48;
-
 /// What a name of a directory becomes when a path goes through it.
 struct Found {
     kind: NodeKind,
@@ -181,10 +178,13 @@ impl Found {
         Self { kind: NodeKind::Directory(directory), permissions, subject, number }
     }
 
-    /// An inode number that depends on nothing but the name.
+    /// An inode number that depends on nothing but the name, and that fits what i386 programs know.
     fn inode(&self) -> u64 {
+        /// Spreads what it is multiplied with over the upper half: 2^64 over the golden ratio.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let scope = u64::from(self.subject.scope == Scope::Thread);
-        FIRST_INODE + (u64::from(self.subject.tid) << 25 | scope << 24 | self.number)
+        let name = u64::from(self.subject.tid) << 25 | scope << 24 | self.number;
+        name.wrapping_add(1).wrapping_mul(SPREAD) >> 32
     }
 }
 

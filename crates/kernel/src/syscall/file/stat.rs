@@ -306,7 +306,11 @@ fn sys_getdents(kernel: &mut Kernel, [fd, buffer, bytes, ..]: [u64; 6]) -> SysRe
     getdents(kernel, fd, buffer, bytes, entry_bytes_old)
 }
 
-fn getdents(
+/// Writes directory entries as `encode` has them; returns how many bytes.
+///
+/// # Errors
+/// Those of `getdents`.
+pub(crate) fn getdents(
     kernel: &mut Kernel,
     fd: u64,
     buffer: u64,
@@ -385,6 +389,19 @@ fn entry_bytes_old(entry: &Entry, next: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(&entry.inode.to_le_bytes());
     bytes.extend_from_slice(&next.to_le_bytes());
+    bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend_from_slice(&entry.name);
+    bytes.resize(length, 0);
+    bytes[length - 1] = entry.kind;
+    bytes
+}
+
+/// `struct linux_dirent` with words of 32 bits.
+pub(crate) fn dirent_32(entry: &Entry, next: u64) -> Vec<u8> {
+    let length = (10 + entry.name.len() + 2).next_multiple_of(4);
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&(entry.inode as u32).to_le_bytes());
+    bytes.extend_from_slice(&(next as u32).to_le_bytes());
     bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend_from_slice(&entry.name);
     bytes.resize(length, 0);

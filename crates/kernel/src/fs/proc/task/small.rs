@@ -7,6 +7,7 @@ use mm::Mm;
 
 use super::Shown;
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::fs::proc::system;
 use crate::process::ResourceLimit;
 use crate::task::State;
@@ -72,10 +73,10 @@ fn strings(kernel: &Kernel, mm: &Mm, start: VirtAddr, end: VirtAddr) -> Vec<u8> 
 /// The auxiliary vector: it stands behind the environment pointers of the first stack.
 fn auxv(kernel: &Kernel, mm: &Mm) -> Vec<u8> {
     let words = strings(kernel, mm, mm.layout.start_stack, mm.layout.arg_start);
-    let words: Vec<u64> = words
-        .chunks_exact(8)
-        .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
-        .collect();
+    let abi = Abi::of(mm);
+    let word_bytes = usize::from(abi.word_bytes() as u8);
+    let value = |word: &[u8]| word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    let words: Vec<u64> = words.chunks_exact(word_bytes).map(value).collect();
     let argc = words.first().copied().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let env = argc.saturating_add(2);
     let Some(env_count) = words.get(env..).and_then(|rest| rest.iter().position(|&w| w == 0))
@@ -84,7 +85,7 @@ fn auxv(kernel: &Kernel, mm: &Mm) -> Vec<u8> {
     };
     let vector = &words[env + env_count + 1..];
     let pairs = vector.chunks_exact(2).position(|pair| pair[0] == 0).map_or(0, |last| last + 1);
-    vector[..pairs * 2].iter().flat_map(|word| word.to_le_bytes()).collect()
+    vector[..pairs * 2].iter().flat_map(|&word| abi.word(word)).collect()
 }
 
 /// How ready the kernel is to end the process when memory is short (OOM-2).
@@ -129,10 +130,9 @@ fn syscall(shown: &Shown<'_>) -> String {
 }
 
 fn call_line(task: &crate::Task) -> String {
-    let gpr = &task.regs.gpr;
-    let args = [gpr[7], gpr[6], gpr[2], gpr[10], gpr[8], gpr[9]];
+    let (number, args) = Kernel::call_of(task);
     let args: String = args.iter().map(|value| format!("{value:#x} ")).collect();
-    format!("{} {args}{:#x} {:#x}\n", gpr[0] & 0xffff_ffff, gpr[4], task.regs.rip)
+    format!("{number} {args}{:#x} {:#x}\n", task.regs.gpr[4], task.regs.rip)
 }
 
 fn sched(shown: &Shown<'_>) -> String {

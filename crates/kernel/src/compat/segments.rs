@@ -1,0 +1,218 @@
+//! Descriptors that a program makes: its three entries of the GDT.
+//!
+//! A task's entries are kept with the task and written to the GDT, in a frame of RAM, when it gets
+//! the CPU. What a descriptor means is the business of the CPU (`cpu/segments.rs`).
+//!
+//! Does not: have a local table (`modify_ldt`).
+//!
+//! # Source
+//! Linux 6.12 `arch/x86/kernel/tls.c`, `arch/x86/include/asm/desc.h:fill_ldt`.
+
+use cpu::{DescriptorTable, GDT_X86_64, Segment, SegmentName, descriptor};
+use machine::{PAGE_BYTES, VirtAddr};
+
+use super::{Args, word};
+use crate::Kernel;
+use crate::abi::Abi;
+use crate::errno::{Errno, SysResult};
+
+/// The first of the entries for threads, and how many there are.
+const FIRST: u64 = 12;
+/// How many entries a task has.
+pub(crate) const COUNT: usize = 3;
+const GDT_BYTES: u16 = 128;
+
+/// The bits behind the limit in `struct user_desc`.
+mod flag {
+    pub(super) const BITS_32: u64 = 1;
+    pub(super) const CONTENTS: u64 = 6;
+    pub(super) const READ_ONLY: u64 = 8;
+    pub(super) const PAGES: u64 = 16;
+    pub(super) const NOT_PRESENT: u64 = 32;
+    pub(super) const USEABLE: u64 = 64;
+}
+
+/// `struct user_desc`.
+#[derive(Clone, Copy)]
+struct UserDescriptor {
+    entry: u64,
+    base: u64,
+    limit: u64,
+    flags: u64,
+}
+
+impl UserDescriptor {
+    fn read(kernel: &mut Kernel, addr: u64) -> Result<Self, Errno> {
+        let mut bytes = [0; 16];
+        kernel.read_user(VirtAddr::new(addr), &mut bytes)?;
+        let word = |at| word(&bytes, at);
+        Ok(Self { entry: word(0), base: word(4), limit: word(8), flags: word(12) & 0x7f })
+    }
+
+    /// What takes an entry away: all zeros, or the form of `modify_ldt`.
+    fn is_empty(self) -> bool {
+        let is_plain = self.base == 0 && self.limit == 0;
+        is_plain && (self.flags == 0 || self.flags == flag::READ_ONLY | flag::NOT_PRESENT)
+    }
+
+    /// The descriptor; only 32-bit data segments that are there may be entries of the GDT.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is another.
+    fn pack(self) -> Result<u64, Errno> {
+        if self.is_empty() {
+            return Ok(0);
+        }
+        let is_data = self.flags & flag::CONTENTS <= 2;
+        let has = |bit| self.flags & bit != 0;
+        if !has(flag::BITS_32) || !is_data || has(flag::NOT_PRESENT) {
+            return Err(Errno::EINVAL);
+        }
+        // Present, for programs, not of the system, accessed.
+        let mut rights = 0xf1 | ((self.flags & flag::CONTENTS) << 1) as u16;
+        for (bit, right) in
+            [(flag::USEABLE, 0x1000), (flag::BITS_32, 0x4000), (flag::PAGES, 0x8000)]
+        {
+            rights |= if has(bit) { right } else { 0 };
+        }
+        rights |= if has(flag::READ_ONLY) { 0 } else { 2 };
+        Ok(descriptor(self.base as u32, self.limit as u32, rights))
+    }
+}
+
+/// The place in a task's list of entry `number` of the GDT.
+fn slot_of(number: u64) -> Result<usize, Errno> {
+    let slot = number.checked_sub(FIRST).and_then(|slot| usize::try_from(slot).ok());
+    slot.filter(|&slot| slot < COUNT).ok_or(Errno::EINVAL)
+}
+
+pub(super) fn set_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
+    let wanted = UserDescriptor::read(kernel, args[0])?;
+    let packed = wanted.pack()?;
+    let number = if wanted.entry == 0xffff_ffff {
+        let free = kernel.task.tls.iter().position(|&entry| entry == 0).ok_or(Errno::ESRCH)?;
+        let number = FIRST + free as u64;
+        kernel.write_user_u32(VirtAddr::new(args[0]), number as u32)?;
+        number
+    } else {
+        wanted.entry
+    };
+    let slot = slot_of(number)?;
+    kernel.prepare_gdt()?;
+    kernel.task.tls[slot] = packed;
+    kernel.load_tls();
+    let selector = (number * 8 + 3) as u16;
+    let names = [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs];
+    for name in names {
+        let regs = &mut kernel.task.regs;
+        // A selector that has become bad is null from now on.
+        let is_changed = regs.selectors[name as usize] == selector;
+        if is_changed && regs.load_segment(&mut kernel.hw, name, selector).is_err() {
+            let _ = regs.load_segment(&mut kernel.hw, name, 0);
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn get_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
+    let number = kernel.read_user_u32(VirtAddr::new(args[0]))?;
+    let packed = kernel.task.tls[slot_of(number.into())?];
+    let segment = Segment::of(packed);
+    let rights = u64::from(segment.rights);
+    let bit = |right: u64, flag: u64| if rights & right != 0 { flag } else { 0 };
+    let is_read_only = if rights & 2 == 0 { flag::READ_ONLY } else { 0 };
+    let is_absent = if rights & 0x80 == 0 { flag::NOT_PRESENT } else { 0 };
+    let flags = bit(0x4000, flag::BITS_32)
+        | (rights >> 1 & flag::CONTENTS)
+        | is_read_only
+        | bit(0x8000, flag::PAGES)
+        | is_absent
+        | bit(0x1000, flag::USEABLE);
+    let limit = (packed & 0xffff | packed >> 32 & 0xf_0000) as u32;
+    let words = [number, segment.base as u32, limit, flags as u32];
+    kernel.write_user(VirtAddr::new(args[0]), &words.map(u32::to_le_bytes).concat())?;
+    Ok(0)
+}
+
+/// A local table is not there: `ENOSYS`.
+pub(super) fn modify_ldt(_kernel: &mut Kernel, _args: Args) -> SysResult {
+    Err(Errno::ENOSYS)
+}
+
+impl Kernel {
+    /// The entries of a new thread whose `struct user_desc` is at `addr` (`CLONE_SETTLS`).
+    ///
+    /// # Errors
+    /// `EFAULT`, `EINVAL`: as `set_thread_area`; `ENOMEM`: no frame for the GDT.
+    pub(crate) fn tls_of_thread(&mut self, addr: u64) -> Result<[u64; COUNT], Errno> {
+        let wanted = UserDescriptor::read(self, addr)?;
+        let packed = wanted.pack()?;
+        let slot = slot_of(wanted.entry)?;
+        self.prepare_gdt()?;
+        let mut entries = self.task.tls;
+        entries[slot] = packed;
+        Ok(entries)
+    }
+
+    /// Gives the running task a GDT in RAM.
+    fn prepare_gdt(&mut self) -> Result<(), Errno> {
+        let frame = match self.gdt {
+            Some(frame) => frame,
+            None => self.memory.take_kernel_frame(&mut self.hw).ok_or(Errno::ENOMEM)?,
+        };
+        if self.gdt.replace(frame).is_none() {
+            let mut bytes =
+                GDT_X86_64.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<_>>();
+            bytes.resize(PAGE_BYTES as usize, 0);
+            self.hw.store(frame.start(), &bytes);
+        }
+        self.task.regs.gdt = DescriptorTable { base: frame.start(), limit: GDT_BYTES - 1 };
+        Ok(())
+    }
+
+    /// Writes the entries of a task that gets the CPU to the GDT, and loads what it has of them.
+    pub(crate) fn switch_tls(&mut self) {
+        self.load_tls();
+        if self.task.regs.gdt.limit != 0 {
+            self.task.regs.reload(&mut self.hw);
+        }
+    }
+
+    /// Writes the entries of the running task to the GDT.
+    fn load_tls(&mut self) {
+        let Some(frame) = self.gdt.filter(|_| self.task.regs.gdt.limit != 0) else { return };
+        let bytes: Vec<u8> = self.task.tls.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        self.hw.store(frame.start().wrapping_add(FIRST * 8), &bytes);
+    }
+
+    /// Gives the frame of the GDT back.
+    pub(crate) fn drop_gdt(&mut self) {
+        if let Some(frame) = self.gdt.take() {
+            self.memory.give_kernel_frame(&mut self.hw, frame);
+        }
+    }
+
+    /// Whether the running task is in a call of an i386 program.
+    pub(crate) fn is_in_i386_call(&self) -> bool {
+        self.task.call_abi == Abi::I386
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_data_segments_are_entries() {
+        let wanted =
+            |flags| UserDescriptor { entry: 12, base: 0x1234_5678, limit: 0xf_ffff, flags };
+        // What glibc asks for: 32-bit, limit in pages, useable.
+        assert_eq!(wanted(0x51).pack(), Ok(0x12df_f334_5678_ffff));
+        for flags in [0x50, 0x71, 0x55, 0x57] {
+            assert_eq!(wanted(flags).pack(), Err(Errno::EINVAL), "{flags:#x}");
+        }
+        let empty = UserDescriptor { entry: 12, base: 0, limit: 0, flags: 0x28 };
+        assert_eq!(empty.pack(), Ok(0));
+        assert_eq!((slot_of(12), slot_of(14), slot_of(15)), (Ok(0), Ok(2), Err(Errno::EINVAL)));
+    }
+}

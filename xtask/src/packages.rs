@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file of each package, and the package.
-const NEEDED: [(&str, &str); 27] = [
+const NEEDED: [(&str, &str); 28] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/bin/musl-gcc", "musl-tools"),
     ("/usr/bin/sqlite3", "sqlite3"),
@@ -17,6 +17,7 @@ const NEEDED: [(&str, &str); 27] = [
     ("/usr/bin/gcc", "gcc"),
     ("/usr/bin/g++", "g++"),
     ("/usr/include/stdio.h", "libc6-dev"),
+    ("/usr/lib32/libc.so", "gcc-multilib"),
     ("/usr/bin/go", "golang-go"),
     ("/bin/sed", "sed"),
     ("/bin/grep", "grep"),

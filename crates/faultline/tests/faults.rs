@@ -6,11 +6,13 @@
 //! several runs, and of more runs while that differs from ours.
 //!
 //! The virtual processor has no AVX-512. A C library on a host that has it picks other variants of
-//! `memcpy` and the like, in other pages of its text; so natively it is told not to.
+//! `memcpy` and the like, in other pages of its text; so natively it is told not to. The i386 one
+//! has no such variants, and is not told: reading the tunables faults too.
 
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -27,11 +29,12 @@ fn native_faults(command: &[&str]) -> Vec<u64> {
     static PROBE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
     let probe = PROBE.get_or_init(|| build("probe.c", Build::Dynamic));
     let probe = probe.as_ref().expect("the C compiler is needed anyway");
+    let tunables = if is_i386(command[0]) { None } else { Some(("GLIBC_TUNABLES", NO_AVX512)) };
     let mut faults = Vec::new();
     // The first run warms the page cache.
     for _ in 0..4 {
         let mut probe = Command::new(probe);
-        let output = probe.args(command).env("GLIBC_TUNABLES", NO_AVX512).output();
+        let output = probe.args(command).envs(tunables).output();
         let output = output.expect("the probe runs");
         let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("{command:?}: {error}: {}", String::from_utf8_lossy(&output.stderr))
@@ -39,6 +42,13 @@ fn native_faults(command: &[&str]) -> Vec<u64> {
         faults.push(value["minor"].as_u64().expect("it counts faults"));
     }
     faults.split_off(1)
+}
+
+/// Whether a program is an ELF file of class 32.
+fn is_i386(program: &str) -> bool {
+    let mut head = [0; 5];
+    let file = fs::File::open(program).and_then(|mut file| file.read_exact(&mut head));
+    file.is_ok() && head == *b"\x7fELF\x01"
 }
 
 /// Native runs before a count is said to differ.
@@ -134,6 +144,8 @@ fn static_programs_fault_exactly_as_natively() {
         ("hello.c", Build::MuslStatic),
         ("hello.c", Build::GlibcStatic),
         ("hello.c", Build::GlibcStaticPie),
+        ("i386/nolibc.c", Build::I386Nolibc),
+        ("hello.c", Build::I386Static),
     ] {
         if let Some(program) = build(source, kind) {
             exactly(&[program.to_str().expect("our own names are text")]);
@@ -152,10 +164,18 @@ fn patterns_with_musl_fault_exactly_as_natively() {
 }
 
 #[test]
+fn patterns_of_i386_programs_fault_exactly_as_natively() {
+    patterns(Build::I386Static);
+}
+
+#[test]
 fn dynamic_programs_fault_nearly_as_natively() {
-    for (source, kind) in
-        [("hello.c", Build::Dynamic), ("hello.c", Build::NoPie), ("hello.cc", Build::Cxx)]
-    {
+    for (source, kind) in [
+        ("hello.c", Build::Dynamic),
+        ("hello.c", Build::NoPie),
+        ("hello.cc", Build::Cxx),
+        ("hello.c", Build::I386Dynamic),
+    ] {
         if let Some(program) = build(source, kind) {
             nearly(&[program.to_str().expect("our own names are text")]);
         }

@@ -248,6 +248,16 @@ pub(crate) enum Build {
     GlibcStaticPie,
     /// With the host's C library, at a fixed address.
     NoPie,
+    /// As [`Build::Dynamic`], for i386.
+    I386Dynamic,
+    /// As [`Build::GlibcStatic`], for i386.
+    I386Static,
+    /// As [`Build::GlibcStaticPie`], for i386.
+    I386StaticPie,
+    /// As [`Build::NoPie`], for i386.
+    I386NoPie,
+    /// Without a C library, for i386.
+    I386Nolibc,
     /// With musl inside.
     MuslStatic,
     /// With musl's loader.
@@ -280,6 +290,11 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
         Build::NoPie => ("cc", &["-O1", "-w", "-no-pie"]),
         Build::GlibcStatic => ("cc", &["-O1", "-w", "-static"]),
         Build::GlibcStaticPie => ("cc", &["-O1", "-w", "-static-pie"]),
+        Build::I386Dynamic => ("cc", &["-m32", "-O1", "-w"]),
+        Build::I386Static => ("cc", &["-m32", "-O1", "-w", "-static"]),
+        Build::I386StaticPie => ("cc", &["-m32", "-O1", "-w", "-static-pie"]),
+        Build::I386NoPie => ("cc", &["-m32", "-O1", "-w", "-no-pie"]),
+        Build::I386Nolibc => ("cc", &["-m32", "-O1", "-w", "-static", "-nostdlib"]),
         Build::MuslStatic => ("musl-gcc", &["-O1", "-w", "-static"]),
         Build::MuslDynamic => ("musl-gcc", &["-O1", "-w"]),
         Build::Nolibc => ("cc", &["-O1", "-w", "-static", "-nostdlib"]),
@@ -287,6 +302,11 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
         Build::Rust => ("rustc", &["-O", "--edition", "2021"]),
         Build::Go => ("go", &["build"]),
     };
+    let library_i386 = Path::new("/usr/lib32/libc.so");
+    if arguments.contains(&"-m32") && !library_i386.exists() {
+        skip(&format!("{source}: no {}: gcc-multilib is missing", library_i386.display()));
+        return None;
+    }
     let mut command = Command::new(compiler);
     if build == Build::Go {
         command.envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);

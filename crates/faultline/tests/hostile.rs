@@ -80,6 +80,7 @@ same! {
     fsgsbase: "fsgsbase";
     huge_maps: "huge_maps";
     interrupts: "interrupts";
+    locks_split_and_join: "locks" "shapes";
     many_maps: "many_maps";
     mapping_calls: "mapping_calls";
     masked: "masked";
@@ -151,6 +152,7 @@ same! {
     undefined: "undefined";
     vanishing_code: "vanishing_code";
     vectors: "vectors";
+    watches_in_every_shape: "watches" "shapes";
     wild_access: "wild_access";
     wild_jump: "wild_jump";
     xsave: "xsave";
@@ -226,6 +228,40 @@ fn full_buffers_are_bounded() {
          a file again: 1\n\
          one attribute set often\n"
     );
+}
+
+/// Interests of epolls take of the same memory.
+#[test]
+fn interests_of_epolls_are_bounded() {
+    let Some(ran) = survive("watches", &["flood"]) else { return };
+    let said = "one process: done\nanother: No space left on device\nafterwards: done\n\
+                all gone: done, ready 1\n";
+    assert_eq!(ran.text(), said, "{ran:?}");
+}
+
+/// And locks of files.
+#[test]
+fn locks_of_files_are_bounded() {
+    let Some(ran) = survive("locks", &["flood"]) else { return };
+    let said = "ranges: No locks available, bounded\na part off: done\nagain: done\n\
+                joined: done\nsplit: done\nwhole: done\nas many again: 1\n\
+                none for others: No locks available\n";
+    assert_eq!(ran.text(), said, "{ran:?}");
+}
+
+/// Sockets in messages that nobody can read any more are given back, and floods have an end.
+#[test]
+fn passed_descriptors_leave_nothing_behind() {
+    let Some(ran) = survive("passed", &[]) else { return };
+    let text = ran.text();
+    for round in 0..3 {
+        let ends = text.matches(&format!("round {round}: 0\n")).count();
+        assert_eq!(ends, 3, "{text}");
+    }
+    for said in ["circles: over\n", "tower: ", "flood: bounded\n"] {
+        assert_eq!(text.matches(said).count(), 3, "{said}: {text}");
+    }
+    assert!(text.ends_with("sockets again: 400\n"), "{text}");
 }
 
 #[test]

@@ -5,18 +5,21 @@
 //! Invariants
 //! 1. Ranges of one owner in one file do not overlap.
 //! 2. A lock's file is open in its owner, so its node lives.
+//! 3. Each lock has [`LOCK_BYTES`] of our memory.
 //!
 //! # Source
 //! man 2 `fcntl`, `flock`; Linux 6.12 `fs/locks.c`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::open::Opened;
+use super::pool::{Pool, Share};
 use super::{FileId, News, NodeId, Vfs};
 use crate::errno::Errno;
 
-/// Most locks of a run.
-const LOCKS_MAX: usize = 65_536;
+/// What a lock takes of our memory, with its part of the tables that it lies in.
+const LOCK_BYTES: usize = 160;
 
 /// Whose a lock is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,55 +49,90 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    fn overlaps(&self, other: &Self) -> bool {
-        self.start <= other.last && other.start <= self.last
-    }
-
     fn conflicts(&self, other: &Self) -> bool {
         let is_exclusive = [self.kind, other.kind].contains(&LockKind::Exclusive);
-        self.owner != other.owner && is_exclusive && self.overlaps(other)
+        let is_common = self.start <= other.last && other.start <= self.last;
+        self.owner != other.owner && is_exclusive && is_common
     }
+}
 
-    /// Whether both are parts of one lock.
-    fn joins(&self, other: &Self) -> bool {
-        let is_adjacent = self.start <= other.last.saturating_add(1)
-            && other.start <= self.last.saturating_add(1);
-        self.owner == other.owner && self.kind == other.kind && is_adjacent
+/// What one owner has locked of a file.
+#[derive(Debug)]
+struct Holder {
+    owner: LockOwner,
+    /// By the first byte: the last one.
+    ranges: BTreeMap<u64, (u64, LockKind)>,
+}
+
+impl Holder {
+    /// The locks with a byte in this range, the last one first.
+    fn within(&self, start: u64, last: u64) -> impl Iterator<Item = Lock> + '_ {
+        let before = self.ranges.range(..=last).rev();
+        let here = before.take_while(move |(_, (its_last, _))| *its_last >= start);
+        here.map(|(&start, &(last, kind))| Lock { owner: self.owner, kind, start, last })
     }
 }
 
 /// All locks of a run.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Locks {
-    /// Of ranges, by their starts.
-    ranges: BTreeMap<NodeId, Vec<Lock>>,
+    /// Of ranges; who came first stands first, as on Linux.
+    ranges: BTreeMap<NodeId, Vec<Holder>>,
     /// Of whole files.
     whole: BTreeMap<NodeId, Vec<(FileId, LockKind)>>,
     /// Tasks that wait for a lock: their process, and that which has it.
     pub(crate) waiting: BTreeMap<u32, (u32, u32)>,
-    count: usize,
+    /// What all locks take of our memory.
+    share: Share,
 }
 
 impl Locks {
+    /// No locks; those to come take of the pool.
+    pub(crate) fn new(pool: &Arc<Pool>) -> Self {
+        Self {
+            ranges: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            share: Share::empty(pool),
+        }
+    }
+
     /// Forgets all of a file that is gone.
     pub(crate) fn forget_node(&mut self, node: NodeId) {
-        if let Some(ranges) = self.ranges.remove(&node) {
-            self.count -= ranges.len();
+        for holder in self.ranges.remove(&node).unwrap_or_default() {
+            self.share.shrink(holder.ranges.len() * LOCK_BYTES);
         }
-        self.whole.remove(&node);
+        if let Some(holders) = self.whole.remove(&node) {
+            self.share.shrink(holders.len() * LOCK_BYTES);
+        }
+    }
+
+    /// What its owner has locked of the file.
+    fn holder(&mut self, node: NodeId, owner: LockOwner) -> &mut Holder {
+        let holders = self.ranges.entry(node).or_default();
+        let index = holders.iter().position(|holder| holder.owner == owner);
+        let index = index.unwrap_or_else(|| {
+            holders.push(Holder { owner, ranges: BTreeMap::new() });
+            holders.len() - 1
+        });
+        &mut holders[index]
     }
 }
 
 impl Vfs {
     /// The first lock that keeps `lock` from being set.
     pub(crate) fn lock_conflict(&self, node: NodeId, lock: &Lock) -> Option<Lock> {
-        self.locks.ranges.get(&node)?.iter().find(|held| held.conflicts(lock)).copied()
+        let holders = self.locks.ranges.get(&node)?;
+        let conflicting = |holder: &Holder| {
+            holder.within(lock.start, lock.last).filter(|held| held.conflicts(lock)).last()
+        };
+        holders.iter().find_map(conflicting)
     }
 
     /// Sets a lock on its range, or takes all of its owner's off there with `kind` none.
     ///
     /// # Errors
-    /// `EAGAIN`: somebody else has a part. `ENOLCK`: too many.
+    /// `EAGAIN`: somebody else has a part. `ENOLCK`: too many. Nothing has changed then.
     pub(crate) fn set_lock(
         &mut self,
         node: NodeId,
@@ -104,60 +142,62 @@ impl Vfs {
         if kind.is_some() && self.lock_conflict(node, &lock).is_some() {
             return Err(Errno::EAGAIN);
         }
-        if kind.is_some() && self.locks.count >= LOCKS_MAX {
+        let mut new = lock;
+        let mut gone = Vec::new();
+        let mut left = Vec::new();
+        let holder = self.locks.holder(node, lock.owner);
+        for held in holder.within(lock.start.saturating_sub(1), lock.last.saturating_add(1)) {
+            if kind == Some(held.kind) {
+                new.start = new.start.min(held.start);
+                new.last = new.last.max(held.last);
+            } else if held.start > lock.last || held.last < lock.start {
+                continue;
+            } else {
+                if held.start < lock.start {
+                    left.push(Lock { last: lock.start - 1, ..held });
+                }
+                if held.last > lock.last {
+                    left.push(Lock { start: lock.last + 1, ..held });
+                }
+            }
+            gone.push(held.start);
+        }
+        left.extend(kind.map(|_| new));
+        let more = left.len().saturating_sub(gone.len());
+        if self.locks.share.grow(more * LOCK_BYTES).is_err() {
+            self.forget_idle(node);
             return Err(Errno::ENOLCK);
         }
-        let ranges = self.locks.ranges.entry(node).or_default();
-        let before = ranges.len();
-        let mut kept = Vec::with_capacity(before + 2);
-        for held in ranges.drain(..) {
-            if held.owner != lock.owner || !held.overlaps(&lock) {
-                kept.push(held);
-                continue;
-            }
-            if held.start < lock.start {
-                kept.push(Lock { last: lock.start - 1, ..held });
-            }
-            if held.last > lock.last {
-                kept.push(Lock { start: lock.last + 1, ..held });
-            }
+        self.locks.share.shrink(gone.len().saturating_sub(left.len()) * LOCK_BYTES);
+        let ranges = &mut self.locks.holder(node, lock.owner).ranges;
+        for start in &gone {
+            ranges.remove(start);
         }
-        if kind.is_some() {
-            let mut new = lock;
-            kept.retain(|held| {
-                let is_joined = held.joins(&new);
-                if is_joined {
-                    new.start = new.start.min(held.start);
-                    new.last = new.last.max(held.last);
-                }
-                !is_joined
-            });
-            kept.push(new);
-        }
-        kept.sort_by_key(|held| (held.start, held.owner));
-        self.locks.count = self.locks.count + kept.len() - before;
-        if kept.is_empty() {
-            self.locks.ranges.remove(&node);
-        } else {
-            self.locks.ranges.insert(node, kept);
-        }
+        ranges.extend(left.iter().map(|lock| (lock.start, (lock.last, lock.kind))));
+        self.forget_idle(node);
         self.news.push(News::Node(node));
         Ok(())
     }
 
-    /// Takes all locks of ranges off a file that their owner closes.
-    fn drop_ranges(&mut self, node: NodeId, owner: LockOwner) {
-        let Some(ranges) = self.locks.ranges.get_mut(&node) else { return };
-        let before = ranges.len();
-        ranges.retain(|held| held.owner != owner);
-        let gone = before - ranges.len();
-        if ranges.is_empty() {
+    /// Forgets owners who have no lock of ranges of the file.
+    fn forget_idle(&mut self, node: NodeId) {
+        let Some(holders) = self.locks.ranges.get_mut(&node) else { return };
+        holders.retain(|holder| !holder.ranges.is_empty());
+        if holders.is_empty() {
             self.locks.ranges.remove(&node);
         }
-        self.locks.count -= gone;
-        if gone > 0 {
-            self.news.push(News::Node(node));
+    }
+
+    /// Takes all locks of ranges off a file that their owner closes.
+    fn drop_ranges(&mut self, node: NodeId, owner: LockOwner) {
+        let Some(holders) = self.locks.ranges.get_mut(&node) else { return };
+        let Some(index) = holders.iter().position(|holder| holder.owner == owner) else { return };
+        let gone = holders.remove(index).ranges.len();
+        if holders.is_empty() {
+            self.locks.ranges.remove(&node);
         }
+        self.locks.share.shrink(gone * LOCK_BYTES);
+        self.news.push(News::Node(node));
     }
 
     /// A process closes a descriptor of the file: its locks there are gone, whatever other
@@ -192,6 +232,7 @@ impl Vfs {
     ///
     /// # Errors
     /// `EAGAIN`: somebody else has it. A lock of the other kind is lost even so, as on Linux.
+    /// `ENOLCK`: too many; what was held is held still.
     pub(crate) fn lock_whole(
         &mut self,
         node: NodeId,
@@ -206,6 +247,13 @@ impl Vfs {
             return Ok(());
         }
         let before = holders.len();
+        let is_new = kind.is_some() && holders.iter().all(|(holder, _)| *holder != file);
+        if is_new && self.locks.share.grow(LOCK_BYTES).is_err() {
+            if holders.is_empty() {
+                self.locks.whole.remove(&node);
+            }
+            return Err(Errno::ENOLCK);
+        }
         holders.retain(|(holder, _)| *holder != file);
         let is_less = holders.len() < before;
         let is_taken = kind.is_some_and(|kind| {
@@ -214,6 +262,8 @@ impl Vfs {
         if let (Some(kind), false) = (kind, is_taken) {
             holders.push((file, kind));
         }
+        let gone = before + usize::from(is_new) - holders.len();
+        self.locks.share.shrink(gone * LOCK_BYTES);
         if holders.is_empty() {
             self.locks.whole.remove(&node);
         }
@@ -251,7 +301,5 @@ mod tests {
         assert!(!held.conflicts(&lock(1, LockKind::Shared, 0, 100)));
         assert!(held.conflicts(&lock(2, LockKind::Shared, 19, 19)));
         assert!(!held.conflicts(&lock(2, LockKind::Exclusive, 20, u64::MAX)));
-        assert!(held.joins(&lock(1, LockKind::Exclusive, 20, 30)));
-        assert!(!held.joins(&lock(1, LockKind::Exclusive, 21, 30)));
     }
 }

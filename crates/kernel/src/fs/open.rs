@@ -15,6 +15,7 @@ use super::device::Device;
 use super::listing::Entry;
 use super::namespace::Made;
 use super::node::{Layer, Node, NodeKind, ProcFile, Target};
+use super::pool::Share;
 use super::proc::Reading;
 use super::stat::{FileType, Stat};
 use super::stream::Stream;
@@ -55,7 +56,7 @@ pub(crate) mod flag {
 pub(crate) type Moves = [u64; 2];
 
 /// A readiness that an epoll waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) struct Interest {
     pub(crate) fd: u32,
     pub(crate) file: FileId,
@@ -65,6 +66,8 @@ pub(crate) struct Interest {
     pub(crate) is_told: bool,
     /// The moves of the file when an edge was told last; none since it was not ready.
     pub(crate) seen: Option<Moves>,
+    /// What it takes of our memory.
+    pub(crate) _share: Share,
 }
 
 /// What an open file is.
@@ -242,8 +245,8 @@ impl Vfs {
             let is_socket = matches!(file.opened, Opened::Socket(_));
             if file.ref_count == 0 {
                 ending.extend(self.close(id));
-            }
-            if is_socket {
+            } else if is_socket {
+                // Perhaps only messages refer to it now, and its own among them.
                 ending.extend(self.take_lost_files());
             }
         }

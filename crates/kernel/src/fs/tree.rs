@@ -30,6 +30,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
     }
     let mut root = Node::new(NodeKind::Directory(Directory::default()), Layer::Overlay, 0);
     root.origin = Some(origin);
+    let pool = super::Pool::new(u64::MAX);
     let mut vfs = Vfs {
         nodes: vec![Some(root)],
         free_nodes: Vec::new(),
@@ -39,7 +40,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         files: Vec::new(),
         free_files: Vec::new(),
         sockets: Sockets::default(),
-        locks: super::lock::Locks::default(),
+        locks: super::lock::Locks::new(&pool),
         terminals: super::terminal::Terminals::new(config.pid),
         timers: BTreeSet::new(),
         object_nodes: BTreeMap::new(),
@@ -48,7 +49,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         lingering: Vec::new(),
         resting: Vec::new(),
         budget: Budget::new(config.overlay_bytes_max),
-        pool: super::Pool::new(u64::MAX),
+        pool,
         random: Generator::new(config.seed ^ 0x7261_6e64_6f6d),
         now: Timestamp::default(),
         next_inode: FIRST_INODE,

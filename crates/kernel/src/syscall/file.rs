@@ -9,6 +9,7 @@ mod attributes;
 mod cached_read;
 mod descriptor;
 mod epoll;
+mod epoll_paths;
 mod event;
 mod ioctl;
 mod lock;

@@ -15,8 +15,9 @@ const STREAM_BLOCK_BYTES: usize = 3776;
 const PIECE_BYTES_MAX: usize = STREAM_BLOCK_BYTES + 32_768;
 /// Most bytes of a message in one block: `SKB_MAX_ALLOC`.
 const MESSAGE_BLOCK_BYTES: usize = 16_064;
-/// Most open files in messages of all sockets.
-const FLYING_MAX: usize = 16_384;
+/// With more open files than these in messages of all sockets, no more come: Linux's limit for a
+/// user without rights is that of his descriptors.
+const FLYING_MAX: usize = 1024;
 
 /// One piece of data on its way.
 #[derive(Debug)]
@@ -155,7 +156,7 @@ impl Vfs {
         sender: Sender,
         files: &[FileId],
     ) -> Result<(), Errno> {
-        if !files.is_empty() && self.sockets.flying_count + files.len() > FLYING_MAX {
+        if !files.is_empty() && self.sockets.flying_count > FLYING_MAX {
             return Err(Errno::ETOOMANYREFS);
         }
         let kind = self.socket_mut(from)?.kind;

@@ -10,7 +10,7 @@ use super::open::install;
 use super::poll::{ALWAYS, ERR, HUP, IN, OUT};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Interest, Moves, News, Opened, flag};
+use crate::fs::{FileId, Inherit, Interest, Moves, News, Opened, Share, flag};
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
 use crate::wait::Channel;
@@ -33,8 +33,8 @@ const EDGE: u32 = 1 << 31;
 const EXCLUSIVE: u32 = 1 << 28;
 /// What may stand beside `EPOLLEXCLUSIVE`.
 const EXCLUSIVE_ALLOWED: u32 = IN | OUT | ERR | HUP | EDGE | EXCLUSIVE | 1 << 29;
-/// How deep epolls may lie in each other.
-const NESTED_MAX: u32 = 5;
+/// What an interest takes of our memory, bytes.
+const INTEREST_BYTES: usize = 160;
 /// Bytes of `struct epoll_event`, which is packed on x86-64.
 const EVENT_BYTES: u64 = 12;
 /// Most events that one call may ask for.
@@ -91,34 +91,37 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
             return Err(Errno::EINVAL);
         }
     }
-    if operation == ADD && is_nested && kernel.leads_to(file, id, NESTED_MAX)? {
-        return Err(Errno::ELOOP);
+    if operation == ADD && is_nested {
+        kernel.check_nesting(file, id)?;
     }
     let fd = low32(fd);
     kernel.vfs.tell(News::File(id));
+    let share = Share::of(&kernel.vfs.pool, if operation == ADD { INTEREST_BYTES } else { 0 });
     let Opened::Epoll(interests) = &mut kernel.vfs.file_mut(id).opened else {
         return Err(Errno::EINVAL);
     };
     let known = interests.iter().position(|known| known.fd == fd && known.file == file);
-    let interest = Interest { fd, file, events, data, is_told: false, seen: None };
     match (operation, known) {
         (ADD, Some(_)) => return Err(Errno::EEXIST),
         (ADD, None) if interests.len() >= INTERESTS_MAX => return Err(Errno::ENOSPC),
         (ADD, None) => {
-            interests.push(interest);
-            kernel.vfs.file_mut(file).watchers.insert(id);
+            let share = share.map_err(|_| Errno::ENOSPC)?;
+            let (is_told, seen) = (false, None);
+            interests.push(Interest { fd, file, events, data, is_told, seen, _share: share });
+            return kernel.watch(id, file);
         }
         (DELETE | CHANGE, None) => return Err(Errno::ENOENT),
         (DELETE, Some(index)) => {
             interests.remove(index);
-            if interests.iter().all(|other| other.file != file) {
-                kernel.vfs.file_mut(file).watchers.remove(&id);
-            }
+            kernel.unwatch(id, file);
         }
         (CHANGE, Some(index)) if interests[index].events & EXCLUSIVE != 0 => {
             return Err(Errno::EINVAL);
         }
-        (CHANGE, Some(index)) => interests[index] = interest,
+        (CHANGE, Some(index)) => {
+            let known = &mut interests[index];
+            (known.events, known.data, known.is_told, known.seen) = (events, data, false, None);
+        }
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -179,8 +182,8 @@ fn wait(kernel: &mut Kernel, epoll: u64, addr: u64, count: u64, timeout: Option<
 
 /// Up to `count` events that have come; one-shot and edge interests are told once.
 fn take_ready(kernel: &mut Kernel, id: FileId, count: u32) -> Vec<(u32, u64)> {
-    let Opened::Epoll(interests) = &kernel.vfs.file(id).opened else { return Vec::new() };
-    let mut interests = interests.clone();
+    let Opened::Epoll(interests) = &mut kernel.vfs.file_mut(id).opened else { return Vec::new() };
+    let mut interests = std::mem::take(interests);
     let mut ready = Vec::new();
     let room = usize::try_from(count).unwrap_or(0);
     for interest in &mut interests {
@@ -206,6 +209,32 @@ fn take_ready(kernel: &mut Kernel, id: FileId, count: u32) -> Vec<(u32, u64)> {
 }
 
 impl Kernel {
+    /// Notes that the epoll has a first or further interest in the file, which it holds already.
+    ///
+    /// # Errors
+    /// `EINVAL`: events would have to go too many ways; the interest is gone again.
+    fn watch(&mut self, epoll: FileId, file: FileId) -> SysResult {
+        self.vfs.file_mut(file).watchers.insert(epoll);
+        let is_flat = self.vfs.file(epoll).watchers.is_empty()
+            && !matches!(self.vfs.file(file).opened, Opened::Epoll(_));
+        let checked = if is_flat { Ok(()) } else { self.check_paths(file) };
+        if checked.is_err()
+            && let Opened::Epoll(interests) = &mut self.vfs.file_mut(epoll).opened
+        {
+            interests.pop();
+            self.unwatch(epoll, file);
+        }
+        checked.map(|()| 0)
+    }
+
+    /// Notes that the epoll has one interest in the file less.
+    fn unwatch(&mut self, epoll: FileId, file: FileId) {
+        let Opened::Epoll(interests) = &self.vfs.file(epoll).opened else { return };
+        if interests.iter().all(|other| other.file != file) {
+            self.vfs.file_mut(file).watchers.remove(&epoll);
+        }
+    }
+
     /// The events that an interest has to tell now.
     pub(super) fn fires(&self, interest: &Interest) -> u32 {
         if interest.is_told {
@@ -219,23 +248,5 @@ impl Kernel {
         let came = seen[0] != now[0] && told & !OUT != 0;
         let has_room = seen[1] != now[1] && told & OUT != 0;
         if came || has_room { told } else { 0 }
-    }
-
-    /// Whether `target` is `file`, or an epoll that leads there; `depth_max` epolls deep.
-    fn leads_to(&self, file: FileId, target: FileId, depth_max: u32) -> Result<bool, Errno> {
-        if file == target {
-            return Ok(true);
-        }
-        let Opened::Epoll(interests) = &self.vfs.file(file).opened else { return Ok(false) };
-        let depth_max = depth_max.checked_sub(1).ok_or(Errno::ELOOP)?;
-        for interest in interests {
-            let inner = &self.vfs.file(interest.file).opened;
-            if matches!(inner, Opened::Epoll(_))
-                && self.leads_to(interest.file, target, depth_max)?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

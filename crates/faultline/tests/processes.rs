@@ -51,6 +51,7 @@ same! {
     futexes: "futexes" MuslStatic;
     futexes_by_glibc: "futexes" Dynamic;
     descriptors_of_processes: "pidfds" Dynamic;
+    descriptors_of_threads: "pidfd_threads" Dynamic;
     goroutines: "goroutines" Go;
     handlers_in_common_and_limits_of_time: "handlers" Dynamic;
     locks_of_the_dead_and_waits_for_several: "inheritance" Dynamic;

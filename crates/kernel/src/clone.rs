@@ -11,7 +11,7 @@ use machine::{Event, VirtAddr};
 use crate::Kernel;
 use crate::compat::segments;
 use crate::errno::{Errno, SysResult};
-use crate::fs::FdTable;
+use crate::fs::{FdTable, flag as file_flag};
 use crate::ledger::Account;
 use crate::process::{IoCounts, Life, Process, Settings, Usage};
 use crate::shelf::PartKey;
@@ -140,10 +140,8 @@ fn check(request: &Request) -> Result<(), Errno> {
     if flags & flag::FS != 0 && flags & flag::NEWNS != 0 {
         return Err(Errno::EINVAL);
     }
-    // Differs from Linux: since 6.9 a thread can have a descriptor of its own.
-    let unmade = flag::DETACHED | flag::THREAD;
     let is_one_place = flags & flag::PARENT_SETTID != 0 && request.pidfd == request.parent_tid;
-    if flags & flag::PIDFD != 0 && (flags & unmade != 0 || is_one_place) {
+    if flags & flag::PIDFD != 0 && (flags & flag::DETACHED != 0 || is_one_place) {
         return Err(Errno::EINVAL);
     }
     // Differs from Linux: there is one set of namespaces, also for root.
@@ -203,7 +201,8 @@ impl Kernel {
         if request.flags & flag::PIDFD == 0 {
             return Ok(None);
         }
-        let fd = self.open_pidfd(pid, 0)?;
+        let is_thread = request.flags & flag::THREAD != 0;
+        let fd = self.open_pidfd(pid, if is_thread { file_flag::THREAD } else { 0 })?;
         let number = (fd & 0xffff_ffff) as u32;
         if let Err(errno) = self.write_user_u32(VirtAddr::new(request.pidfd), number) {
             self.take_pidfd_back(Some(fd));

@@ -59,6 +59,8 @@ impl Kernel {
         self.leave_memory_to_others();
         self.task.state = State::Dead;
         self.release_parts();
+        // For those who have a descriptor of the thread.
+        self.wake(Channel::Process(tid));
         if is_last {
             self.end_process(outcome);
             return;

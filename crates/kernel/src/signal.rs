@@ -23,6 +23,7 @@ use crate::errno::Errno;
 
 pub use calls::handler;
 pub(crate) use frame::{SIGNAL_FRAME_BYTES, XSTATE_BYTES, restored_flags, xstate_bytes};
+pub(crate) use send::Receiver;
 
 /// Signal numbers, `SIGHUP` to `SIGSYS`.
 #[allow(missing_docs, reason = "the names are those of man 7 signal")]

@@ -32,6 +32,8 @@ pub(crate) mod flag {
     pub(crate) const RDWR: u32 = 2;
     pub(crate) const CREAT: u32 = 0o100;
     pub(crate) const EXCL: u32 = 0o200;
+    /// Of a descriptor of a process: it is one of a thread. `PIDFD_THREAD`.
+    pub(crate) const THREAD: u32 = EXCL;
     pub(crate) const TRUNC: u32 = 0o1000;
     pub(crate) const APPEND: u32 = 0o2000;
     pub(crate) const NONBLOCK: u32 = 0o4000;

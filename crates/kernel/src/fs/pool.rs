@@ -1,5 +1,5 @@
 //! Our own memory that the guest can fill without any of its RAM: what waits in pipes, sockets and
-//! message queues, and files, names and attributes of the copy-on-write layer.
+//! message queues, files, names and attributes of the copy-on-write layer, locks, interests.
 //!
 //! One limit holds for all of it, whoever made it. Where one object has a limit of its own, as a
 //! pipe, that comes first and is Linux's.

@@ -11,9 +11,10 @@ use super::open::install;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, News, Opened, flag};
-use crate::signal::{SI_USER, SIGNAL_MAX, SigDetail, SigInfo, UNBLOCKABLE};
+use crate::signal::{Receiver, SI_TKILL, SI_USER, SIGNAL_MAX, SigDetail, SigInfo, UNBLOCKABLE};
 use crate::syscall::Handler;
 use crate::syscall::time::{read_timespec, write_timespec};
+use crate::task::State;
 use crate::wait::{Channel, Interrupted};
 
 /// The function for system call `number`, if it is here.
@@ -167,14 +168,16 @@ fn signal_bytes(info: &SigInfo) -> [u8; SIGNAL_BYTES] {
 
 fn sys_pidfd_open(kernel: &mut Kernel, [pid, flags, ..]: [u64; 6]) -> SysResult {
     let (pid, flags) = (low32(pid), low32(flags));
-    if flags & !flag::NONBLOCK != 0 || pid.cast_signed() <= 0 {
+    if flags & !(flag::NONBLOCK | flag::THREAD) != 0 || pid.cast_signed() <= 0 {
         return Err(Errno::EINVAL);
     }
-    if kernel.process_of(pid).is_none() {
-        let is_thread = kernel.task_of(pid).is_some();
-        return Err(if is_thread { Errno::ENOENT } else { Errno::ESRCH });
+    match kernel.process_of(pid) {
+        Some(_) => {}
+        None if !kernel.is_thread_alive(pid) => return Err(Errno::ESRCH),
+        None if flags & flag::THREAD == 0 => return Err(Errno::ENOENT),
+        None => {}
     }
-    kernel.open_pidfd(pid, flags & flag::NONBLOCK)
+    kernel.open_pidfd(pid, flags)
 }
 
 /// Takes a file of another process: a descriptor of it for the running one.
@@ -184,24 +187,48 @@ fn sys_pidfd_getfd(kernel: &mut Kernel, [fd, wanted, flags, ..]: [u64; 6]) -> Sy
     }
     let pid = kernel.pid_of_file(fd)?;
     let roster = kernel.roster();
-    let first = roster.process(pid).and_then(crate::Process::first_thread);
+    let first = roster.process(pid).map_or(Some(pid), crate::Process::first_thread);
     let task = first.and_then(|tid| roster.task(tid)).ok_or(Errno::ESRCH)?;
     let file = roster.files_of(task).ok_or(Errno::ESRCH)?.get(low32(wanted).into())?;
     kernel.vfs.retain(file);
     install_flagged(kernel, file, flag::CLOEXEC)
 }
 
+/// To whom `pidfd_send_signal` sends: to whom the descriptor says, if the flags do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scope {
+    Thread,
+    Process,
+    Group,
+}
+
+fn scope(kernel: &Kernel, fd: u64, flags: u32) -> Result<Scope, Errno> {
+    match flags {
+        0 => {
+            let status = kernel.vfs.file(kernel.files.get(fd)?).status;
+            Ok(if status & flag::THREAD != 0 { Scope::Thread } else { Scope::Process })
+        }
+        1 => Ok(Scope::Thread),
+        2 => Ok(Scope::Process),
+        4 => Ok(Scope::Group),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 fn sys_pidfd_send_signal(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    const KNOWN: u32 = 7;
     let [fd, signal, info, flags, ..] = args;
-    if low32(flags) != 0 {
+    let flags = low32(flags);
+    if flags & !KNOWN != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let pid = kernel.pid_of_file(fd)?;
+    let tid = kernel.pid_of_file(fd)?;
+    let scope = scope(kernel, fd, flags)?;
     let signal = low32(signal);
     if signal > u32::from(SIGNAL_MAX) {
         return Err(Errno::EINVAL);
     }
-    let mut code = SI_USER;
+    let mut code = if scope == Scope::Thread { SI_TKILL } else { SI_USER };
     let mut value = 0;
     if info != 0 {
         let given = kernel.read_user_u32(VirtAddr::new(info))?;
@@ -210,17 +237,26 @@ fn sys_pidfd_send_signal(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         if given != signal {
             return Err(Errno::EINVAL);
         }
-        if code >= 0 && pid != kernel.task.pid {
+        let is_own = tid == kernel.task.tid && scope != Scope::Group;
+        if (code >= 0 || code == SI_TKILL) && !is_own {
             return Err(Errno::EPERM);
         }
     }
-    let is_there = kernel.process_of(pid).is_some();
-    if !is_there {
+    let pids = match scope {
+        Scope::Thread | Scope::Process => kernel.pid_of(tid).into_iter().collect(),
+        Scope::Group => kernel.pids_of_group(tid),
+    };
+    if pids.is_empty() {
         return Err(Errno::ESRCH);
     }
-    if let Ok(signal @ 1..) = u8::try_from(signal) {
-        let detail = kernel.sender(value);
-        kernel.send_to_process(pid, SigInfo { signal, code, detail });
+    let Ok(signal @ 1..) = u8::try_from(signal) else { return Ok(0) };
+    let info = SigInfo { signal, code, detail: kernel.sender(value) };
+    if scope == Scope::Thread {
+        kernel.send_signal(tid, info, Receiver::Thread);
+        return Ok(0);
+    }
+    for pid in pids {
+        kernel.send_to_process(pid, info);
     }
     Ok(0)
 }
@@ -246,9 +282,14 @@ impl Kernel {
         install_flagged(self, file, flag::CLOEXEC)
     }
 
-    /// Whether a process has ended, whether or not somebody has asked.
-    pub(super) fn has_ended(&self, pid: u32) -> bool {
-        self.process_of(pid).is_none_or(crate::Process::is_zombie)
+    fn pids_of_group(&self, group: u32) -> Vec<u32> {
+        let is_member = |pid: &u32| self.process_of(*pid).is_some_and(|one| one.group == group);
+        self.pids().into_iter().filter(is_member).collect()
+    }
+
+    /// Whether a thread has not ended yet.
+    pub(crate) fn is_thread_alive(&self, tid: u32) -> bool {
+        self.task_of(tid).is_some_and(|task| task.state != State::Dead)
     }
 
     /// Reads a timer.

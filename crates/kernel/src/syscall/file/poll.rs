@@ -99,13 +99,12 @@ impl Kernel {
                     0
                 }
             }
-            Opened::Process(pid) => {
-                if self.process_of(*pid).is_none() {
-                    READABLE | HUP
-                } else if self.has_ended(*pid) {
-                    READABLE
-                } else {
-                    0
+            Opened::Process(tid) => {
+                // A first thread has not ended as long as there are others.
+                match self.process_of(*tid) {
+                    Some(process) if process.is_zombie() => READABLE,
+                    None if !self.is_thread_alive(*tid) => READABLE | HUP,
+                    _ => 0,
                 }
             }
             Opened::Socket(socket) => socket_events(self.vfs.socket_state(*socket)),

@@ -120,8 +120,12 @@ impl Emitter {
         // iced counts from 1 in the order of the opcodes.
         let condition = (instruction.condition_code() as u8).wrapping_sub(1) & 15;
         let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
-        let is_plain = !self.now.is_single && target > self.now.rip && !self.is_crossing(target);
-        if is_plain {
+        let is_forward = !self.now.is_single && target > self.now.rip;
+        if is_forward && self.is_crossing(target) {
+            // Rarely taken: what leads far is mostly what has gone wrong.
+            let branch = self.asm.branch(condition);
+            self.cold.push(Cold::Go { branch, target, is_flags_live: live });
+        } else if is_forward {
             let branch = self.asm.branch(condition);
             self.link(branch, target);
         } else {

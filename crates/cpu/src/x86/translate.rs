@@ -44,6 +44,8 @@ pub(super) enum Cold {
     Link { link: u32 },
     /// An indirect jump misses the jump cache, or meets a drain.
     Indirect { branches: [Patch; 2], site: u32 },
+    /// A branch that leads to another page.
+    Go { branch: Patch, target: u64, is_flags_live: bool },
     /// Leave with an address and a reason.
     Leave { branch: Patch, rip: u64, reason: u32 },
     /// A page is entered that is not in the fetch shadow.
@@ -412,6 +414,10 @@ impl Emitter {
                     let reason = Reason::Indirect.with(site) | u32::from(PARKED_BIT);
                     self.asm.constant(S1, u64::from(reason));
                     self.asm.jump_to(self.stubs.indirect);
+                }
+                Cold::Go { branch, target, is_flags_live } => {
+                    self.asm.resolve(branch);
+                    self.go(target, is_flags_live);
                 }
                 Cold::Leave { branch, rip, reason } => {
                     self.asm.resolve(branch);

@@ -26,6 +26,8 @@ impl Pte {
     pub const WRITE: Self = Self(1 << 1);
     /// User mode is allowed below this entry.
     pub const USER: Self = Self(1 << 2);
+    /// PCD: what this entry leads to is not cached.
+    pub const NO_CACHE: Self = Self(1 << 4);
     /// The walk used this entry.
     pub const ACCESSED: Self = Self(1 << 5);
     /// A write went through this leaf.

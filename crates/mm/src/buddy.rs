@@ -134,7 +134,6 @@ impl Buddy {
     }
 
     /// Gives a block of 2^`order` frames back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "blocks are for large pages"))]
     pub(crate) fn free(&mut self, first: u32, order: u32) {
         self.merge(first, order);
         self.free += 1 << order;

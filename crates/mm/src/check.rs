@@ -103,6 +103,13 @@ pub enum Violation {
     },
     /// I3: the free lists are wrong.
     Buddy(&'static str),
+    /// I1: a slab is wrong, or a frame of one.
+    Slab {
+        /// The frame.
+        frame: Frame,
+    },
+    /// I1: the areas of vmalloc or the slots of `kmap` are wrong.
+    Area(&'static str),
     /// I3: the frames of a state are not as many as noted.
     StateCount {
         /// The state.
@@ -174,6 +181,7 @@ pub fn check(spaces: &[&Mm], memory: &Memory, hw: &Machine) -> Result<(), Violat
     check_cache(memory, &mut found)?;
     check_swap(memory, &mut found)?;
     check_free(memory, &mut found)?;
+    check_kernel(memory, hw, &mut found)?;
     check_frames(memory, &found)
 }
 
@@ -455,6 +463,14 @@ fn check_free(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// I1 for the kernel's own objects: slabs and areas of vmalloc.
+fn check_kernel(memory: &Memory, hw: &Machine, found: &mut Found) -> Result<(), Violation> {
+    let slabs = memory.slabs.check(memory, |frame| found.note_plain(frame).is_ok());
+    slabs.map_err(|frame| Violation::Slab { frame })?;
+    memory.check_areas(hw, |frame| found.note_plain(frame).is_ok()).map_err(Violation::Area)?;
+    memory.check_highmem(hw).map_err(Violation::Area)
 }
 
 /// I1, I2, I7 for every frame, and the counts by state.

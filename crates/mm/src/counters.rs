@@ -100,8 +100,12 @@ pub struct MemoryUsage {
     pub shmem: u64,
     /// Frames that are page tables, roots included.
     pub page_table: u64,
-    /// Frames of the memory manager itself: the zero frame.
+    /// Frames of the memory manager itself: the zero frame, the kernel's page tables.
     pub kernel: u64,
+    /// Frames of slabs: small objects of the kernel (`Slab`).
+    pub slab: u64,
+    /// Frames of areas of vmalloc, stacks of tasks among them (`VmallocUsed`).
+    pub vmalloc: u64,
     /// Pages promised to programs (`Committed_AS`).
     pub committed_pages: u64,
     /// The most frames in use at one time.

@@ -38,6 +38,9 @@ const PAGEMAP_PRESENT: u64 = 1 << 63;
 const KPF_UPTODATE: u64 = 1 << 3;
 const KPF_DIRTY: u64 = 1 << 4;
 const KPF_LRU: u64 = 1 << 5;
+const KPF_SLAB: u64 = 1 << 7;
+const KPF_COMPOUND_HEAD: u64 = 1 << 15;
+const KPF_COMPOUND_TAIL: u64 = 1 << 16;
 const KPF_BUDDY: u64 = 1 << 10;
 const KPF_MMAP: u64 = 1 << 11;
 const KPF_ANON: u64 = 1 << 12;
@@ -74,7 +77,8 @@ impl Memory {
             FrameState::Free => return KPF_BUDDY,
             FrameState::PageTable => return KPF_PAGE_TABLE,
             FrameState::Kernel if frame == self.zero => return KPF_ZERO_PAGE | KPF_RESERVED,
-            FrameState::Kernel => return 0,
+            FrameState::Slab => return KPF_SLAB | self.kpf_place(frame),
+            FrameState::Kernel | FrameState::Vmalloc => return 0,
             FrameState::Anon => KPF_UPTODATE | KPF_LRU | KPF_ANON | KPF_SWAP_BACKED,
             FrameState::File => KPF_UPTODATE | KPF_LRU,
             FrameState::Shmem => KPF_UPTODATE | KPF_LRU | KPF_SWAP_BACKED,
@@ -89,6 +93,15 @@ impl Memory {
             flags |= KPF_MAPPED_TO_DISK;
         }
         flags
+    }
+
+    /// Which part of a slab of several frames a frame is; 0 for a slab of one.
+    fn kpf_place(&self, frame: Frame) -> u64 {
+        match self.slab_of(frame) {
+            Some(slab) if slab.frame_count == 1 => 0,
+            Some(slab) if slab.first == frame => KPF_COMPOUND_HEAD,
+            _ => KPF_COMPOUND_TAIL,
+        }
     }
 
     /// The word of a leaf entry in `/proc/PID/pagemap`.

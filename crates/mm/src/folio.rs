@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use machine::Frame;
 
 use crate::backing::ObjectId;
+use crate::slab::Cache;
 
 /// What a frame is used for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,14 +37,31 @@ pub enum FrameState {
     File,
     /// A page of shared memory in the page cache.
     Shmem,
-    /// The memory manager's own: the zero frame.
+    /// The memory manager's own: the zero frame, page tables of the kernel.
     Kernel,
+    /// Small objects of the kernel.
+    Slab,
+    /// A page of an area of vmalloc.
+    Vmalloc,
 }
 
 impl FrameState {
     /// Every state, in the order of its number.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Free, Self::PageTable, Self::Anon, Self::File, Self::Shmem, Self::Kernel];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Free,
+        Self::PageTable,
+        Self::Anon,
+        Self::File,
+        Self::Shmem,
+        Self::Kernel,
+        Self::Slab,
+        Self::Vmalloc,
+    ];
+
+    /// Whether the kernel itself uses it: such frames never leave RAM, and no group is charged.
+    pub(crate) const fn is_kernel(self) -> bool {
+        matches!(self, Self::Kernel | Self::Slab | Self::Vmalloc)
+    }
 }
 
 /// To whom a frame belongs.
@@ -69,6 +87,18 @@ pub(crate) enum Owner {
         object: ObjectId,
         /// Index of the page.
         index: u64,
+    },
+    /// The slab of a cache.
+    Slab {
+        /// Which cache.
+        cache: Cache,
+        /// The first frame of the slab.
+        first: Frame,
+    },
+    /// A page of an area of vmalloc.
+    Area {
+        /// Number of the kernel's page.
+        page: u64,
     },
 }
 
@@ -321,6 +351,8 @@ impl FrameTable {
             Owner::Anon { root, index } => [root, index],
             Owner::Space { slot, page } => [slot as u64, page],
             Owner::Cached { object, index } => [u64::from(object.0), index],
+            Owner::Slab { cache, first } => [cache as u64, first.number()],
+            Owner::Area { page } => [page, 0],
         };
     }
 
@@ -334,6 +366,11 @@ impl FrameTable {
                 Some(Owner::Cached { object: ObjectId(number as u32), index })
             }
             FrameState::PageTable => Some(Owner::Space { slot: number as usize, page: index }),
+            FrameState::Slab => {
+                let cache = Cache::ALL[number as usize];
+                Some(Owner::Slab { cache, first: Frame::new(index) })
+            }
+            FrameState::Vmalloc => Some(Owner::Area { page: number }),
             FrameState::Free | FrameState::Kernel => None,
         }
     }

@@ -34,6 +34,7 @@ use core::fmt;
 use machine::{Geometry, PhysAddr, VirtAddr};
 
 pub(crate) use shared::SharedTables;
+pub(crate) use tables::LEAF;
 pub use tables::map_direct;
 
 /// The kernel whose map it is: maps moved over the years.
@@ -254,6 +255,12 @@ impl KernelSpace {
     /// Slots of `kmap_local` of all CPUs together.
     pub const fn kmap_local_slots(&self) -> u64 {
         self.kmap_local_slots
+    }
+
+    /// The first slot of `kmap_local` of the first CPU; each further one lies a page lower. `None`
+    /// where all RAM is mapped.
+    pub fn kmap_local_addr(&self) -> Option<VirtAddr> {
+        (self.kmap_local_slots > 0).then(|| VirtAddr::new(i386::KMAP_LOCAL_FIRST))
     }
 
     /// `__pa`: the physical address of a logical one, and on 64-bit machines of kernel text.

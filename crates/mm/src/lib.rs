@@ -28,6 +28,7 @@ mod error;
 mod facts;
 mod fault;
 mod folio;
+mod highmem;
 pub mod kernel_space;
 mod memory;
 pub mod ops;
@@ -39,12 +40,14 @@ mod remote;
 mod replacement;
 mod rights;
 mod rmap;
+mod slab;
 mod space;
 mod swap;
 #[cfg(test)]
 mod testing;
 mod vma;
 mod vma_tree;
+mod vmalloc;
 mod zones;
 
 pub use backing::{AnonId, Backing, FileKind, MappedFile, MmId, ObjectId};
@@ -54,6 +57,7 @@ pub use error::{FaultError, MmError, PagerError};
 pub use facts::FrameFacts;
 pub use fault::{FaultKind, handle_fault, populate, populate_with};
 pub use folio::FrameState;
+pub use highmem::KmapUsage;
 pub use memory::Memory;
 pub use page_cache::Warmth;
 pub use page_cache::dirty::ALL_PAGES;
@@ -68,10 +72,12 @@ pub use replacement::{
 };
 pub use rights::{Rights, Sharing, VmaFlags};
 pub use rmap::mappings_of;
+pub use slab::{Cache, CacheInfo, Objects, Slab};
 pub use space::{Layout, Limits, Mm, Totals};
 pub use swap::{
     AreaId, AreaInfo, LATENCIES, Latency, PackedStore, SwapError, SwapSlot, SwapStore, SwapUsage,
     latency,
 };
 pub use vma::Vma;
+pub use vmalloc::{Area, AreaUse};
 pub use zones::{ZoneInfo, ZoneKind};

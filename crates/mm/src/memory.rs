@@ -22,12 +22,17 @@ use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::entries::Entries;
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
+use crate::highmem::Highmem;
 use crate::kernel_space::SharedTables;
 use crate::page_cache::PageCache;
 use crate::page_table::{LOCKED, SPECIAL};
 use crate::reclaim::{Reclaim, Watermarks};
+use crate::slab::Slabs;
 use crate::swap::{Swap, SwapPlace};
+use crate::vmalloc::Vmalloc;
 use crate::zones::Zones;
+
+mod block;
 
 /// What the bytes of a new frame shall be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +126,12 @@ pub struct Memory {
     pub(crate) dirty_pages: u64,
     /// The kernel's part of all page tables, if there is a kernel.
     pub(crate) kernel: Option<SharedTables>,
+    /// The kernel's own small objects.
+    pub(crate) slabs: Slabs,
+    /// The areas above the direct map.
+    pub(crate) vmalloc: Vmalloc,
+    /// The slots of `kmap`.
+    pub(crate) highmem: Highmem,
 }
 
 impl Memory {
@@ -160,6 +171,9 @@ impl Memory {
             mapped_pages: 0,
             dirty_pages: 0,
             kernel: None,
+            slabs: Slabs::default(),
+            vmalloc: Vmalloc::default(),
+            highmem: Highmem::default(),
         };
         memory.by_state[FrameState::Free as usize] = frame_count;
         memory.set_min_free_kib(Watermarks::default_min_free_kib(memory.zones.lowmem_frames()));
@@ -186,15 +200,12 @@ impl Memory {
     ) -> Option<Frame> {
         if self.by_state[FrameState::Free as usize] <= self.due_at {
             let is_worth_it = self.balance_if_due(hw);
-            if state != FrameState::Kernel && !self.may_charge(is_worth_it) {
+            if !state.is_kernel() && !self.may_charge(is_worth_it) {
                 return None;
             }
         }
-        if let Some(left) = self.refuse_after {
-            self.refuse_after = left.checked_sub(1);
-            if left == 0 {
-                return None;
-            }
+        if self.is_refused() {
+            return None;
         }
         let frame = Frame::new(self.zones.alloc_frame()?.into());
         if let Some(list) = self.reclaim.first_list(state) {
@@ -215,6 +226,14 @@ impl Memory {
         self.by_state[FrameState::Free as usize] -= 1;
         self.free_min = self.free_min.min(self.by_state[FrameState::Free as usize]);
         self.frames.claim(frame, state)
+    }
+
+    /// Whether this allocation is the one to be refused.
+    #[inline]
+    fn is_refused(&mut self) -> bool {
+        let Some(left) = self.refuse_after else { return false };
+        self.refuse_after = left.checked_sub(1);
+        left == 0
     }
 
     /// Refuses one allocation, after `count` more that succeed, as if no frame were free: for tests
@@ -250,6 +269,13 @@ impl Memory {
         if is_listed || self.frames.is_lazy(frame) {
             self.reclaim.lru.remove(frame.number() as u32);
         }
+        self.unclaim(hw, frame);
+        self.zones.free_frame(frame.number() as u32);
+    }
+
+    /// Counts a frame as free that no list knows.
+    #[inline]
+    fn unclaim(&mut self, hw: &mut Machine, frame: Frame) {
         hw.frame_changed(frame);
         if cfg!(debug_assertions) {
             hw.ram.slice_mut(frame.start(), PAGE_BYTES).fill(0xa5);
@@ -258,7 +284,6 @@ impl Memory {
         self.by_state[self.frames.state(frame) as usize] -= 1;
         self.by_state[FrameState::Free as usize] += 1;
         self.frames.release(frame);
-        self.zones.free_frame(frame.number() as u32);
     }
 
     /// Takes a page off the lists of reclaim: it stays in RAM.
@@ -396,6 +421,8 @@ impl Memory {
             shmem: of(FrameState::Shmem),
             page_table: of(FrameState::PageTable),
             kernel: of(FrameState::Kernel),
+            slab: of(FrameState::Slab),
+            vmalloc: of(FrameState::Vmalloc),
             committed_pages: self.committed_pages,
             frames_used_peak: self.frames.len() as u64 - self.free_min,
         }

@@ -33,7 +33,7 @@ pub(crate) fn owner_at(vma: &Vma, addr: VirtAddr, state: FrameState) -> Option<O
 fn place_in(vma: &Vma, owner: Owner) -> Option<VirtAddr> {
     let index = match owner {
         Owner::Anon { root, index } => (vma.anon?.root() == root).then_some(index)?,
-        Owner::Space { .. } => return None,
+        Owner::Space { .. } | Owner::Slab { .. } | Owner::Area { .. } => return None,
         Owner::Cached { object, index } => {
             (vma.backing.file()?.object == object).then_some(index)?
         }

@@ -15,6 +15,7 @@ use crate::error::MmError;
 use crate::memory::Memory;
 use crate::page_table::{self, PageTables, Zap, zap};
 use crate::rights::{Rights, Sharing, VmaFlags};
+use crate::slab::{Cache, Objects};
 use crate::vma::Vma;
 use crate::vma_tree::VmaTree;
 
@@ -165,13 +166,17 @@ pub struct Mm {
     pub(crate) faults: FaultCounters,
     /// Slot in [`Memory`].
     pub(crate) slot: usize,
+    /// Its `mm_struct` in the kernel's memory.
+    own_object: Objects,
+    /// Objects for its VMAs.
+    vma_objects: Objects,
 }
 
 impl Mm {
     /// An empty address space.
     ///
     /// # Errors
-    /// - [`MmError::NoMemory`]: no frame for the root table.
+    /// - [`MmError::NoMemory`]: no frame for the root table or for the `mm_struct`.
     pub fn new(
         id: MmId,
         layout: Layout,
@@ -184,6 +189,13 @@ impl Mm {
             memory.remove_space(slot);
             return Err(MmError::NoMemory("no frame for the root table"));
         };
+        let mut own_object = Objects::of(Cache::MmStruct);
+        if let Err(error) = memory.set_objects(hw, &mut own_object, 1) {
+            let mut tables = tables;
+            tables.free_all(memory, hw);
+            memory.remove_space(slot);
+            return Err(error);
+        }
         Ok(Self {
             id,
             limits,
@@ -194,7 +206,26 @@ impl Mm {
             tables,
             faults: FaultCounters::default(),
             slot,
+            own_object,
+            vma_objects: Objects::of(Cache::VmAreaStruct),
         })
+    }
+
+    /// Takes an object of the kernel's memory for each VMA that has none yet, and gives those of
+    /// VMAs that are gone back. Whoever changed the map calls it before the program runs on.
+    ///
+    /// Differs from Linux: a VMA for which no frame is left has no object until one is free, and
+    /// the call that made it succeeds; there the allocator would have a process killed first.
+    pub fn settle(&mut self, memory: &mut Memory, hw: &mut Machine) {
+        if self.vma_objects.count() != self.vmas.len() {
+            // What is missing is taken the next time.
+            let _ = memory.set_objects(hw, &mut self.vma_objects, self.vmas.len());
+        }
+    }
+
+    /// Objects of the kernel's memory that the space has: its own and those of its VMAs.
+    pub fn objects(&self) -> [&Objects; 2] {
+        [&self.own_object, &self.vma_objects]
     }
 
     /// Gives everything back: mappings, page tables, promises. Counters and the log stay.
@@ -212,6 +243,10 @@ impl Mm {
             memory.release_backing(hw, vma.backing);
         }
         self.tables.free_all(memory, hw);
+        for objects in [&mut self.vma_objects, &mut self.own_object] {
+            // Fewer objects need no frame.
+            let _ = memory.set_objects(hw, objects, 0);
+        }
         memory.remove_space(self.slot);
     }
 

@@ -157,6 +157,23 @@ impl Zones {
         self.zones.iter_mut().find_map(Zone::alloc_frame)
     }
 
+    /// Takes 2^`order` adjacent frames, from the highest zone but `HighMem` that has them.
+    pub(crate) fn alloc_low_block(&mut self, order: u32) -> Option<u32> {
+        let mut low = self.zones.iter_mut().rev().filter(|zone| zone.kind != ZoneKind::HighMem);
+        low.find_map(|zone| match order {
+            0 => zone.alloc_frame(),
+            _ => zone.buddy.alloc(order).map(|first| zone.first + first),
+        })
+    }
+
+    /// Gives a block of 2^`order` frames back.
+    pub(crate) fn free_block(&mut self, first: u32, order: u32) {
+        let zone = self.zones.iter_mut().rev().find(|zone| zone.first <= first);
+        if let Some(zone) = zone {
+            zone.buddy.free(first - zone.first, order);
+        }
+    }
+
     /// Gives one frame back.
     #[inline]
     pub(crate) fn free_frame(&mut self, frame: u32) {

@@ -20,6 +20,10 @@ const VMALLOC_OFFSET: u64 = 8 << 20;
 const VMALLOC_RESERVE: u64 = 128 << 20;
 /// Fixed addresses besides those of `kmap_local`: APIC, 64 I/O APICs, debug port, PCI, ...
 const FIXED_SLOTS: u64 = 74;
+/// Those of them above `kmap_local`: a hole, debug port, console, FireWire, APIC, 64 I/O APICs.
+const FIXED_SLOTS_ABOVE: u64 = 69;
+/// The first slot of `kmap_local`: `FIX_KMAP_BEGIN`.
+pub(super) const KMAP_LOCAL_FIRST: u64 = FIXADDR_TOP - FIXED_SLOTS_ABOVE * PAGE_BYTES;
 /// Slots of `early_ioremap`, in one table of level 1.
 const EARLY_SLOTS: u64 = 512;
 /// Pages of one CPU's entry area.

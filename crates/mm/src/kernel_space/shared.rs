@@ -8,8 +8,8 @@
 //! A new root gets a copy of the kernel's entries: a change below them is seen by all, and it costs
 //! a process nothing. Users are kept out by the U/S bit alone.
 //!
-//! Does not map vmalloc, pkmap and fixmap: no object lives there yet. On i386 the entries of the
-//! direct map are leaves in the roots themselves, which nothing changes.
+//! Tables for pages above the direct map are made when the first object comes ([`Memory`]'s
+//! `kernel_slot`); an entry of the root that is new goes into every root there is.
 //!
 //! Invariants
 //! 1. Above user space every root equals the kernel's.
@@ -21,11 +21,13 @@
 
 use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PageSize, Pte, VirtAddr};
+use machine::{Frame, Machine, PageSize, PhysAddr, Pte, VirtAddr};
 
+use super::tables::table_entry;
 use super::{KernelSpace, RegionKind, map_direct};
 use crate::error::MmError;
 use crate::folio::FrameState;
+use crate::highmem::Highmem;
 use crate::memory::{Content, Memory};
 
 /// The kernel's part of all page tables.
@@ -41,6 +43,11 @@ pub(crate) struct SharedTables {
 }
 
 impl SharedTables {
+    /// The map.
+    pub(crate) const fn space(&self) -> &KernelSpace {
+        &self.space
+    }
+
     /// First address that is not the user's.
     pub(crate) fn user_end(&self) -> VirtAddr {
         let user = self.space.region(RegionKind::User);
@@ -87,8 +94,51 @@ impl Memory {
         let all = (0..geometry.entries(geometry.levels()))
             .map(|index| (index, geometry.load(&hw.ram, geometry.slot(root, index))));
         let entries = all.filter(|(_, pte)| pte.is_present()).collect();
+        self.highmem = Highmem::of(&space);
         self.kernel = Some(SharedTables { space, root, tables, entries });
+        self.open_vmalloc();
         Ok(())
+    }
+
+    /// Where the leaf entry of a kernel page above the direct map stands; missing tables are made.
+    /// `None` if no frame is left for one, or the kernel has no tables: tables made so far stay.
+    ///
+    /// # Source
+    /// Linux 6.12 `arch/x86/mm/fault.c:arch_sync_kernel_mappings` (entries of roots that are new).
+    pub(crate) fn kernel_slot(&mut self, hw: &mut Machine, addr: VirtAddr) -> Option<PhysAddr> {
+        let (geometry, root) = (hw.geometry(), self.kernel_root()?);
+        let mut table = root;
+        for level in (2..=geometry.levels()).rev() {
+            let index = geometry.index(level, addr);
+            let slot = geometry.slot(table, index);
+            let entry = geometry.load(&hw.ram, slot);
+            debug_assert!(!(entry.is_present() && entry.is_large()), "above the direct map");
+            if entry.is_present() {
+                table = entry.frame();
+                continue;
+            }
+            let child = self.alloc_block(hw, FrameState::Kernel, 0)?;
+            hw.ram.zero_frame(child);
+            self.kernel.as_mut()?.tables.push(child);
+            let pte = table_entry(geometry, level, child);
+            geometry.store(&mut hw.ram, slot, pte);
+            if table == root {
+                self.add_root_entry(hw, (index, pte));
+            }
+            table = child;
+        }
+        Some(geometry.slot(table, geometry.index(1, addr)))
+    }
+
+    /// Puts an entry of the kernel's root into all roots.
+    fn add_root_entry(&mut self, hw: &mut Machine, (index, pte): (u64, Pte)) {
+        let geometry = hw.geometry();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.entries.push((index, pte));
+        }
+        for space in self.spaces.iter().filter(|space| space.id.is_some()) {
+            geometry.store(&mut hw.ram, geometry.slot(space.root, index), pte);
+        }
     }
 
     /// The map of the kernel whose tables all address spaces have.
@@ -126,7 +176,7 @@ impl KernelSpace {
 
 #[cfg(test)]
 mod tests {
-    use machine::{Access, Geometry, PhysAddr, Privilege, Refusal, WalkControls, walk};
+    use machine::{Access, Geometry, Privilege, Refusal, WalkControls, walk};
 
     use super::*;
     use crate::check::check;

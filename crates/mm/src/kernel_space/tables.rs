@@ -18,8 +18,8 @@ use machine::{Frame, Geometry, PhysAddr, Pte, Ram, VirtAddr};
 
 use super::KernelSpace;
 
-/// The bits of every leaf.
-const LEAF: Pte = Pte::PRESENT
+/// The bits of every leaf of the kernel.
+pub(crate) const LEAF: Pte = Pte::PRESENT
     .with(Pte::WRITE)
     .with(Pte::ACCESSED)
     .with(Pte::DIRTY)
@@ -104,11 +104,16 @@ fn slot_of(
             table = entry.frame();
         } else {
             table = alloc(ram)?;
-            let reserved = Pte::from_raw(geometry.reserved_bits(above, false));
-            geometry.store(ram, slot, Pte::new(table, TABLE.without(reserved)));
+            geometry.store(ram, slot, table_entry(geometry, above, table));
         }
     }
     Some(geometry.slot(table, geometry.index(level, addr)))
+}
+
+/// The entry of `level` that names a table of the kernel.
+pub(super) const fn table_entry(geometry: Geometry, level: u32, table: Frame) -> Pte {
+    let reserved = Pte::from_raw(geometry.reserved_bits(level, false));
+    Pte::new(table, TABLE.without(reserved))
 }
 
 #[cfg(test)]

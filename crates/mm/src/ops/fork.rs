@@ -38,6 +38,7 @@ pub fn fork(
     Stale::NONE.flush_all(&mut parent.tables, hw);
     match copied {
         Ok(entries) => {
+            child.settle(memory, hw);
             let (mm, table_frames) = (parent.id.0, child.page_table_frames(memory));
             hw.log.push(hw.time(), Event::Fork { mm, child: id.0, entries, table_frames });
             Ok(child)

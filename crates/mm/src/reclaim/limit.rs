@@ -82,7 +82,7 @@ impl Memory {
     pub fn group_usage(&self) -> GroupUsage {
         let current_pages = self.group_pages();
         let usage = self.reclaim.group.usage;
-        let used_peak = self.usage().frames_used_peak - self.count_of(FrameState::Kernel);
+        let used_peak = self.usage().frames_used_peak - self.kernel_frames();
         GroupUsage { current_pages, peak_pages: used_peak.max(current_pages), ..usage }
     }
 
@@ -97,8 +97,14 @@ impl Memory {
     }
 
     fn group_pages(&self) -> u64 {
-        let others = self.count_of(FrameState::Free) + self.count_of(FrameState::Kernel);
-        self.frames.len() as u64 - others
+        self.frames.len() as u64 - self.count_of(FrameState::Free) - self.kernel_frames()
+    }
+
+    /// Frames of the kernel itself, which no group is charged for.
+    const fn kernel_frames(&self) -> u64 {
+        self.count_of(FrameState::Kernel)
+            + self.count_of(FrameState::Slab)
+            + self.count_of(FrameState::Vmalloc)
     }
 
     /// Whether the group has all that it may have.

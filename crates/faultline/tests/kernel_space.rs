@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Build, Guest, build};
 
 /// The direct map is there, in every process, and no user gets in.
@@ -26,4 +28,89 @@ fn meminfo_tells_of_the_pages_of_the_direct_map() {
     assert_eq!(kib("4G", "DirectMap4k"), 0);
     assert_eq!(kib("100M", "DirectMap2M"), 100 << 10);
     assert_eq!(kib("65M", "DirectMap4k"), 1 << 10);
+}
+
+/// The rows of `/proc/slabinfo`, by name: objects in use, objects, bytes, frames of all slabs.
+fn slabs(text: &str) -> BTreeMap<String, [u64; 4]> {
+    let is_row = |line: &&str| line.contains(" : slabdata ") && !line.starts_with('#');
+    let rows = text.lines().filter(is_row);
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words[at].parse::<u64>().expect("a number");
+        let frames = number(5) * number(14);
+        (words[0].to_owned(), [number(1), number(2), number(3), frames])
+    };
+    rows.map(row).collect()
+}
+
+/// PROC-12: what is counted is there: each task, map, file and process has its object, and all
+/// slabs together are the frames that meminfo tells of.
+#[test]
+fn slabinfo_counts_the_objects_that_there_are() {
+    let script = "cat /proc/slabinfo; sleep 9 & sleep 9 & exec 7</dev/null 8</dev/null; \
+        echo; cat /proc/slabinfo /proc/meminfo; kill %1 %2; wait; echo; cat /proc/slabinfo";
+    let text = Guest::new(["/bin/sh", "-c", script]).inside().text();
+    let parts: Vec<&str> = text.split("\n\n").collect();
+    let [before, during, after] = parts[..] else { panic!("{text}") };
+    let (first, busy, last) = (slabs(before), slabs(during), slabs(after));
+    let more = |name: &str| busy[name][0] - first[name][0];
+    for name in ["task_struct", "mm_struct", "signal_cache", "sighand_cache", "pid", "fs_cache"] {
+        assert_eq!(
+            (first[name][0], more(name)),
+            (2, 2),
+            "{name}: the shell and cat, two that sleep"
+        );
+        assert_eq!(last[name][0], 2, "{name}: given back");
+    }
+    assert_eq!((more("files_cache"), more("filp")), (2, 2), "{busy:?}");
+    assert!(more("vm_area_struct") > 20, "{busy:?}");
+    for (name, [used, room, bytes, frames]) in &busy {
+        assert!(used <= room && room * bytes <= frames * 4096, "{name}");
+    }
+    let kib = |label: &str| {
+        let line = during.lines().find(|line| line.starts_with(label)).expect("the line is there");
+        line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).expect("a number")
+    };
+    let frames: u64 = busy.values().map(|row| row[3]).sum();
+    assert_eq!(frames * 4, kib("Slab:"), "{during}");
+    assert_eq!((kib("KernelStack:"), kib("VmallocUsed:")), (64, 64), "four tasks");
+}
+
+/// VMALLOC-1: each task has a stack of four pages with a guard page behind, as on the host.
+#[test]
+fn vmallocinfo_shows_a_stack_for_each_task() {
+    let script = "sleep 9 & cat /proc/vmallocinfo; kill %1; wait; echo; cat /proc/vmallocinfo";
+    let text = Guest::new(["/bin/sh", "-c", script]).inside().text();
+    let (busy, last) = text.split_once("\n\n").expect("an empty line");
+    let stack = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ends: Vec<u64> = words[0]
+            .split('-')
+            .map(|addr| u64::from_str_radix(&addr[2..], 16).expect("hexadecimal"))
+            .collect();
+        assert_eq!(words[1..], ["20480", "kernel_clone", "pages=4", "vmalloc", "N0=4"]);
+        assert_eq!((ends[1] - ends[0], ends[0] % 16_384), (20_480, 0), "{line}");
+        ends[0]
+    };
+    let stacks: Vec<u64> = busy.lines().map(stack).collect();
+    assert_eq!(stacks.len(), 3, "{busy}");
+    assert!(stacks.is_sorted() && stacks[0] == 0xffff_c900_0000_0000, "{busy}");
+    assert_eq!(last.lines().map(stack).count(), 2, "{last}");
+}
+
+/// Slabs and stacks never leave RAM, and all of them come back: also from a thousand processes,
+/// from threads, from those that `exec` ends, and when RAM is too short for more.
+#[test]
+fn the_kernels_memory_comes_back() {
+    for (ram, script) in [
+        ("64M", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; cat /proc/slabinfo"),
+        ("3M", "i=0; while [ $i -lt 300 ]; do sleep 100 & i=$((i+1)); done 2>/dev/null"),
+    ] {
+        let guest = Guest::new(["/bin/sh", "-c", script]).options(["--ram", ram]);
+        let (ran, report, _) = guest.inside_with_json();
+        assert_eq!(report["memory"]["frames_leaked"], 0, "{ram}: {ran:?}");
+    }
+    let Some(program) = build("proc/tasks.c", Build::Dynamic) else { return };
+    let (_, report, _) = Guest::new([program]).inside_with_json();
+    assert_eq!(report["memory"]["frames_leaked"], 0);
 }

@@ -161,7 +161,7 @@ impl Kernel {
         };
         let tid = self.tasks.take_pid();
         let pidfd = self.install_pidfd(request, tid)?;
-        let parts = match self.clone_parts(request.flags) {
+        let parts = match self.clone_memory(request.flags, tid) {
             Ok(parts) => parts,
             Err(errno) => {
                 self.take_pidfd_back(pidfd);
@@ -245,6 +245,18 @@ impl Kernel {
         // The limit of the user counts threads and zombies; all tasks are of one user.
         let is_over = task_count.max(process_count) >= self.process.processes_max();
         if is_crowded || is_over { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+
+    /// The memory of the new task `tid`: a stack in the kernel, and its parts.
+    ///
+    /// # Errors
+    /// `ENOMEM`: there is no RAM for one of them; nothing is kept.
+    fn clone_memory(&mut self, flags: u64, tid: u32) -> Result<Parts, Errno> {
+        let Self { objects, memory, hw, .. } = self;
+        objects.add_task(tid, memory, hw)?;
+        self.clone_parts(flags).inspect_err(|_| {
+            self.objects.end_task(tid, &mut self.memory, &mut self.hw);
+        })
     }
 
     fn clone_parts(&mut self, flags: u64) -> Result<Parts, Errno> {

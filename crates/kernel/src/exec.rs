@@ -30,6 +30,7 @@ use crate::asid::Asids;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Credentials, FdTable, FsContext, Vfs, View};
 use crate::ledger::ProcessReports;
+use crate::objects::KernelObjects;
 use crate::outcome::Outcome;
 use crate::process::{Process, initial_limits, memory_limits};
 use crate::random::Generator;
@@ -343,8 +344,8 @@ fn manager(
 /// Builds the page tables of a usual kernel on this machine.
 fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
     let frame_count = hw.ram.frame_count();
-    let space = KernelSpace::new(SpaceConfig::new(hw.geometry(), hw.ram.bytes()))
-        .map_err(|_| MmError::RamTooLarge { frame_count })?;
+    let config = SpaceConfig { cpus: 1, ..SpaceConfig::new(hw.geometry(), hw.ram.bytes()) };
+    let space = KernelSpace::new(config).map_err(|_| MmError::RamTooLarge { frame_count })?;
     memory.map_kernel(hw, space)
 }
 
@@ -371,6 +372,7 @@ impl Kernel {
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
+        let planted = vfs.counts().1;
         let path = program::search(&mut vfs, &View::new(&fs, &files), &config.program, &config.env)
             .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
         let refuse = |errno| BootError::Exec { program: path.clone(), errno };
@@ -402,7 +404,9 @@ impl Kernel {
         let task = first_task(&mut tasks, &image, &path);
         let mut asids = Asids::new(config.context_switch);
         asids.of(tasks.take_mm());
-        Ok(Self {
+        let mut objects = KernelObjects::new(planted);
+        objects.add_task(task::PID, &mut memory, &mut hw).map_err(BootError::Memory)?;
+        let mut kernel = Self {
             hw,
             memory,
             task,
@@ -433,7 +437,10 @@ impl Kernel {
             outcome: exit,
             deadlock: Deadlock::default(),
             report: None,
-        })
+            objects,
+        };
+        kernel.settle_objects();
+        Ok(kernel)
     }
 
     /// Replaces the program of the task.

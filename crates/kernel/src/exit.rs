@@ -61,6 +61,7 @@ impl Kernel {
         self.release_parts();
         // For those who have a descriptor of the thread.
         self.wake(Channel::Process(tid));
+        self.end_memory_of_task(tid);
         if is_last {
             self.end_process(outcome);
             return;
@@ -69,6 +70,18 @@ impl Kernel {
         if self.task.signals.is_notified {
             self.pass_on(!self.task.signals.mask);
         }
+    }
+
+    /// Gives the stack of a task back that has ended. Its `task_struct` goes too, unless it is the
+    /// first thread of its process, which can be asked for until it is reaped.
+    fn end_memory_of_task(&mut self, tid: u32) {
+        let Self { objects, memory, hw, process, .. } = self;
+        if tid == process.pid {
+            objects.end_stack(tid, memory, hw);
+        } else {
+            objects.end_task(tid, memory, hw);
+        }
+        self.settle_objects();
     }
 
     /// Lets go of locks and of a sleeping parent: what exec and exit do before the memory goes.
@@ -207,6 +220,7 @@ impl Kernel {
         self.unready(tid);
         let Some(task) = self.tasks.tasks.remove(&tid) else { return };
         self.process.threads.remove(&tid);
+        self.objects.end_task(tid, &mut self.memory, &mut self.hw);
         // Its locks lie in the memory that it shares with the running task.
         let own = std::mem::replace(&mut self.task, task);
         self.leave_memory_to_others();
@@ -232,6 +246,7 @@ impl Kernel {
     /// The running task, the only one left of its process, becomes its first thread.
     pub(crate) fn take_over_leader(&mut self) {
         let pid = self.process.pid;
+        self.objects.rename((self.task.tid, pid), &mut self.memory, &mut self.hw);
         self.task.tid = pid;
         self.process.threads = [pid].into();
         self.process.remains = None;
@@ -252,6 +267,7 @@ impl Kernel {
             mm.exit(&mut self.memory, &mut self.hw);
         }
         self.reap_files();
+        self.objects.end_all(&mut self.memory, &mut self.hw);
     }
 }
 

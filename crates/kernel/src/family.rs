@@ -108,6 +108,7 @@ impl Kernel {
 
     /// Nothing is left of a process that has ended.
     fn forget_process(&mut self, pid: u32) {
+        self.objects.end_task(pid, &mut self.memory, &mut self.hw);
         if self.process.pid == pid {
             self.process.life = Life::Reaped;
         } else {

@@ -256,6 +256,12 @@ impl Vfs {
         self.now = Timestamp::from_ns(ns);
     }
 
+    /// How many open files and how many nodes there are.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let files = self.files.len() - self.free_files.len();
+        (files, self.nodes.len() - self.free_nodes.len())
+    }
+
     /// Notes news for those who wait.
     pub(crate) fn tell(&mut self, news: News) {
         self.news.push(news);

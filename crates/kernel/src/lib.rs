@@ -26,6 +26,7 @@ mod family;
 pub mod fs;
 pub mod ledger;
 mod load;
+mod objects;
 pub mod oom;
 mod outcome;
 pub mod process;
@@ -212,6 +213,8 @@ pub struct Kernel {
     swap_areas: Vec<syscall::swap::NamedArea>,
     /// What swapping costs.
     swap_latency: mm::Latency,
+    /// What the kernel's own objects take of RAM.
+    pub(crate) objects: objects::KernelObjects,
     /// Who was killed for want of memory.
     oom: oom::OomKills,
     /// The virtual time at which old dirty pages are looked for next.

@@ -55,6 +55,11 @@ impl<T> Shelf<T> {
         }
     }
 
+    /// How many parts there are, that of the running task included.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// How many tasks use the part.
     pub(crate) fn user_count(&self, key: PartKey) -> u32 {
         self.places.get(&key).map_or(0, |place| place.user_count)

@@ -77,6 +77,7 @@ impl Kernel {
         };
         self.vfs.forget_passing();
         self.wake_for_files();
+        self.settle_objects();
         match result {
             Err(Errno::BLOCKED) => return,
             Err(errno @ (Errno::RESTART | Errno::RESTART_ALWAYS | Errno::RESTART_NO_HANDLER)) => {

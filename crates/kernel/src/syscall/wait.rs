@@ -181,6 +181,7 @@ fn take_news(kernel: &mut Kernel, pid: u32, options: u64) -> Option<News> {
             Life::Continued => process.life = Life::Alive,
             _ => {
                 kernel.tasks.processes.remove(&pid);
+                kernel.objects.end_task(pid, &mut kernel.memory, &mut kernel.hw);
                 kernel.process.usage_of_children.add(&usage);
             }
         }

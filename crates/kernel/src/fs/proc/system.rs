@@ -7,6 +7,7 @@ mod cgroup;
 mod memory;
 mod processor;
 mod settings;
+mod slabs;
 mod time;
 
 use std::fmt::Write;
@@ -60,7 +61,7 @@ const OF_PROC: &[File] = &[
     ("modules", 0o444, Source::Fixed("")),
     ("pagetypeinfo", 0o400, Source::Made(memory::pagetypeinfo)),
     ("partitions", 0o444, Source::Fixed("major minor  #blocks  name\n\n")),
-    ("slabinfo", 0o400, Source::Fixed(SLABS)),
+    ("slabinfo", 0o400, Source::Made(slabs::slabinfo)),
     ("softirqs", 0o444, Source::Fixed(SOFT_INTERRUPTS)),
     ("stat", 0o444, Source::Made(time::stat)),
     ("swaps", 0o444, Source::Made(memory::swaps)),
@@ -70,7 +71,7 @@ const OF_PROC: &[File] = &[
     ("tty/drivers", 0o444, Source::Fixed(TERMINALS)),
     ("uptime", 0o444, Source::Made(time::uptime)),
     ("version", 0o444, Source::Made(version)),
-    ("vmallocinfo", 0o400, Source::Fixed("")),
+    ("vmallocinfo", 0o400, Source::Made(slabs::vmallocinfo)),
     ("vmstat", 0o444, Source::Made(memory::vmstat)),
     ("zoneinfo", 0o444, Source::Made(memory::zoneinfo)),
 ];
@@ -111,10 +112,6 @@ const OF_SYS: &[File] = &[
 const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n";
 const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\n\
     nodev\tdevtmpfs\nnodev\tsockfs\nnodev\tpipefs\nnodev\tdevpts\n\text4\n";
-const SLABS: &str = "slabinfo - version: 2.1\n\
-    # name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> \
-    : tunables <limit> <batchcount> <sharedfactor> \
-    : slabdata <active_slabs> <num_slabs> <sharedavail>\n";
 const SOFT_INTERRUPTS: &str = "                    CPU0       \n\
     \x20         HI:          0\n       TIMER:          0\n      NET_TX:          0\n\
     \x20     NET_RX:          0\n       BLOCK:          0\n    IRQ_POLL:          0\n\

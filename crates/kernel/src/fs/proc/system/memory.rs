@@ -10,6 +10,7 @@ use std::fmt::Write;
 use machine::{PAGE_BYTES, PAGE_SHIFT, PageSize};
 use mm::ZoneInfo;
 
+use super::slabs;
 use crate::{Kernel, SwapKind};
 
 const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
@@ -62,6 +63,7 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
     let locked = kib(locked_pages(kernel));
     let [inactive_anon, active_anon, inactive_file, active_file] = lists(kernel).map(kib);
     let swap = kernel.memory.swap_usage();
+    let slab_reclaimable = slabs::reclaimable_pages(kernel);
     [
         ("MemTotal", kib(usage.frames_total)),
         ("MemFree", free),
@@ -86,11 +88,11 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("AnonPages", kib(usage.anon)),
         ("Mapped", kib(kernel.memory.mapped_pages())),
         ("Shmem", kib(usage.shmem)),
-        ("KReclaimable", 0),
-        ("Slab", 0),
-        ("SReclaimable", 0),
-        ("SUnreclaim", 0),
-        ("KernelStack", 0),
+        ("KReclaimable", kib(slab_reclaimable)),
+        ("Slab", kib(usage.slab)),
+        ("SReclaimable", kib(slab_reclaimable)),
+        ("SUnreclaim", kib(usage.slab - slab_reclaimable)),
+        ("KernelStack", kernel.objects.stack_kib()),
         ("PageTables", kib(usage.page_table)),
         ("SecPageTables", 0),
         ("NFS_Unstable", 0),
@@ -99,7 +101,7 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("CommitLimit", kib(kernel.memory.commit_limit_pages())),
         ("Committed_AS", kib(usage.committed_pages)),
         ("VmallocTotal", 34_359_738_367),
-        ("VmallocUsed", 0),
+        ("VmallocUsed", kib(usage.vmalloc)),
         ("VmallocChunk", 0),
         ("Percpu", 0),
         ("AnonHugePages", 0),
@@ -233,6 +235,9 @@ fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
         "nr_file_pages" => usage.file + usage.shmem,
         "nr_shmem" => usage.shmem,
         "nr_page_table_pages" => usage.page_table,
+        "nr_slab_reclaimable" => slabs::reclaimable_pages(kernel),
+        "nr_slab_unreclaimable" => usage.slab - slabs::reclaimable_pages(kernel),
+        "nr_kernel_stack" => kernel.objects.stack_kib(),
         "numa_hit" | "numa_local" | "pgalloc_normal" => events.frames_taken,
         "pgpgin" => events.device_pages_read * KIB_PER_PAGE,
         "nr_dirtied" => events.pages_dirtied,

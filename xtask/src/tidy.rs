@@ -1,5 +1,7 @@
 //! The house rules that no lint knows: lengths, floors, `unsafe`, module texts, leftovers.
 
+mod seeds;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +48,7 @@ pub(crate) fn tidy() -> Done {
         file.check(&mut found);
     }
     edges(&mut found)?;
+    seeds(&mut found)?;
     if found.is_empty() {
         println!("tidy: no violations");
         return Ok(());
@@ -53,10 +56,31 @@ pub(crate) fn tidy() -> Done {
     Err(format!("tidy found {} violations\n{}", found.len(), found.join("\n")))
 }
 
+/// The evidence of `docs/coverage/seeds.toml`.
+fn seeds(found: &mut Vec<String>) -> Done {
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{path:?}: {error}"));
+    let mut files = Vec::new();
+    for path in files_below(&["crates", "xtask", "docs", "programs", "tests"])? {
+        let name = path.strip_prefix(top()).unwrap_or(&path).display().to_string();
+        let text = if name.ends_with(".rs") { read(&path)? } else { String::new() };
+        files.push((name, text));
+    }
+    let table = read(&top().join("docs/coverage/seeds.toml"))?;
+    seeds::Evidence::new(files).check(&table, found);
+    Ok(())
+}
+
 /// All Rust files of ours.
 fn sources() -> Result<Vec<PathBuf>, String> {
+    let mut files = files_below(&["crates", "xtask"])?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    Ok(files)
+}
+
+/// All files below some directories of ours, but those that are built.
+fn files_below(directories: &[&str]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
-    let mut waiting = vec![top().join("crates"), top().join("xtask")];
+    let mut waiting: Vec<PathBuf> = directories.iter().map(|name| top().join(name)).collect();
     while let Some(directory) = waiting.pop() {
         let entries =
             fs::read_dir(&directory).map_err(|error| format!("{directory:?}: {error}"))?;
@@ -64,7 +88,7 @@ fn sources() -> Result<Vec<PathBuf>, String> {
             let path = entry.map_err(|error| format!("{directory:?}: {error}"))?.path();
             if path.is_dir() && !path.ends_with("target") {
                 waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if !path.is_dir() {
                 files.push(path);
             }
         }

@@ -201,6 +201,13 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The empty address space of a first program that was killed while it was loaded.
+    fn no_image(&mut self, frame: Frame) -> Result<Image, BootError> {
+        let layout = layout(Abi::X86_64, 0);
+        let mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw);
+        mm.map(Image::empty).map_err(BootError::Memory)
+    }
+
     /// Stack, program, interpreter, vDSO, first content of the stack; `None` is fatal.
     fn fill(&mut self, mm: &mut Mm, prepared: &Prepared, frame: Frame) -> Option<(u64, u64)> {
         let stack_bytes = first_stack_bytes(&prepared.strings, frame.limits.stack_bytes);
@@ -391,12 +398,7 @@ impl Kernel {
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
             Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
-            Err(LoadError::Fatal(outcome)) => {
-                let layout = layout(Abi::X86_64, 0);
-                let mm = Mm::new(frame.id, layout, frame.limits, &mut memory, &mut hw)
-                    .map_err(BootError::Memory)?;
-                (Image::empty(mm), Some(outcome))
-            }
+            Err(LoadError::Fatal(outcome)) => (loader.no_image(frame)?, Some(outcome)),
         };
         fs.exe = prepared.main.path.clone();
         log_exec(&mut hw, task::PID, &image);

@@ -115,9 +115,9 @@ impl Memory {
         Ok(addr)
     }
 
-    /// One user of a [`Memory::kmap`] less. The slot keeps the frame: the next `kmap` of it finds it
-    /// there, unless the slots came round meanwhile. Returns whether who waits for a slot may try
-    /// again.
+    /// One user of a [`Memory::kmap`] less. The slot keeps the frame: the next `kmap` of it finds
+    /// it there, unless the slots came round meanwhile. Returns whether who waits for a slot may
+    /// try again.
     ///
     /// # Errors
     /// - [`MmError::InvalidArgument`]: the frame has no slot with users; nothing has changed.

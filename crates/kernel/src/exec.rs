@@ -406,8 +406,7 @@ impl Kernel {
         let task = first_task(&mut tasks, &image, &path);
         let mut asids = Asids::new(config.context_switch);
         asids.of(tasks.take_mm());
-        let mut objects = KernelObjects::new(planted);
-        objects.add_task(task::PID, &mut memory, &mut hw).map_err(BootError::Memory)?;
+        let objects = KernelObjects::first(planted, &mut memory, &mut hw)?;
         let mut kernel = Self {
             hw,
             memory,

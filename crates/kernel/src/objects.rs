@@ -25,8 +25,8 @@ use std::collections::BTreeMap;
 use machine::{Machine, PAGE_BYTES, VirtAddr};
 use mm::{Cache, Memory, MmError, Objects};
 
-use crate::Kernel;
-use crate::task::State;
+use crate::task::{PID, State};
+use crate::{BootError, Kernel};
 
 /// `THREAD_SIZE` of x86-64, pages.
 const STACK_PAGES: u64 = 4;
@@ -71,14 +71,23 @@ const COUNTED: [Cache; 10] = [
 ];
 
 impl KernelObjects {
-    /// Nothing yet, of a tree with `planted_count` nodes.
-    pub(crate) fn new(planted_count: usize) -> Self {
-        Self {
+    /// What the first task has, in a tree with `planted_count` nodes.
+    ///
+    /// # Errors
+    /// [`BootError::Memory`]: no frames for it.
+    pub(crate) fn first(
+        planted_count: usize,
+        memory: &mut Memory,
+        hw: &mut Machine,
+    ) -> Result<Self, BootError> {
+        let mut objects = Self {
             tasks: BTreeMap::new(),
             stack_count: 0,
             counted: COUNTED.map(Objects::of),
             planted_count,
-        }
+        };
+        objects.add_task(PID, memory, hw).map_err(BootError::Memory)?;
+        Ok(objects)
     }
 
     /// KiB of stacks (`KernelStack`).

@@ -247,7 +247,10 @@ impl Memory {
             let first = self.alloc_block(hw, FrameState::Slab, order);
             first.map(|first| (first, order))
         };
-        let (first, order) = take(usual).or_else(|| take(least).filter(|_| least < usual))?;
+        let (first, order) = match take(usual) {
+            None if least < usual => take(least)?,
+            taken => taken?,
+        };
         for number in 0..1 << order {
             self.frames.set_owner(first.wrapping_add(number), Owner::Slab { cache, first });
         }

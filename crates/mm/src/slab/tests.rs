@@ -110,6 +110,25 @@ fn scattered_memory_gives_smaller_slabs_and_none_says_so() {
     world.finish();
 }
 
+#[test]
+fn a_slab_whose_frames_are_refused_once_loses_none() {
+    // There is room for a second `mm_struct` beside that of the space.
+    for cache in Cache::ALL.into_iter().filter(|&cache| cache != Cache::MmStruct) {
+        let mut world = world();
+        world.memory.refuse_allocation(0);
+        let mut objects = Objects::of(cache);
+        let taken = world.memory.set_objects(&mut world.hw, &mut objects, 1);
+        assert!(!world.memory.will_refuse());
+        let is_smaller_tried = cache.least_order() < cache.order(1);
+        assert_eq!(taken.is_ok(), is_smaller_tried, "{}", cache.name());
+        world.check();
+        world.memory.set_objects(&mut world.hw, &mut objects, 0).expect("it is less");
+        assert_eq!(world.slab_frames(), 0);
+        world.check();
+        world.finish();
+    }
+}
+
 /// Random takes and gives against a list: no two objects overlap, all bookkeeping agrees.
 #[test]
 fn random_objects_never_overlap() {

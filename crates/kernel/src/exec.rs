@@ -407,7 +407,7 @@ impl Kernel {
         let mut asids = Asids::new(config.context_switch);
         asids.of(tasks.take_mm());
         let objects = KernelObjects::first(planted, &mut memory, &mut hw)?;
-        let mut kernel = Self {
+        let kernel = Self {
             hw,
             memory,
             task,
@@ -440,8 +440,7 @@ impl Kernel {
             report: None,
             objects,
         };
-        kernel.settle_objects();
-        Ok(kernel)
+        Ok(kernel.settled())
     }
 
     /// Replaces the program of the task.

@@ -176,6 +176,12 @@ impl KernelObjects {
 }
 
 impl Kernel {
+    /// The kernel with an object for each thing that it keeps.
+    pub(crate) fn settled(mut self) -> Self {
+        self.settle_objects();
+        self
+    }
+
     /// Takes and gives back objects until there is one for each thing that the kernel keeps.
     pub(crate) fn settle_objects(&mut self) {
         let tasks = self.tasks.tasks.len() + usize::from(self.task.state != State::Dead);

@@ -155,6 +155,7 @@ same! {
     watches_in_every_shape: "watches" "shapes";
     wild_access: "wild_access";
     wild_jump: "wild_jump";
+    wrong_arguments: "wrong_arguments";
     xsave: "xsave";
 }
 

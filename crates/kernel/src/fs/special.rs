@@ -360,9 +360,9 @@ impl Vfs {
     /// Adds to an event counter.
     ///
     /// # Errors
-    /// `EINVAL`: less than eight bytes, or the largest number. `EAGAIN`: it would overflow.
+    /// `EINVAL`: not eight bytes, or the largest number. `EAGAIN`: it would overflow.
     pub(crate) fn write_event(&mut self, id: FileId, bytes: &[u8]) -> Result<usize, Errno> {
-        let added = u64::from_le_bytes(*bytes.first_chunk::<8>().ok_or(Errno::EINVAL)?);
+        let added = u64::from_le_bytes(bytes.try_into().map_err(|_| Errno::EINVAL)?);
         let Opened::Event { count, .. } = &mut self.file_mut(id).opened else {
             return Err(Errno::EINVAL);
         };

@@ -30,7 +30,7 @@ use machine::VirtAddr;
 
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, NodeId, Pages, Vfs, View};
+use crate::fs::{FileId, NodeId, Opened, Pages, Vfs, View};
 use crate::roster::Roster;
 use crate::syscall::Handler;
 
@@ -70,6 +70,18 @@ const LIMIT_FILES: usize = 7;
 /// An argument of type `int` or `unsigned int`.
 fn low32(argument: u64) -> u32 {
     u32::try_from(argument & 0xffff_ffff).unwrap_or(0)
+}
+
+/// The open file behind a descriptor that was not opened with `O_PATH`.
+///
+/// # Errors
+/// `EBADF`: there is none.
+fn real_file(kernel: &Kernel, fd: u64) -> Result<FileId, Errno> {
+    let file = kernel.files.get(fd)?;
+    match kernel.vfs.file(file).opened {
+        Opened::Path(_) => Err(Errno::EBADF),
+        _ => Ok(file),
+    }
 }
 
 /// Works on the tree in the name of the task.

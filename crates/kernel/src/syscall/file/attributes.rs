@@ -150,14 +150,15 @@ const UTIME_OMIT: u64 = 0x3fff_fffe;
 
 fn sys_utimensat(kernel: &mut Kernel, [dirfd, path, times, flags, ..]: [u64; 6]) -> SysResult {
     let flags = u64::from(low32(flags));
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
-    }
     let pair = read_times(kernel, times, 1)?;
     if times != 0 && pair.iter().all(|time| time.1 == UTIME_OMIT) {
         return Ok(0);
     }
-    let node = if path == 0 && dirfd & 0xffff_ffff != AT_FDCWD {
+    let is_of_fd = path == 0 && dirfd & 0xffff_ffff != AT_FDCWD;
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 || is_of_fd && flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let node = if is_of_fd {
         node_of_fd(kernel, dirfd, Opening::Real)?
     } else if path == 0 && flags & AT_EMPTY_PATH == 0 {
         return Err(Errno::EFAULT);
@@ -327,6 +328,19 @@ fn attribute_name(kernel: &mut Kernel, name: u64) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// Whether a file system has attributes of this kind.
+///
+/// # Errors
+/// `EOPNOTSUPP`: it has not. `EINVAL`: there is no name behind the kind.
+fn check_attribute_name(name: &[u8]) -> Result<(), Errno> {
+    const KINDS: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
+    match KINDS.iter().find(|kind| name.starts_with(kind)) {
+        Some(kind) if name.len() == kind.len() => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
+        None => Err(Errno::EOPNOTSUPP),
+    }
+}
+
 /// Writes `value` where there is room, or tells its length where none is offered.
 fn put_value(kernel: &mut Kernel, value: &[u8], buffer: u64, bytes: u64) -> SysResult {
     if bytes != 0 {
@@ -348,29 +362,32 @@ fn target_at(kernel: &mut Kernel, path: u64, follow: Follow) -> Result<Target, E
 }
 
 fn sys_getxattr(kernel: &mut Kernel, [path, name, buffer, bytes, ..]: [u64; 6]) -> SysResult {
+    let name = attribute_name(kernel, name)?;
     let target = target_at(kernel, path, Follow::Yes)?;
-    get_attribute(kernel, &target, name, buffer, bytes)
+    get_attribute(kernel, &target, &name, buffer, bytes)
 }
 
 fn sys_lgetxattr(kernel: &mut Kernel, [path, name, buffer, bytes, ..]: [u64; 6]) -> SysResult {
+    let name = attribute_name(kernel, name)?;
     let target = target_at(kernel, path, Follow::No)?;
-    get_attribute(kernel, &target, name, buffer, bytes)
+    get_attribute(kernel, &target, &name, buffer, bytes)
 }
 
 fn sys_fgetxattr(kernel: &mut Kernel, [fd, name, buffer, bytes, ..]: [u64; 6]) -> SysResult {
+    let name = attribute_name(kernel, name)?;
     let node = node_of_fd(kernel, fd, Opening::Real)?;
-    get_attribute(kernel, &Target::Node(node), name, buffer, bytes)
+    get_attribute(kernel, &Target::Node(node), &name, buffer, bytes)
 }
 
 fn get_attribute(
     kernel: &mut Kernel,
     target: &Target,
-    name: u64,
+    name: &[u8],
     buffer: u64,
     bytes: u64,
 ) -> SysResult {
-    let name = attribute_name(kernel, name)?;
-    let value = kernel.vfs.attribute(target, &name)?;
+    check_attribute_name(name)?;
+    let value = kernel.vfs.attribute(target, name)?;
     put_value(kernel, &value, buffer, bytes)
 }
 
@@ -393,20 +410,28 @@ fn sys_flistxattr(kernel: &mut Kernel, [fd, buffer, bytes, ..]: [u64; 6]) -> Sys
 }
 
 fn sys_setxattr(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let given = given_attribute(kernel, args)?;
     let node = node_at(kernel, AT_FDCWD, args[0], Follow::Yes)?;
-    set_attribute(kernel, node, args)
+    set_attribute(kernel, node, given)
 }
 
 fn sys_fsetxattr(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
+    let given = given_attribute(kernel, args)?;
     let node = node_of_fd(kernel, args[0], Opening::Real)?;
-    set_attribute(kernel, node, args)
+    set_attribute(kernel, node, given)
 }
 
-fn set_attribute(
+/// An attribute to be set, as the program gives it.
+struct Given {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    flags: u64,
+}
+
+fn given_attribute(
     kernel: &mut Kernel,
-    node: NodeId,
     [_, name, value, bytes, flags, _]: [u64; 6],
-) -> SysResult {
+) -> Result<Given, Errno> {
     if flags & !3 != 0 {
         return Err(Errno::EINVAL);
     }
@@ -416,20 +441,29 @@ fn set_attribute(
     }
     let mut held = vec![0; usize::try_from(bytes).unwrap_or(0)];
     kernel.read_user(VirtAddr::new(value), &mut held)?;
-    kernel.vfs.set_attribute(node, name, held, flags)?;
+    Ok(Given { name, value: held, flags })
+}
+
+fn set_attribute(kernel: &mut Kernel, node: NodeId, given: Given) -> SysResult {
+    check_attribute_name(&given.name)?;
+    kernel.vfs.set_attribute(node, given.name, given.value, given.flags)?;
     Ok(0)
 }
 
 fn sys_removexattr(kernel: &mut Kernel, [path, name, ..]: [u64; 6]) -> SysResult {
-    let node = node_at(kernel, AT_FDCWD, path, Follow::Yes)?;
     let name = attribute_name(kernel, name)?;
-    kernel.vfs.remove_attribute(node, &name)?;
-    Ok(0)
+    let node = node_at(kernel, AT_FDCWD, path, Follow::Yes)?;
+    remove_attribute(kernel, node, &name)
 }
 
 fn sys_fremovexattr(kernel: &mut Kernel, [fd, name, ..]: [u64; 6]) -> SysResult {
-    let node = node_of_fd(kernel, fd, Opening::Real)?;
     let name = attribute_name(kernel, name)?;
-    kernel.vfs.remove_attribute(node, &name)?;
+    let node = node_of_fd(kernel, fd, Opening::Real)?;
+    remove_attribute(kernel, node, &name)
+}
+
+fn remove_attribute(kernel: &mut Kernel, node: NodeId, name: &[u8]) -> SysResult {
+    check_attribute_name(name)?;
+    kernel.vfs.remove_attribute(node, name)?;
     Ok(0)
 }

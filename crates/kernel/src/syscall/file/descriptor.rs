@@ -5,7 +5,7 @@ use mm::{Mm, Rights, Sharing};
 
 use super::lock::lock_command;
 use super::open::install;
-use super::{in_tree, low32};
+use super::{in_tree, low32, real_file};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{
@@ -115,6 +115,10 @@ fn sys_fcntl(kernel: &mut Kernel, [fd, command, argument, ..]: [u64; 6]) -> SysR
             Ok(0)
         }
         9 => Ok(i64::from(kernel.vfs.file(file).owner).cast_unsigned()),
+        // F_SETSIG, F_GETSIG: no signal instead of SIGIO.
+        // Differs from Linux: SIGIO is not sent, so no other can be asked for.
+        10 if low32(argument) == 0 => Ok(0),
+        11 => Ok(0),
         1024 => Err(Errno::EINVAL),
         1025 => Ok(2),
         1031 | 1032 => pipe_size(kernel, file, command, argument),
@@ -214,8 +218,13 @@ fn sys_umask(kernel: &mut Kernel, [mask, ..]: [u64; 6]) -> SysResult {
 }
 
 fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResult {
-    let file = kernel.files.get(fd)?;
+    /// `SEEK_HOLE`, the last of them.
+    const WHENCE_MAX: u32 = 4;
+    let file = real_file(kernel, fd)?;
     let (offset, whence) = (offset.cast_signed(), low32(whence));
+    if whence > WHENCE_MAX {
+        return Err(Errno::EINVAL);
+    }
     let open = kernel.vfs.file(file);
     let here = open.offset;
     let place = match &open.opened {

@@ -5,12 +5,12 @@
 
 use machine::VirtAddr;
 
-use super::low32;
 use super::open::install;
 use super::poll::{ALWAYS, ERR, HUP, IN, OUT};
+use super::{low32, real_file};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
-use crate::fs::{FileId, Inherit, Interest, Moves, News, Opened, Share, flag};
+use crate::fs::{Device, FileId, Inherit, Interest, Moves, News, Opened, Share, flag};
 use crate::syscall::Handler;
 use crate::syscall::time::read_timespec;
 use crate::wait::Channel;
@@ -60,6 +60,17 @@ fn sys_epoll_create1(kernel: &mut Kernel, [flags, ..]: [u64; 6]) -> SysResult {
     install(kernel, file, inherit, limit)
 }
 
+/// Whether a file tells when it is ready.
+fn can_be_waited_for(opened: &Opened) -> bool {
+    match opened {
+        Opened::Regular(_) | Opened::Directory { .. } => false,
+        Opened::Device { device, .. } => {
+            !matches!(device, Device::Null | Device::Zero | Device::Full | Device::Urandom)
+        }
+        _ => true,
+    }
+}
+
 fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6]) -> SysResult {
     const ADD: u32 = 1;
     const DELETE: u32 = 2;
@@ -72,13 +83,9 @@ fn sys_epoll_ctl(kernel: &mut Kernel, [epoll, operation, fd, event, ..]: [u64; 6
     let events = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let [.., a, b, c, d, e, f, g, h] = bytes;
     let data = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let id = kernel.files.get(epoll)?;
-    let file = kernel.files.get(fd)?;
-    let can_wait = !matches!(
-        kernel.vfs.file(file).opened,
-        Opened::Regular(_) | Opened::Directory { .. } | Opened::Path(_)
-    );
-    if !can_wait {
+    let id = real_file(kernel, epoll)?;
+    let file = real_file(kernel, fd)?;
+    if !can_be_waited_for(&kernel.vfs.file(file).opened) {
         return Err(Errno::EPERM);
     }
     if id == file {
@@ -153,11 +160,11 @@ fn milliseconds(timeout: u64) -> Option<u64> {
 }
 
 fn wait(kernel: &mut Kernel, epoll: u64, addr: u64, count: u64, timeout: Option<u64>) -> SysResult {
+    let id = real_file(kernel, epoll)?;
     let count = low32(count);
     if count.cast_signed() <= 0 || count > EVENTS_MAX {
         return Err(Errno::EINVAL);
     }
-    let id = kernel.files.get(epoll)?;
     let Opened::Epoll(interests) = &kernel.vfs.file(id).opened else {
         return Err(Errno::EINVAL);
     };

@@ -14,8 +14,8 @@ use rustix::termios::{
     Termios,
 };
 
-use super::low32;
 use super::terminal::pseudo_terminal;
+use super::{low32, real_file};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, Opened, TerminalEnd, flag};
@@ -48,17 +48,19 @@ const CODES: [SpecialCodeIndex; 17] = [
 ];
 
 fn sys_ioctl(kernel: &mut Kernel, [fd, request, argument, ..]: [u64; 6]) -> SysResult {
+    const FIGETBSZ: u32 = 2;
     const FIONREAD: u32 = 0x541b;
     const FIONBIO: u32 = 0x5421;
     const FIONCLEX: u32 = 0x5450;
     const FIOCLEX: u32 = 0x5451;
     const FIOASYNC: u32 = 0x5452;
     const FIOQSIZE: u32 = 0x5460;
-    let file = kernel.files.get(fd)?;
-    if matches!(kernel.vfs.file(file).opened, Opened::Path(_)) {
-        return Err(Errno::EBADF);
-    }
+    let file = real_file(kernel, fd)?;
     match low32(request) {
+        FIGETBSZ if matches!(kernel.vfs.file(file).opened, Opened::Regular(_)) => {
+            kernel.write_user_u32(VirtAddr::new(argument), 4096)?;
+            Ok(0)
+        }
         FIOCLEX => kernel.files.set_inherit(fd, Inherit::Close).map(|()| 0),
         FIONCLEX => kernel.files.set_inherit(fd, Inherit::Keep).map(|()| 0),
         FIONBIO => set_status(kernel, file, argument, flag::NONBLOCK),
@@ -76,6 +78,7 @@ fn sys_ioctl(kernel: &mut Kernel, [fd, request, argument, ..]: [u64; 6]) -> SysR
             kernel.write_user_u64(VirtAddr::new(argument), size)?;
             Ok(0)
         }
+        _ if matches!(kernel.vfs.file(file).opened, Opened::Epoll(_)) => Err(Errno::EINVAL),
         request => terminal_request(kernel, file, request, argument),
     }
 }

@@ -154,7 +154,12 @@ fn set(
 
 fn sys_flock(kernel: &mut Kernel, [fd, operation, ..]: [u64; 6]) -> SysResult {
     const LOCK_NB: u32 = 4;
+    /// A kind of lock that Linux no longer has: it does nothing.
+    const LOCK_MAND: u32 = 32;
     let operation = low32(operation);
+    if operation & LOCK_MAND != 0 {
+        return Ok(0);
+    }
     let kind = match operation & !LOCK_NB {
         1 => Some(LockKind::Shared),
         2 => Some(LockKind::Exclusive),

@@ -116,7 +116,6 @@ fn sys_linkat(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64; 6
     }
     let follow = if flags & AT_SYMLINK_FOLLOW != 0 { Follow::Yes } else { Follow::No };
     let is_empty = flags & AT_EMPTY_PATH != 0 && is_empty_path(kernel, from)?;
-    let path = kernel.read_user_path(to)?;
     let source = if is_empty {
         let file = kernel.files.get(old_fd)?;
         let node = kernel.vfs.file(file).node().ok_or(Errno::EXDEV)?;
@@ -129,6 +128,8 @@ fn sys_linkat(kernel: &mut Kernel, [old_fd, from, new_fd, to, flags, _]: [u64; 6
             Ok::<_, Errno>((walk.parent, walk.name, walk.target))
         })?
     };
+    // Linux looks at the second path when it has found the first.
+    let path = kernel.read_user_path(to)?;
     in_tree(kernel, |vfs, view| {
         let start = vfs.start_of(view, new_fd, &path)?;
         let walk = vfs.walk(view, start, &path, Follow::Never, WalkRules::default())?;

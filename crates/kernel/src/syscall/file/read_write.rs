@@ -274,7 +274,19 @@ fn write_unless_empty(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: 
     if buffers.bytes() == 0 { Ok(0) } else { write(kernel, file, buffers, at) }
 }
 
+/// Whether the bytes from `offset` on end where a file can end.
+///
+/// # Errors
+/// `EINVAL`: they do not.
+pub(super) fn check_end(offset: u64, bytes: u64) -> Result<(), Errno> {
+    let end = offset.checked_add(bytes).filter(|end| end.cast_signed() >= 0);
+    if end.is_some() { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    if let At::Offset(offset) = at {
+        check_end(offset, buffers.bytes())?;
+    }
     let result = read_pieces(kernel, file, buffers, at);
     if result != Err(Errno::BLOCKED) {
         let io = &mut kernel.process.io;
@@ -285,6 +297,9 @@ fn read(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResu
 }
 
 fn write(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) -> SysResult {
+    if let At::Offset(offset) = at {
+        check_end(offset, buffers.bytes())?;
+    }
     let result = write_pieces(kernel, file, buffers, at);
     if result != Err(Errno::BLOCKED) {
         let io = &mut kernel.process.io;
@@ -366,6 +381,9 @@ fn write_pieces(kernel: &mut Kernel, file: FileId, buffers: &Buffers, at: At) ->
     if kernel.vfs.is_sink(file) {
         // Like Linux, `/dev/null` does not look at the bytes: a page never read never faults.
         return Ok(total);
+    }
+    if total == 0 && matches!(kernel.vfs.file(file).opened, Opened::Regular(_)) {
+        return Ok(0);
     }
     check_direct(kernel, file, buffers, at)?;
     let mut piece = vec![0; to_usize(total.min(PIECE_BYTES))];

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use machine::{PAGE_BYTES, VirtAddr};
 use mm::Pattern;
 
-use super::low32;
-use super::read_write::{readable, sys_readv, sys_writev, writable};
+use super::read_write::{check_end, readable, sys_readv, sys_writev, writable};
+use super::{low32, real_file};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, NodeId, Opened, flag};
@@ -56,6 +56,14 @@ impl End {
         Ok(Self { file, offset: Some((pointer, offset)) })
     }
 
+    /// Whether an offset can be read from the program's memory.
+    fn check(kernel: &mut Kernel, pointer: u64) -> Result<(), Errno> {
+        if pointer != 0 {
+            kernel.read_user_u64(VirtAddr::new(pointer))?;
+        }
+        Ok(())
+    }
+
     fn place(self, done: u64) -> Option<u64> {
         self.offset.map(|(_, offset)| offset.saturating_add(done))
     }
@@ -71,12 +79,22 @@ impl End {
 }
 
 fn sys_sendfile(kernel: &mut Kernel, [out, from, offset, bytes, ..]: [u64; 6]) -> SysResult {
+    End::check(kernel, offset)?;
     let from = readable(kernel, from)?;
-    let out = writable(kernel, out)?;
     // The files of a task in `/proc` cannot be spliced (Linux `fs/proc/base.c`); programs read
     // them.
-    let is_source =
-        matches!(kernel.vfs.file(from).opened, Opened::Regular(_) | Opened::Device { .. });
+    let is_source = match kernel.vfs.file(from).opened {
+        Opened::Regular(_) | Opened::Device { .. } => bytes.cast_signed() >= 0,
+        Opened::Pipe(_) | Opened::Event { .. } | Opened::Epoll(_) if offset != 0 => {
+            return Err(Errno::ESPIPE);
+        }
+        _ => false,
+    };
+    if offset != 0 {
+        let start = kernel.read_user_u64(VirtAddr::new(offset))?;
+        check_end(start, bytes)?;
+    }
+    let out = writable(kernel, out)?;
     if !is_source || kernel.vfs.file(out).status & flag::APPEND != 0 {
         return Err(Errno::EINVAL);
     }
@@ -87,15 +105,16 @@ fn sys_sendfile(kernel: &mut Kernel, [out, from, offset, bytes, ..]: [u64; 6]) -
 
 fn sys_copy_file_range(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [from, from_offset, out, out_offset, bytes, flags] = args;
+    let (from_fd, out_fd) = (from, out);
+    let from = real_file(kernel, from_fd)?;
+    let out = real_file(kernel, out_fd)?;
+    End::check(kernel, from_offset)?;
+    End::check(kernel, out_offset)?;
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let (from_fd, out_fd) = (from, out);
-    let from = kernel.files.get(from_fd)?;
-    let out = kernel.files.get(out_fd)?;
     let (source, sink) = match (&kernel.vfs.file(from).opened, &kernel.vfs.file(out).opened) {
         (Opened::Regular(source), Opened::Regular(sink)) => (*source, *sink),
-        (Opened::Path(_), _) | (_, Opened::Path(_)) => return Err(Errno::EBADF),
         (Opened::Directory { .. }, _) | (_, Opened::Directory { .. }) => return Err(Errno::EISDIR),
         _ => return Err(Errno::EINVAL),
     };
@@ -321,6 +340,9 @@ fn sys_fadvise64(kernel: &mut Kernel, [fd, offset, bytes, advice, ..]: [u64; 6])
 fn sys_readahead(kernel: &mut Kernel, [fd, offset, bytes, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
     let Opened::Regular(node) = kernel.vfs.file(file).opened else { return Err(Errno::EINVAL) };
+    if bytes.cast_signed() < 0 {
+        return Err(Errno::EINVAL);
+    }
     if offset.cast_signed() >= 0 && bytes > 0 {
         kernel.prefetch(node, offset, offset.saturating_add(bytes));
     }

@@ -176,7 +176,7 @@ static void threads(void)
 	reap("threads", child);
 }
 
-int main(void)
+static int all(void)
 {
 	block(SIG_BLOCK, SIGCHLD);
 	notices(0, on_signal);
@@ -189,4 +189,19 @@ int main(void)
 	chase();
 	threads();
 	return 0;
+}
+
+/* SIGTSTP does nothing in a group without a parent outside of it: whoever started this program may
+ * have left such a group, so all happens in a group of our own. */
+int main(void)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		setpgid(0, 0);
+		exit(all());
+	}
+	waitpid(child, &status, 0);
+	return status != 0;
 }

@@ -252,6 +252,26 @@ impl Memory {
         self.alloc(hw, FrameState::Kernel, Content::Any)
     }
 
+    /// Takes 2^`order` zeroed frames in a row for the kernel itself; `None` if there are none. Each
+    /// is given back with [`Memory::give_kernel_frame`].
+    pub(crate) fn take_kernel_block(&mut self, hw: &mut Machine, order: u32) -> Option<Frame> {
+        if self.by_state[FrameState::Free as usize] <= self.due_at + (1 << order) {
+            self.balance_if_due(hw);
+        }
+        if let Some(left) = self.refuse_after {
+            self.refuse_after = left.checked_sub(1);
+            if left == 0 {
+                return None;
+            }
+        }
+        let first = u64::from(self.zones.alloc_block(order)?);
+        for number in first..first + (1 << order) {
+            self.claim(Frame::new(number), FrameState::Kernel);
+            hw.ram.zero_frame(Frame::new(number));
+        }
+        Some(Frame::new(first))
+    }
+
     /// Gives a frame of the kernel back.
     ///
     /// # Panics

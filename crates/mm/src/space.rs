@@ -11,6 +11,7 @@ use machine::{Frame, Machine, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
 
 use crate::backing::{AnonId, MmId};
 use crate::counters::{FaultCounters, PageCounts, Rss};
+use crate::descriptors::Descriptors;
 use crate::error::MmError;
 use crate::memory::Memory;
 use crate::page_table::{self, PageTables, Zap, zap};
@@ -170,6 +171,8 @@ pub struct Mm {
     own_object: Objects,
     /// Objects for its VMAs.
     vma_objects: Objects,
+    /// Its local descriptor table, if it ever had one.
+    pub(crate) descriptors: Option<Descriptors>,
 }
 
 impl Mm {
@@ -208,6 +211,7 @@ impl Mm {
             slot,
             own_object,
             vma_objects: Objects::of(Cache::VmAreaStruct),
+            descriptors: None,
         })
     }
 
@@ -242,6 +246,7 @@ impl Mm {
             }
             memory.release_backing(hw, vma.backing);
         }
+        self.drop_descriptors(memory, hw);
         self.tables.free_all(memory, hw);
         for objects in [&mut self.vma_objects, &mut self.own_object] {
             // Fewer objects need no frame.

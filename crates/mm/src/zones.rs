@@ -152,6 +152,15 @@ impl Zones {
         self.zones.iter_mut().rev().find_map(Zone::alloc_frame)
     }
 
+    /// Takes 2^`order` frames in a row, from the highest zone that has them; returns the first.
+    /// They can be given back one by one.
+    pub(crate) fn alloc_block(&mut self, order: u32) -> Option<u32> {
+        self.zones.iter_mut().rev().find_map(|zone| {
+            let first = zone.first;
+            zone.buddy.alloc(order).map(|frame| first + frame)
+        })
+    }
+
     /// Takes one frame from the lowest zone that has one: the first is frame 0.
     pub(crate) fn alloc_lowest(&mut self) -> Option<u32> {
         self.zones.iter_mut().find_map(Zone::alloc_frame)

@@ -20,7 +20,7 @@ pub enum Mode {
     /// 64-bit code.
     #[default]
     Long,
-    /// 32-bit code, on a 32-bit kernel or on a 64-bit one.
+    /// 32-bit or 16-bit code, on a 32-bit kernel or on a 64-bit one.
     Compat,
 }
 
@@ -113,12 +113,22 @@ impl Segment {
 
     /// Whether data can be read through it.
     pub(crate) const fn is_readable(self) -> bool {
-        self.has(PRESENT) && self.has(NOT_SYSTEM) && (!self.has(CODE) || self.has(READABLE_CODE))
+        self.has(PRESENT) && self.is_for_reads()
     }
 
     /// Whether data can be written through it.
     pub(crate) const fn is_writable(self) -> bool {
-        self.has(PRESENT) && self.has(NOT_SYSTEM) && !self.has(CODE) && self.has(WRITABLE)
+        self.has(PRESENT) && self.is_for_writes()
+    }
+
+    /// What `verr` says: whether its type allows reads, be it present or not.
+    pub(crate) const fn is_for_reads(self) -> bool {
+        self.has(NOT_SYSTEM) && (!self.has(CODE) || self.has(READABLE_CODE))
+    }
+
+    /// What `verw` says: whether its type allows writes, be it present or not.
+    pub(crate) const fn is_for_writes(self) -> bool {
+        self.has(NOT_SYSTEM) && !self.has(CODE) && self.has(WRITABLE)
     }
 
     /// Whether a stack in it uses esp and not sp; for code, whether it is 32-bit code.
@@ -221,6 +231,22 @@ impl Registers {
         }
     }
 
+    /// The linear address of the next instruction.
+    pub(crate) fn linear_rip(&self) -> u64 {
+        match self.mode() {
+            Mode::Long => self.rip,
+            Mode::Compat => self.rip.wrapping_add(self.base(SegmentName::Cs)) & 0xffff_ffff,
+        }
+    }
+
+    /// Makes the instruction at a linear address the next one.
+    pub(crate) fn set_linear_rip(&mut self, linear: u64) {
+        self.rip = match self.mode() {
+            Mode::Long => linear,
+            Mode::Compat => linear.wrapping_sub(self.base(SegmentName::Cs)) & 0xffff_ffff,
+        };
+    }
+
     /// The descriptor that a selector names, and where it lies if that is in RAM.
     pub(crate) fn find_descriptor(
         &self,
@@ -269,6 +295,71 @@ impl Registers {
                 self.set_segment(name, 0, Segment::NULL);
             }
         }
+    }
+
+    /// Loads the data segments out of the local table again: it has changed. One whose descriptor
+    /// is no longer good becomes null, as Linux makes it.
+    pub fn reload_local(&mut self, hw: &mut Machine) {
+        for name in [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
+            let selector = self.selectors[name as usize];
+            if selector & 4 != 0 && self.try_segment(hw, name, selector).is_err() {
+                self.set_segment(name, 0, Segment::NULL);
+            }
+        }
+    }
+
+    /// Makes data selectors that name no segment 0, whatever their privilege level, as the CPU does
+    /// when it returns from a kernel by `iret`. Bases stay.
+    pub fn clear_null_selectors(&mut self) {
+        for name in [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
+            let selector = &mut self.selectors[name as usize];
+            *selector = if *selector < 4 { 0 } else { *selector };
+        }
+    }
+
+    /// Gives FS or GS a base and a null selector, as `arch_prctl` does.
+    pub fn set_base(&mut self, name: SegmentName, base: u64) {
+        self.set_segment(name, 0, Segment { base, ..Segment::NULL });
+    }
+
+    /// Whether `lar` shows the stack selector to be one that 64-bit code may have: present data of
+    /// level 3 that can be written.
+    pub fn has_sound_stack(&self, hw: &Machine) -> bool {
+        let selector = self.selectors[SegmentName::Ss as usize];
+        let found = self.find_descriptor(hw, selector).filter(|_| selector > 3);
+        found.is_some_and(|(descriptor, _)| {
+            let segment = Segment::of(descriptor);
+            segment.is_writable() && segment.dpl() == 3
+        })
+    }
+
+    /// Returns to code at `cs` with the stack segment `ss` as `iret` does in a kernel.
+    ///
+    /// # Errors
+    /// The exception of `iret`, with its error code in [`Registers::error_code`]. The selectors are
+    /// the new ones, the hidden parts those of 64-bit code: the kernel raises the exception for the
+    /// program.
+    pub fn return_to(&mut self, hw: &mut Machine, cs: u16, ss: u16) -> Result<(), Exception> {
+        self.enter_long();
+        let loaded = self.try_return(hw, cs, ss);
+        loaded.map_err(|(exception, code)| {
+            self.enter_long();
+            self.selectors[SegmentName::Cs as usize] = cs;
+            self.selectors[SegmentName::Ss as usize] = ss;
+            self.error_code = code;
+            exception
+        })
+    }
+
+    fn try_return(&mut self, hw: &mut Machine, cs: u16, ss: u16) -> Result<(), Refusal> {
+        let code = self.try_code(hw, cs)?;
+        if !code.is_long() && self.rip > u64::from(code.limit) {
+            return Err((Exception::GeneralProtection, 0));
+        }
+        // A null stack segment is good for 64-bit code of the kernel alone.
+        self.try_segment(hw, SegmentName::Ss, ss)?;
+        self.set_code(cs, code);
+        Ok(())
     }
 
     pub(crate) fn try_segment(

@@ -7,17 +7,19 @@
 
 use super::ask::Ask;
 use super::block::{ALL_LIVE, Extent, PARKED};
+use super::checks::{is_accessible, name_of};
 use super::emit::{RAX, RCX, RDI, RSI};
 use super::emulate::bus::Bus;
-use super::emulate::strings::{Job, Pace, StringRegisters};
+use super::emulate::strings::{Job, Kind, Pace, StringRegisters};
 use super::engine::{Core, Refused};
+use super::operand::segment_of;
 use super::pages::PageId;
 use super::records::{Site, SiteKind};
 use super::run::{direction, parked, unparked};
 use super::stubs::Reason;
 use super::translate::{BlockId, Ways};
 use super::words;
-use crate::{Exception, Exit};
+use crate::{Exception, Exit, SegmentName};
 use iced_x86::Register;
 use machine::{Access, Frame, Machine, PAGE_BYTES, PhysAddr, VirtAddr, layout};
 
@@ -94,6 +96,9 @@ impl Core {
         let Ask::Access { resume, access, bytes } = Ask::decode(ask) else { return 0 };
         let address = VirtAddr::new(address);
         let host = if address.page_offset() + bytes > PAGE_BYTES {
+            if address.as_u64() | (PAGE_BYTES - 1) == self.pages.flavor.linear_mask() {
+                return 0;
+            }
             quick_crossing(hw, address, access)
         } else {
             hw.access_quickly(address, access, slot)
@@ -178,7 +183,9 @@ impl Core {
         next_rip: u64,
     ) -> Result<(u64, u64), Stop> {
         let flavor = self.pages.flavor;
-        let pace = if self.is_stepping() { Pace::Element } else { Pace::Whole };
+        let is_limited = flavor.limits_strings(job.segment);
+        let is_stepped = self.is_stepping();
+        let pace = if is_stepped || is_limited { Pace::Element } else { Pace::Whole };
         let fast = hw.fast();
         let flags = unparked(fast[words::FLAGS_SAVE]) | direction(fast);
         let rcx = fast[words::home(RCX)];
@@ -188,14 +195,7 @@ impl Core {
             rsi: fast[words::home(RSI)],
             rdi: fast[words::home(RDI)],
             rflags: flags,
-            source_base: match job.segment {
-                Register::FS => fast[words::FS_BASE],
-                Register::GS => fast[words::GS_BASE],
-                Register::ES => fast[words::ES_BASE],
-                Register::SS => fast[words::SS_BASE],
-                Register::DS => fast[words::DS_BASE],
-                _ => 0,
-            },
+            source_base: base_of(fast, job.segment),
             target_base: if flavor.is_compat() { fast[words::ES_BASE] } else { 0 },
             linear_mask: flavor.linear_mask(),
         };
@@ -204,8 +204,16 @@ impl Core {
             canonical_bits: self.canonical_bits,
             is_stack: false,
             linear_mask: flavor.linear_mask(),
+            may_wrap: is_limited,
         };
-        let result = job.run(&mut bus, &mut on, pace);
+        let mut result = job.run(&mut bus, &mut on, pace);
+        while is_limited && !is_stepped && matches!(result, Ok(false)) {
+            if let Some(exception) = self.refused_element(bus.hw, job, &on) {
+                result = Err(Exit::Exception(exception));
+                break;
+            }
+            result = job.run(&mut bus, &mut on, pace);
+        }
         let fast = hw.fast();
         fast[words::home(RAX)] = on.rax;
         fast[words::home(RCX)] = on.rcx;
@@ -226,6 +234,34 @@ impl Core {
             return Err(Stop::Stale { next_rip });
         }
         Ok((1, self.host(site.resume)))
+    }
+
+    /// What the segments raise at the next element of a string, if no page fault comes before.
+    fn refused_element(
+        &self,
+        hw: &mut Machine,
+        job: Job,
+        on: &StringRegisters,
+    ) -> Option<Exception> {
+        let holds = |name: SegmentName, offset: u64| {
+            self.virtual_state.segments[name as usize]
+                .holds((offset & job.mask()) as u32, job.bytes.into())
+        };
+        let source = name_of(job.segment);
+        let reads_source = !matches!(job.kind, Kind::Fill | Kind::Scan);
+        if reads_source && !holds(source, on.rsi) {
+            return Some(match source {
+                SegmentName::Ss => Exception::StackFault,
+                _ => Exception::GeneralProtection,
+            });
+        }
+        if job.kind == Kind::Load || holds(SegmentName::Es, on.rdi) {
+            return None;
+        }
+        let first = (on.rsi & job.mask()).wrapping_add(on.source_base) & on.linear_mask;
+        let last = first.wrapping_add(u64::from(job.bytes) - 1) & on.linear_mask;
+        let is_read = !reads_source || is_accessible(hw, first, last, Access::Read);
+        is_read.then_some(Exception::GeneralProtection)
     }
 
     /// The host address of a byte of RAM.
@@ -279,7 +315,10 @@ impl Core {
             return Err(Stop::NoRoom);
         }
         let low_bytes = PAGE_BYTES - want.address % PAGE_BYTES;
-        let next = want.address.wrapping_add(low_bytes);
+        let mut next = want.address.wrapping_add(low_bytes);
+        if self.may_wrap(hw, site, want) {
+            next &= self.pages.flavor.linear_mask();
+        }
         for address in [want.address, next] {
             // What reaches over the end of 32-bit addresses is beyond the limit of its segment.
             let is_within = address & !self.pages.flavor.linear_mask() == 0;
@@ -315,6 +354,22 @@ impl Core {
         let resume = self.isolate(hw, site, want.ordinal)?;
         self.trap.copy_back = Some(copy);
         Ok((host, resume))
+    }
+
+    /// Whether an operand of 32-bit code that reaches over the end of linear addresses lies within
+    /// its segment all the same: then it goes on at 0.
+    fn may_wrap(&self, hw: &mut Machine, site: Site, want: Wanted) -> bool {
+        let is_last = want.address | (PAGE_BYTES - 1) == self.pages.flavor.linear_mask();
+        if !is_last || !self.pages.flavor.is_compat() {
+            return false;
+        }
+        let Ok(instruction) = self.decode_at(self.site_rip(&site), hw) else { return false };
+        let segment = match segment_of(&instruction) {
+            _ if want.is_stack => Register::SS,
+            segment => segment,
+        };
+        let offset = want.address.wrapping_sub(base_of(hw.fast(), segment)) as u32;
+        offset.checked_add(want.bytes as u32 - 1).is_some()
     }
 
     /// Copies both parts to the bounce area; returns the host address of the copy.
@@ -418,6 +473,19 @@ impl Core {
         let guest = rip.wrapping_sub(block.rip);
         let before = points.iter().filter(|point| u64::from(point.guest) < guest).count() as u64;
         counting.take_back((u64::from(block.instruction_count) - before).saturating_sub(done));
+    }
+}
+
+/// Base of the segment that a register holds; none is DS of 64-bit code.
+fn base_of(fast: &[u64], segment: Register) -> u64 {
+    match segment {
+        Register::FS => fast[words::FS_BASE],
+        Register::GS => fast[words::GS_BASE],
+        Register::ES => fast[words::ES_BASE],
+        Register::SS => fast[words::SS_BASE],
+        Register::DS => fast[words::DS_BASE],
+        Register::CS => fast[words::CS_BASE],
+        _ => 0,
     }
 }
 

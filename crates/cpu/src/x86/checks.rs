@@ -8,15 +8,18 @@
 //! Intel SDM 3A, 6.15 "Interrupt 17" and table 6-7. Vector operands and images of floating-point
 //! state are as on the CPUs of AMD, where all cases were compared; the makers differ.
 
-use super::classify::is_bit_string;
+use super::classify::{is_bit_string, memory_operand};
 use super::emulate::bits::bit_string_address;
 use super::emulate::bus::linear_of;
 use super::emulate::strings::Job;
 use super::engine::Core;
 use super::precedence::{ERROR_SUMMARY, aligned_bytes, waits_for_x87};
-use crate::{Exception, Mode, Registers, SegmentName};
-use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess, Register};
+use crate::{Exception, Exit, Mode, Registers, SegmentName};
+use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess, Register, UsedMemory};
 use machine::{Access, Machine, PAGE_BYTES, Privilege, VirtAddr};
+
+/// Most bytes of an instruction, less 1.
+const LENGTH_MAX: u32 = 14;
 
 /// An operand in memory.
 #[derive(Clone, Copy, Debug)]
@@ -27,28 +30,35 @@ struct Operand {
     unit: u64,
     access: Access,
     segment: SegmentName,
+    /// Whether it is on the stack by the nature of the instruction; who does it looks at the limit.
+    is_implied: bool,
 }
 
-impl Operand {
-    /// What the segment raises: #SS through SS, #GP through the others.
-    fn refused_by_segment(&self, regs: &Registers) -> Option<Exception> {
-        if regs.mode() == Mode::Long {
-            return None;
-        }
-        let segment = regs.segments[self.segment as usize];
-        let offset = self.address.wrapping_sub(regs.base(self.segment)) as u32;
-        let is_allowed = match self.access {
-            Access::Write => segment.is_writable(),
-            Access::Read | Access::Fetch => segment.is_readable(),
-        };
-        if is_allowed && segment.holds(offset, self.bytes as u32) {
-            return None;
-        }
-        Some(match self.segment {
-            SegmentName::Ss => Exception::StackFault,
-            _ => Exception::GeneralProtection,
-        })
+/// What the segment `name` raises when `bytes` bytes at linear address `address` are accessed
+/// through it: #SS through SS, #GP through the others.
+pub(super) fn refused_by_segment(
+    regs: &Registers,
+    name: SegmentName,
+    address: u64,
+    bytes: u64,
+    access: Access,
+) -> Option<Exception> {
+    if regs.mode() == Mode::Long {
+        return None;
     }
+    let segment = regs.segments[name as usize];
+    let offset = address.wrapping_sub(regs.base(name)) as u32;
+    let is_allowed = match access {
+        Access::Write => segment.is_writable(),
+        Access::Read | Access::Fetch => segment.is_readable(),
+    };
+    if is_allowed && segment.holds(offset, bytes as u32) {
+        return None;
+    }
+    Some(match name {
+        SegmentName::Ss => Exception::StackFault,
+        _ => Exception::GeneralProtection,
+    })
 }
 
 /// The segment register that iced names; DS for none.
@@ -64,6 +74,29 @@ pub(super) fn name_of(register: Register) -> SegmentName {
 }
 
 impl Core {
+    /// Raises what the code segment raises at linear address `rip`: the whole instruction has to
+    /// lie within its limit. A page fault of bytes within the limit comes first.
+    pub(super) fn check_code(
+        &mut self,
+        regs: &Registers,
+        hw: &mut Machine,
+        rip: u64,
+    ) -> Result<(), Exit> {
+        const PROTECTION: Exit = Exit::Exception(Exception::GeneralProtection);
+        let code = regs.segments[SegmentName::Cs as usize];
+        let offset = rip.wrapping_sub(code.base) as u32;
+        let Some(rest) = code.limit.checked_sub(offset) else { return Err(PROTECTION) };
+        if rest >= LENGTH_MAX {
+            return Ok(());
+        }
+        self.enter_page(hw, rip)?;
+        let bytes = u64::from(rest) + 1;
+        let last = rip.wrapping_add(bytes - 1);
+        let is_known = is_accessible(hw, rip, last, Access::Fetch);
+        let length = self.decode_at(rip, hw).map_or(0, |instruction| instruction.len() as u64);
+        if is_known && length > bytes { Err(PROTECTION) } else { Ok(()) }
+    }
+
     /// What the instruction at `rip` raises because of its operands in memory: #AC if `is_aligned`
     /// says that they are to be aligned, or what a segment raises. A page fault of an operand
     /// before that one comes first, and so does a pending x87 exception.
@@ -82,10 +115,20 @@ impl Core {
         if job.is_some_and(|job| job.is_repeated && regs.gpr[Registers::RCX] & job.mask() == 0) {
             return None;
         }
+        // Where the stack is flat its addresses are known here, and #AC needs the answer.
+        let is_left_out = !is_aligned || self.pages.flavor.is_closed(Register::SS);
         for operand in self.operands(regs, &instruction, job) {
             let last = operand.address.wrapping_add(operand.bytes.saturating_sub(1));
+            let last = last & self.pages.flavor.linear_mask();
             let is_canonical = |address| VirtAddr::new(address).is_canonical(self.canonical_bits);
-            if let Some(exception) = operand.refused_by_segment(regs) {
+            let Operand { address, bytes, access, segment, .. } = operand;
+            let required = aligned_bytes(&instruction);
+            if regs.mode() == Mode::Compat && required > 1 && !address.is_multiple_of(required) {
+                return Some(Exception::GeneralProtection);
+            }
+            if !(operand.is_implied && is_left_out)
+                && let Some(exception) = refused_by_segment(regs, segment, address, bytes, access)
+            {
                 return Some(exception);
             }
             // Images of the x87 unit are accessed word by word.
@@ -119,19 +162,27 @@ impl Core {
             .iter()
             .filter_map(|used| {
                 let access = match used.access() {
+                    // It looks first whether there is anything to write.
+                    _ if instruction.mnemonic() == Mnemonic::Arpl => Access::Read,
                     OpAccess::None | OpAccess::NoMemAccess => return None,
                     OpAccess::Read | OpAccess::CondRead => Access::Read,
                     _ => Access::Write,
                 };
                 let size = used.memory_size();
-                let bytes = job.map_or(size.size() as u64, |job| job.bytes.into());
+                let bytes = match (job, size) {
+                    (Some(job), _) => job.bytes.into(),
+                    // The selector is looked at when it is read.
+                    (_, MemorySize::SegPtr16 | MemorySize::SegPtr32) => size.size() as u64 - 2,
+                    _ => size.size() as u64,
+                };
                 let address = match is_bit_string(instruction.code()) {
                     true => bit_string_address(regs, instruction),
                     false => linear_of(regs, |value| used.virtual_address(0, value)),
                 };
                 let unit = if job.is_some() { bytes } else { unit(instruction, size) };
                 let segment = name_of(used.segment());
-                Some(Operand { address, bytes, unit, access, segment })
+                let is_implied = is_implied(instruction, used);
+                Some(Operand { address, bytes, unit, access, segment, is_implied })
             })
             .collect();
         operands.sort_by_key(|operand| operand.access == Access::Write);
@@ -139,8 +190,21 @@ impl Core {
     }
 }
 
+/// Whether an operand is on the stack by the nature of the instruction, or found only when that has
+/// been read.
+fn is_implied(instruction: &Instruction, used: &UsedMemory) -> bool {
+    if !instruction.is_stack_instruction() {
+        return false;
+    }
+    let is_named = memory_operand(instruction).is_some()
+        && used.base() == instruction.memory_base()
+        && used.index() == instruction.memory_index()
+        && used.displacement() == instruction.memory_displacement64();
+    !is_named || instruction.mnemonic() == Mnemonic::Pop
+}
+
 /// Whether an access would succeed. Not an access itself.
-fn is_accessible(hw: &mut Machine, first: u64, last: u64, access: Access) -> bool {
+pub(super) fn is_accessible(hw: &mut Machine, first: u64, last: u64, access: Access) -> bool {
     let is_crossing = first / PAGE_BYTES != last / PAGE_BYTES;
     [Some(first), is_crossing.then_some(last)]
         .into_iter()
@@ -163,12 +227,20 @@ fn frame_operands(regs: &Registers, instruction: &Instruction) -> Vec<Operand> {
     let mut push = |operands: &mut Vec<Operand>, count: u64| {
         stack = stack.wrapping_sub(count);
         let access = Access::Write;
-        operands.push(Operand { address: stack, bytes, unit: bytes, access, segment });
+        operands.push(Operand {
+            address: stack,
+            bytes,
+            unit: bytes,
+            access,
+            segment,
+            is_implied: true,
+        });
     };
     push(&mut operands, bytes);
     for number in 1..level {
         let address = regs.gpr[Registers::RBP].wrapping_sub(bytes * number);
-        operands.push(Operand { address, bytes, unit: bytes, access: Access::Read, segment });
+        let access = Access::Read;
+        operands.push(Operand { address, bytes, unit: bytes, access, segment, is_implied: true });
         push(&mut operands, bytes);
     }
     if level > 0 {

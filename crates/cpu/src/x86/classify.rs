@@ -93,7 +93,8 @@ impl Class {
 }
 
 impl Class {
-    /// The treatment where the stack segment is not flat: what uses it is done in Rust.
+    /// The treatment where the stack segment is not flat: what uses it is done in Rust. So are
+    /// branches of odd code, and `pop` to memory.
     pub(super) fn without_flat_stack(self, flavor: Flavor, instruction: &Instruction) -> Self {
         let is_stack = matches!(
             self,
@@ -106,8 +107,13 @@ impl Class {
                 | Self::Return
                 | Self::Leave
         );
-        let is_closed = flavor.is_closed(Register::SS);
-        if is_stack && is_closed && is_compat(instruction) { Self::Emulate } else { self }
+        let is_branch =
+            matches!(self, Self::Jump | Self::Branch | Self::Count | Self::JumpIndirect);
+        let is_closed = flavor.is_closed(Register::SS) || flavor.is_odd();
+        // Its operand is found when the stack has been read.
+        let is_late = self == Self::PopMemory;
+        let is_emulated = is_late || is_stack && is_closed || is_branch && flavor.is_odd();
+        if is_emulated && is_compat(instruction) { Self::Emulate } else { self }
     }
 }
 
@@ -264,13 +270,17 @@ fn control(code: Code) -> Option<Class> {
         }
         Code::Jmp_rm64 | Code::Jmp_rm32 => Class::JumpIndirect,
         Code::Loop_rel8_16_CX
+        | Code::Loop_rel8_16_ECX
         | Code::Loop_rel8_32_CX
         | Code::Loope_rel8_16_CX
+        | Code::Loope_rel8_16_ECX
         | Code::Loope_rel8_32_CX
         | Code::Loopne_rel8_16_CX
+        | Code::Loopne_rel8_16_ECX
         | Code::Loopne_rel8_32_CX
         | Code::Jcxz_rel8_16
-        | Code::Jcxz_rel8_32 => Class::Emulate,
+        | Code::Jcxz_rel8_32
+        | Code::Jecxz_rel8_16 => Class::Emulate,
         Code::Syscall => Class::Syscall,
         Code::Cld | Code::Std => Class::Direction,
         Code::Xlat_m8 => Class::Translate,

@@ -8,21 +8,30 @@
 //! A block is translated for a [`Flavor`]: the mode, and which segments need looking at. An
 //! instruction that touches one of those is looked at in Rust before it is done (`checks.rs`).
 //!
+//! Code in a segment that is not flat, and 16-bit code, is odd: each instruction of it is looked at
+//! and done by itself, and its branches are done in Rust. The engine goes by linear addresses; only
+//! `Registers::rip` is an offset in the segment.
+//!
 //! # Source
 //! Intel SDM 2; the completeness test below goes over every code of the decoder.
 
 use crate::{Registers, Segment};
 use iced_x86::{Code, CodeSize, Instruction, OpKind, Register};
 
-/// What a block of code depends on besides its bytes: bit 0 for 32-bit code, and a bit for each
-/// segment register through which not every access is allowed, or not at the plain address.
+/// What a block of code depends on besides its bytes: bit 0 for code that is not 64-bit code, a bit
+/// for each segment register through which not every access is allowed, or not at the plain
+/// address, and two for what code it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
-pub(super) struct Flavor(u8);
+pub(super) struct Flavor(u16);
 
-const COMPAT: u8 = 1;
+const COMPAT: u16 = 1;
+/// The code segment is not flat, or one of 16-bit code.
+const ODD: u16 = 1 << 7;
+/// 16-bit code.
+const SHORT: u16 = 1 << 8;
 
 /// The bit of a segment register.
-fn bit(register: Register) -> u8 {
+fn bit(register: Register) -> u16 {
     match register {
         Register::ES => 1 << 1,
         Register::SS => 1 << 2,
@@ -33,7 +42,7 @@ fn bit(register: Register) -> u8 {
     }
 }
 
-const PLAIN: u8 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
+const PLAIN: u16 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
 
 impl Flavor {
     /// The flavor of code under `regs`.
@@ -50,18 +59,30 @@ impl Flavor {
         close(Register::DS, is_flat(ds));
         close(Register::FS, fs.is_open());
         close(Register::GS, gs.is_open());
-        close(Register::CS, cs.is_readable() && cs.limit == u32::MAX && cs.base == 0);
+        let is_flat_code = cs.limit == u32::MAX && cs.base == 0;
+        close(Register::CS, cs.is_readable() && is_flat_code);
+        bits |= if is_flat_code && cs.is_big() { 0 } else { ODD };
+        bits |= if cs.is_big() { 0 } else { SHORT };
         Self(bits)
     }
 
-    /// Whether the code is 32-bit code.
+    /// Whether the code is 32-bit or 16-bit code.
     pub(super) const fn is_compat(self) -> bool {
         self.0 & COMPAT != 0
     }
 
+    /// Whether every instruction is done by itself.
+    pub(super) const fn is_odd(self) -> bool {
+        self.0 & ODD != 0
+    }
+
     /// Bits of an address in the code, for the decoder.
     pub(super) const fn bitness(self) -> u32 {
-        if self.is_compat() { 32 } else { 64 }
+        match self.0 & (COMPAT | SHORT) {
+            0 => 64,
+            COMPAT => 32,
+            _ => 16,
+        }
     }
 
     /// All ones of a linear address.
@@ -69,7 +90,7 @@ impl Flavor {
         if self.is_compat() { 0xffff_ffff } else { u64::MAX }
     }
 
-    /// A number that is different for each flavor, below 128.
+    /// A number that is different for each flavor, below 512.
     pub(super) const fn number(self) -> u64 {
         self.0 as u64
     }
@@ -79,23 +100,29 @@ impl Flavor {
         self.0 & bit(register) != 0
     }
 
+    /// Whether what an element of a string may touch depends on more than its page, if the source
+    /// is in the segment `source`.
+    pub(super) fn limits_strings(self, source: Register) -> bool {
+        self.0 & (PLAIN | ODD) != 0 || self.is_closed(source)
+    }
+
     /// Whether `instruction` has to be looked at before it is done.
     pub(super) fn is_checked(self, instruction: &Instruction) -> bool {
         // Nothing can be written through CS.
         let prefix = instruction.segment_prefix();
         self.is_compat()
-            && (self.0 & PLAIN != 0
+            && (self.0 & (PLAIN | ODD) != 0
                 || prefix == Register::CS
                 || prefix != Register::None && self.is_closed(prefix))
     }
 }
 
-/// Whether `instruction` is of 32-bit code.
+/// Whether `instruction` is of 32-bit or 16-bit code.
 pub(super) fn is_compat(instruction: &Instruction) -> bool {
-    instruction.code_size() == CodeSize::Code32
+    matches!(instruction.code_size(), CodeSize::Code16 | CodeSize::Code32)
 }
 
-/// Writes an instruction of 32-bit code as the emitter wants it.
+/// Writes an instruction of 32-bit or 16-bit code as the emitter wants it.
 pub(super) fn normalize(instruction: &mut Instruction) {
     instruction.set_code(twin(instruction.code()));
     let has_memory = (0..instruction.op_count()).any(|i| instruction.op_kind(i) == OpKind::Memory);
@@ -153,8 +180,8 @@ mod tests {
     use super::*;
     use iced_x86::EncodingKind;
 
-    /// Codes of 32-bit mode are done by a way of their own, refused, or have a twin that can be
-    /// encoded in 64-bit mode.
+    /// Codes of 32-bit and 16-bit mode are done by a way of their own, refused, or have a twin that
+    /// can be encoded in 64-bit mode.
     #[test]
     fn every_code_of_32_bit_mode_has_a_way() {
         let mut classifier = Classifier::new();
@@ -162,7 +189,8 @@ mod tests {
         for code in Code::values() {
             let op_code = code.op_code();
             let is_known = matches!(op_code.encoding(), EncodingKind::Legacy | EncodingKind::VEX);
-            if !op_code.is_instruction() || !op_code.mode32() || !is_known {
+            let is_old = op_code.mode32() || op_code.mode16();
+            if !op_code.is_instruction() || !is_old || !is_known {
                 continue;
             }
             count += 1;

@@ -29,14 +29,20 @@ pub(super) const INVALID: Exit = Exit::Exception(Exception::InvalidOpcode);
 pub(super) const PROTECTION: Exit = Exit::Exception(Exception::GeneralProtection);
 
 impl Core {
-    /// Does the instruction at `regs.rip`.
-    pub(super) fn emulate(&mut self, regs: &mut Registers, hw: &mut Machine) -> Result<()> {
-        let instruction = self.decode_at(regs.rip, hw)?;
+    /// Does the instruction at `regs.rip`, whose linear address is `linear`.
+    pub(super) fn emulate(
+        &mut self,
+        regs: &mut Registers,
+        hw: &mut Machine,
+        linear: u64,
+    ) -> Result<()> {
+        let instruction = self.decode(linear, regs.rip, hw)?;
         let mut bus = bus::Bus {
             hw,
             canonical_bits: self.canonical_bits,
             is_stack: is_stack_operand(&instruction),
             linear_mask: self.pages.flavor.linear_mask(),
+            may_wrap: self.pages.flavor.is_checked(&instruction),
         };
         let bus = &mut bus;
         if regs.fpu.fsw() & ERROR_SUMMARY != 0 && waits_for_x87(&instruction) {
@@ -75,7 +81,10 @@ impl Core {
             M::Jmp | M::Call if segments::is_far(&instruction) => {
                 return segments::far(bus, regs, &instruction);
             }
-            M::Jmp | M::Call | M::Ret | M::Loop | M::Loope | M::Loopne | M::Jcxz => {
+            M::Jmp | M::Call | M::Ret | M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz => {
+                return stack::branch(bus, regs, &instruction);
+            }
+            _ if instruction.is_jcc_short_or_near() => {
                 return stack::branch(bus, regs, &instruction);
             }
             M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
@@ -92,8 +101,15 @@ impl Core {
         Ok(())
     }
 
-    /// Decodes the instruction at `rip`, whose page is being executed.
+    /// Decodes the instruction at linear address `rip`, whose page is being executed; its relative
+    /// operands count only in code whose segment has no base.
     pub(super) fn decode_at(&self, rip: u64, hw: &mut Machine) -> Result<Instruction> {
+        self.decode(rip, rip, hw)
+    }
+
+    /// Decodes the instruction at linear address `rip`, which is at `offset_in_code` of its
+    /// segment.
+    fn decode(&self, rip: u64, offset_in_code: u64, hw: &mut Machine) -> Result<Instruction> {
         let page = self.pages.present(rip).ok_or(INVALID)?;
         let frame = self.pages.page(page).frame;
         let offset = rip % PAGE_BYTES;
@@ -107,7 +123,7 @@ impl Core {
             }
         }
         let bitness = self.pages.flavor.bitness();
-        Ok(Decoder::with_ip(bitness, &code, rip, DecoderOptions::NONE).decode())
+        Ok(Decoder::with_ip(bitness, &code, offset_in_code, DecoderOptions::NONE).decode())
     }
 }
 

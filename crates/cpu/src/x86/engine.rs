@@ -175,7 +175,7 @@ impl Core {
     }
 
     /// The code page of `rip`; makes its fetch access unless it is being executed.
-    fn enter_page(&mut self, hw: &mut Machine, rip: u64) -> Result<PageId, Exit> {
+    pub(super) fn enter_page(&mut self, hw: &mut Machine, rip: u64) -> Result<PageId, Exit> {
         let known = self.pages.present(rip);
         if let Some(page) = known
             && hw.fast()[layout::FETCH_PAGE] == u64::from(slot(page))

@@ -331,6 +331,7 @@ impl Emitter {
             Register::ES => words::ES_BASE,
             Register::SS => words::SS_BASE,
             Register::DS => words::DS_BASE,
+            Register::CS => words::CS_BASE,
             _ => return,
         };
         self.asm.load(S1, Mem::word(base));
@@ -431,7 +432,7 @@ impl Emitter {
 /// The segment of the memory operand. In 64-bit code only prefixes of FS and GS count.
 pub(super) fn segment_of(instruction: &Instruction) -> Register {
     match instruction.code_size() {
-        CodeSize::Code32 => match instruction.segment_prefix() {
+        CodeSize::Code16 | CodeSize::Code32 => match instruction.segment_prefix() {
             // Also that of the implied source of string instructions.
             Register::None if instruction.is_string_instruction() => Register::DS,
             Register::None => instruction.memory_segment(),
@@ -450,6 +451,19 @@ pub(super) fn is_short_address(instruction: &Instruction) -> bool {
         || instruction.memory_displ_size() == 4
             && instruction.memory_base() == Register::None
             && instruction.memory_index() == Register::None
+}
+
+/// All ones of the offset of the memory operand.
+pub(super) fn offset_mask(instruction: &Instruction) -> u64 {
+    let (base, index) = (instruction.memory_base(), instruction.memory_index());
+    let is_absolute = base == Register::None && index == Register::None;
+    if base.is_gpr16() || index.is_gpr16() || is_absolute && instruction.memory_displ_size() == 2 {
+        0xffff
+    } else if is_short_address(instruction) || is_compat(instruction) {
+        0xffff_ffff
+    } else {
+        u64::MAX
+    }
 }
 
 /// Finds which stolen registers the register operands name, and how they are used.

@@ -9,7 +9,7 @@ use super::stubs::{PARKED_BIT, Reason};
 use super::translate::Ways;
 use super::translate::{BlockId, exception_of};
 use super::words;
-use crate::{Exception, Exit, Gate, Mode, Registers, SegmentName};
+use crate::{Exception, Exit, Gate, Mode, Registers, Segment, SegmentName};
 use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, VirtAddr, layout};
 
 /// CF PF AF ZF SF OF in RFLAGS.
@@ -40,6 +40,8 @@ pub(super) struct VirtualState {
     singles: u64,
     /// Accesses at that look.
     seen: u64,
+    /// The hidden parts of the segment registers, outside of 64-bit code.
+    pub segments: [Segment; 6],
 }
 
 /// The stride of string instructions under these flags.
@@ -101,7 +103,7 @@ impl Core {
         regs.fpu.sanitize();
         regs.error_code = 0;
         self.load(regs, hw);
-        let mut next = Next::At(regs.rip);
+        let mut next = Next::At(hw.fast()[words::RIP]);
         let exit = loop {
             next = match next {
                 Next::Leave(exit) => break exit,
@@ -127,8 +129,9 @@ impl Core {
         if regs.mode() == Mode::Compat {
             // 32-bit code relies on upper halves that are zero; it cannot see them.
             fast[words::GPR..words::GPR + 8].iter_mut().for_each(|word| *word &= 0xffff_ffff);
+            self.virtual_state.segments = regs.segments;
         }
-        fast[words::RIP] = regs.rip;
+        fast[words::RIP] = regs.linear_rip();
         fast[words::FLAGS] = regs.rflags & ARITHMETIC | 2;
         fast[words::STRIDE] = stride(regs.rflags);
         fast[words::FS_BASE] = regs.fs_base;
@@ -136,6 +139,7 @@ impl Core {
         fast[words::ES_BASE] = regs.base(SegmentName::Es);
         fast[words::SS_BASE] = regs.base(SegmentName::Ss);
         fast[words::DS_BASE] = regs.base(SegmentName::Ds);
+        fast[words::CS_BASE] = regs.base(SegmentName::Cs);
         fast[words::XSAVE_POINTER] = regs.fpu.bytes().as_ptr() as u64;
     }
 
@@ -143,7 +147,7 @@ impl Core {
     pub(super) fn store(&self, regs: &mut Registers, hw: &mut Machine) {
         let fast = hw.fast();
         regs.gpr.copy_from_slice(&fast[words::GPR..words::GPR + 16]);
-        regs.rip = fast[words::RIP];
+        regs.set_linear_rip(fast[words::RIP]);
         regs.rflags =
             fast[words::FLAGS] & ARITHMETIC | direction(fast) | self.virtual_state.flags | ALWAYS;
         regs.fs_base = fast[words::FS_BASE];
@@ -160,7 +164,7 @@ impl Core {
         if hw.has_stale_code() {
             self.apply_stale(hw);
         }
-        if self.virtual_state.flags & (TRAP | ALIGNMENT) != 0 {
+        if self.virtual_state.flags & (TRAP | ALIGNMENT) != 0 || self.pages.flavor.is_odd() {
             return self.go_one(regs, hw, rip);
         }
         let index = jump_slot(rip);
@@ -176,6 +180,12 @@ impl Core {
     fn go_one(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
         if self.is_standing(hw) {
             return self.spun(hw, rip);
+        }
+        let rip = rip & self.pages.flavor.linear_mask();
+        if self.pages.flavor.is_odd()
+            && let Err(exit) = self.check_code(regs, hw, rip)
+        {
+            return Self::leave_at(hw, rip, exit);
         }
         let block = match self.locate(hw, rip, Extent::Single, Ways::Links) {
             Ok(block) => block,
@@ -346,6 +356,9 @@ impl Core {
             }
             Stop::Element => {
                 self.uncount_rest(block, rip, 0);
+                if !self.is_stepping() {
+                    return Next::At(rip);
+                }
                 Self::leave_at(hw, rip, Exit::Exception(Exception::Debug))
             }
             Stop::NoRoom => {
@@ -428,17 +441,18 @@ impl Core {
         let was_traced = self.is_stepping();
         self.store(regs, hw);
         regs.fpu.clear_pointers();
-        let result = self.emulate(regs, hw);
+        let result = self.emulate(regs, hw, rip);
         self.load(regs, hw);
+        let next = hw.fast()[words::RIP];
         match result {
-            Ok(()) if was_traced => Self::leave_at(hw, regs.rip, Exit::Exception(Exception::Debug)),
-            Ok(()) => self.emulated(hw, regs.rip),
+            Ok(()) if was_traced => Self::leave_at(hw, next, Exit::Exception(Exception::Debug)),
+            Ok(()) => self.emulated(hw, next),
             Err(exit) => {
                 if let Some(counting) = self.counting.as_mut() {
                     counting.take_back(1);
                 }
                 let is_behind = exit == Exit::Exception(Exception::Overflow);
-                debug_assert!(regs.rip == rip || is_behind, "a fault keeps rip");
+                debug_assert!(next == rip || is_behind, "a fault keeps rip");
                 Next::Leave(exit)
             }
         }

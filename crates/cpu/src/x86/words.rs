@@ -59,6 +59,7 @@ pub(super) const QUICK_TARGET: usize = word(45);
 pub(super) const ES_BASE: usize = word(61);
 pub(super) const SS_BASE: usize = word(62);
 pub(super) const DS_BASE: usize = word(63);
+pub(super) const CS_BASE: usize = word(46);
 /// MXCSR of the host.
 pub(super) const HOST_MXCSR: usize = word(40);
 /// Where emitted code is entered.

@@ -1,11 +1,12 @@
 //! `bt`, `bts`, `btr` and `btc` on a bit string in memory: the register selects a bit anywhere in
 //! 2^64 bits around the operand.
 
-use super::super::operand::is_short_address;
+use super::super::checks::name_of;
+use super::super::operand::{offset_mask, segment_of};
 use super::Result;
 use super::bus::{Bus, linear, read_gpr};
 use super::flags::{CARRY, with_flag};
-use crate::Registers;
+use crate::{Mode, Registers};
 use iced_x86::{Instruction, Mnemonic, Register};
 use machine::Access;
 
@@ -22,17 +23,15 @@ fn element_and_bit(regs: &Registers, instruction: &Instruction) -> (i64, u32) {
 /// The linear address of the element that holds the selected bit.
 pub(in super::super) fn bit_string_address(regs: &Registers, instruction: &Instruction) -> u64 {
     let (element, _) = element_and_bit(regs, instruction);
-    let segment = match instruction.segment_prefix() {
-        Register::FS => regs.fs_base,
-        Register::GS => regs.gs_base,
-        _ => 0,
+    let segment = match (segment_of(instruction), regs.mode()) {
+        (Register::FS, _) => regs.fs_base,
+        (Register::GS, _) => regs.gs_base,
+        (_, Mode::Long) => 0,
+        (register, Mode::Compat) => regs.base(name_of(register)),
     };
-    let mut offset =
-        linear(regs, instruction, 0, 0).wrapping_sub(segment).wrapping_add(element as u64);
-    if is_short_address(instruction) {
-        offset &= 0xffff_ffff;
-    }
-    offset.wrapping_add(segment)
+    let offset = linear(regs, instruction, 0, 0).wrapping_sub(segment).wrapping_add(element as u64);
+    let linear = (offset & offset_mask(instruction)).wrapping_add(segment);
+    if regs.mode() == Mode::Long { linear } else { linear & 0xffff_ffff }
 }
 
 /// Does a bit-string instruction.

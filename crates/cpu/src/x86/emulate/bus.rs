@@ -1,7 +1,8 @@
 //! Guest memory for instructions that are done in Rust: through the model, one access for each page
 //! that an operand touches.
 
-use super::super::checks::name_of;
+use super::super::checks::{name_of, refused_by_segment};
+use super::super::operand::{offset_mask, segment_of};
 use super::Result;
 use crate::{Exception, Exit, Mode, Registers, SegmentName};
 use iced_x86::{Instruction, Register};
@@ -15,6 +16,9 @@ pub(in super::super) struct Bus<'a> {
     pub is_stack: bool,
     /// All ones of a linear address.
     pub linear_mask: u64,
+    /// Whether an operand may reach over the end of linear addresses to 0. Segments have been
+    /// looked at then.
+    pub may_wrap: bool,
 }
 
 /// Most bytes of one operand.
@@ -33,12 +37,13 @@ impl Bus<'_> {
         debug_assert!(bytes <= OPERAND_BYTES_MAX, "operands touch two pages at most");
         let low = ((PAGE_BYTES - address % PAGE_BYTES) as usize).min(bytes);
         // Comes before the page fault of the first part.
-        self.check(address.wrapping_add(bytes.saturating_sub(1) as u64))?;
+        let wrap = if self.may_wrap { self.linear_mask } else { u64::MAX };
+        self.check(address.wrapping_add(bytes.saturating_sub(1) as u64) & wrap)?;
         let first = self.one(address, access)?;
         let high = bytes - low;
         let second = match high {
             0 => first,
-            _ => self.one(address.wrapping_add(low as u64), access)?,
+            _ => self.one(address.wrapping_add(low as u64) & wrap, access)?,
         };
         Ok(Parts([(first, low), (second, high)]))
     }
@@ -95,6 +100,36 @@ impl Bus<'_> {
         Ok(())
     }
 
+    /// Reads a far pointer: an offset of `bytes` bytes, and the selector behind it.
+    ///
+    /// Outside of 64-bit code they are two operands: each has to lie in the segment, and the
+    /// selector may lie at its start.
+    pub(super) fn read_pointer(
+        &mut self,
+        regs: &Registers,
+        instruction: &Instruction,
+        operand: u32,
+        bytes: usize,
+    ) -> Result<(u64, u16)> {
+        let place = linear(regs, instruction, operand, 0);
+        if regs.mode() == Mode::Long {
+            let mut pointer = [0; 10];
+            self.read(place, &mut pointer[..bytes + 2])?;
+            let mut offset = [0; 8];
+            offset[..bytes].copy_from_slice(&pointer[..bytes]);
+            let selector = u16::from_le_bytes([pointer[bytes], pointer[bytes + 1]]);
+            return Ok((u64::from_le_bytes(offset), selector));
+        }
+        let segment = name_of(segment_of(instruction));
+        let base = regs.base(segment);
+        let behind = place.wrapping_sub(base).wrapping_add(bytes as u64) & offset_mask(instruction);
+        let behind = behind.wrapping_add(base) & self.linear_mask;
+        self.check_segment(regs, segment, place, bytes, Access::Read)?;
+        let offset = self.read_number(place, bytes)?;
+        self.check_segment(regs, segment, behind, 2, Access::Read)?;
+        Ok((offset, self.read_number(behind, 2)? as u16))
+    }
+
     /// Reads an unsigned number of 1 to 8 bytes.
     pub(super) fn read_number(&mut self, address: u64, bytes: usize) -> Result<u64> {
         let mut value = [0; 8];
@@ -109,8 +144,23 @@ impl Bus<'_> {
 
     /// Pushes the low `bytes` of a number; rsp moves if the write succeeds.
     pub(super) fn push(&mut self, regs: &mut Registers, value: u64, bytes: usize) -> Result<()> {
+        self.push_if(regs, value, bytes, |_| Ok(()))
+    }
+
+    /// Pushes the low `bytes` of a number if `check`, made when the stack could be written, has no
+    /// objection.
+    pub(super) fn push_if(
+        &mut self,
+        regs: &mut Registers,
+        value: u64,
+        bytes: usize,
+        check: impl FnOnce(&Registers) -> Result<()>,
+    ) -> Result<()> {
         let place = self.stack_linear(regs, regs.gpr[Registers::RSP].wrapping_sub(bytes as u64));
-        self.write_number(place, value, bytes).map_err(on_stack)?;
+        self.check_segment(regs, SegmentName::Ss, place, bytes, Access::Write)?;
+        let parts = self.access(place, bytes, Access::Write).map_err(on_stack)?;
+        check(regs)?;
+        self.store(parts, &value.to_le_bytes()[..bytes]);
         self.drop_stack(regs, (bytes as u64).wrapping_neg());
         Ok(())
     }
@@ -130,8 +180,7 @@ impl Bus<'_> {
         offset: u64,
         bytes: usize,
     ) -> Result<u64> {
-        let place = self.stack_linear(regs, regs.gpr[Registers::RSP].wrapping_add(offset));
-        self.peek(place, bytes)
+        self.peek(regs, regs.gpr[Registers::RSP].wrapping_add(offset), bytes)
     }
 
     /// Moves rsp up by `bytes`, in the width that the stack segment has.
@@ -163,9 +212,27 @@ impl Bus<'_> {
         Ok(())
     }
 
-    /// Reads the top of the stack; rsp does not move.
-    pub(super) fn peek(&mut self, address: u64, bytes: usize) -> Result<u64> {
-        self.read_number(address, bytes).map_err(on_stack)
+    /// Reads the stack at `offset` of its segment; rsp does not move.
+    pub(super) fn peek(&mut self, regs: &Registers, offset: u64, bytes: usize) -> Result<u64> {
+        let place = self.stack_linear(regs, offset);
+        self.check_segment(regs, SegmentName::Ss, place, bytes, Access::Read)?;
+        self.read_number(place, bytes).map_err(on_stack)
+    }
+
+    /// Raises what a segment raises when `bytes` bytes at linear address `place` are accessed
+    /// through it.
+    pub(super) fn check_segment(
+        &self,
+        regs: &Registers,
+        name: SegmentName,
+        place: u64,
+        bytes: usize,
+        access: Access,
+    ) -> Result<()> {
+        match refused_by_segment(regs, name, place, bytes as u64, access) {
+            Some(exception) => Err(Exit::Exception(exception)),
+            None => Ok(()),
+        }
     }
 }
 

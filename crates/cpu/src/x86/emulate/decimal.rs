@@ -6,7 +6,7 @@
 
 use super::Result;
 use super::bus::{Bus, linear, read_gpr};
-use super::flags::{CARRY, ZERO, with, with_flag};
+use super::flags::{CARRY, ZERO, with};
 use crate::{Exception, Exit, Registers};
 use iced_x86::{Instruction, Mnemonic};
 
@@ -87,8 +87,12 @@ fn adjust_unpacked(regs: &mut Registers, old: u16, is_subtraction: bool) {
         (true, true) => old.wrapping_sub(6).wrapping_sub(0x100),
     };
     set_ax(regs, value & 0xff0f);
+    // As on the CPUs of AMD: SF, ZF and PF are those of ax before its digit is cut out.
+    let [low, high] = value.to_le_bytes();
+    let zero = if value == 0 { ZERO } else { 0 };
     let flags = if is_adjusted { CARRY | ADJUST } else { 0 };
-    regs.rflags = with_flag(regs.rflags, CARRY | ADJUST, false) | flags;
+    let parity = of_byte(low) & PARITY;
+    regs.rflags = with(regs.rflags, flags | u64::from(high) & SIGN | zero | parity);
 }
 
 /// `bound` and `into`.

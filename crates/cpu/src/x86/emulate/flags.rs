@@ -3,11 +3,11 @@
 use super::super::run::ARITHMETIC;
 
 pub(super) const CARRY: u64 = 1;
-const PARITY: u64 = 4;
+pub(super) const PARITY: u64 = 4;
 const ADJUST: u64 = 0x10;
 pub(super) const ZERO: u64 = 0x40;
-const SIGN: u64 = 0x80;
-const OVERFLOW: u64 = 0x800;
+pub(super) const SIGN: u64 = 0x80;
+pub(super) const OVERFLOW: u64 = 0x800;
 
 /// The flags of `a - b` on operands of `bytes`.
 pub(super) fn subtract(a: u64, b: u64, bytes: u32) -> u64 {

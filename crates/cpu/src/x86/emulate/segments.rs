@@ -5,14 +5,15 @@
 //! offers no call gates and no task gates.
 
 use super::super::checks::name_of;
-use super::bus::{Bus, linear, read_gpr, write_gpr};
+use super::super::operand::segment_of;
+use super::bus::{Bus, linear, read_gpr, stack_mask, write_gpr};
 use super::flags::{ZERO, with_flag};
 use super::system::{POPF_FLAGS, store_word};
 use super::{PROTECTION, Result};
 use crate::segments::Refusal;
 use crate::{Exit, Mode, Registers, Segment, SegmentName};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use machine::VirtAddr;
+use machine::{Access, VirtAddr};
 
 /// The nested-task flag.
 const NESTED: u64 = 0x4000;
@@ -86,9 +87,7 @@ pub(super) fn load_pointer(
     instruction: &Instruction,
 ) -> Result<()> {
     let bytes = instruction.op0_register().size();
-    let mut pointer = [0; 10];
-    bus.read(linear(regs, instruction, 1, 0), &mut pointer[..bytes + 2])?;
-    let (offset, selector) = split(&pointer, bytes);
+    let (offset, selector) = bus.read_pointer(regs, instruction, 1, bytes)?;
     let register = match instruction.mnemonic() {
         Mnemonic::Lds => Register::DS,
         Mnemonic::Les => Register::ES,
@@ -101,13 +100,6 @@ pub(super) fn load_pointer(
     Ok(())
 }
 
-/// Offset and selector of a far pointer whose offset has `bytes` bytes.
-fn split(pointer: &[u8; 10], bytes: usize) -> (u64, u16) {
-    let mut offset = [0; 8];
-    offset[..bytes].copy_from_slice(&pointer[..bytes]);
-    (u64::from_le_bytes(offset), u16::from_le_bytes([pointer[bytes], pointer[bytes + 1]]))
-}
-
 /// `lar`, `lsl`, `verr`, `verw`.
 pub(super) fn verify(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Result<()> {
     let operand = instruction.op_count() - 1;
@@ -118,8 +110,8 @@ pub(super) fn verify(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
     };
     let found = visible(bus, regs, selector as u16);
     let is_good = found.is_some_and(|(_, segment)| match instruction.mnemonic() {
-        Mnemonic::Verr => segment.is_readable(),
-        Mnemonic::Verw => segment.is_writable(),
+        Mnemonic::Verr => segment.is_for_reads(),
+        Mnemonic::Verw => segment.is_for_writes(),
         _ => true,
     });
     if let (Some((descriptor, segment)), true) = (found, is_good) {
@@ -160,6 +152,8 @@ pub(super) fn adjust(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
     if !is_raised {
         // Nothing is written: memory may be read-only.
     } else if is_memory {
+        let segment = name_of(segment_of(instruction));
+        bus.check_segment(regs, segment, place, 2, Access::Write)?;
         bus.write_number(place, new, 2)?;
     } else if let Some(number) = super::super::classify::number(instruction.op0_register()) {
         let place = &mut regs.gpr[usize::from(number)];
@@ -223,12 +217,11 @@ fn offset_bytes(code: Code) -> usize {
 fn enter_code(bus: &mut Bus, regs: &mut Registers, selector: u16, offset: u64) -> Result<()> {
     let found = regs.try_code(bus.hw, selector);
     let segment = found.map_err(|refusal| refuse(regs, refusal))?;
-    // Differs from Linux: there is no 16-bit code and no code segment with a base.
     let is_long = segment.is_long();
     let is_allowed = if is_long {
         VirtAddr::new(offset).is_canonical(bus.canonical_bits)
     } else {
-        segment.is_big() && segment.base == 0 && offset <= u64::from(segment.limit)
+        offset <= u64::from(segment.limit)
     };
     if !is_allowed {
         return Err(PROTECTION);
@@ -248,17 +241,13 @@ fn go_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) -> Res
         OpKind::FarBranch32 => {
             (instruction.far_branch32().into(), instruction.far_branch_selector())
         }
-        _ => {
-            let mut pointer = [0; 10];
-            bus.read(linear(regs, instruction, 0, 0), &mut pointer[..bytes + 2])?;
-            split(&pointer, bytes)
-        }
+        _ => bus.read_pointer(regs, instruction, 0, bytes)?,
     };
     if instruction.mnemonic() == Mnemonic::Call {
+        // The stack comes before the limit of the segment, and stays written.
         let code = regs.selectors[SegmentName::Cs as usize];
-        let mut checked = regs.clone();
-        enter_code(bus, &mut checked, selector, offset)
-            .inspect_err(|_| regs.error_code = checked.error_code)?;
+        let found = regs.try_code(bus.hw, selector);
+        found.map_err(|refusal| refuse(regs, refusal))?;
         bus.push(regs, code.into(), bytes)?;
         bus.push(regs, instruction.next_ip(), bytes)?;
     }
@@ -273,8 +262,18 @@ fn return_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) ->
     let offset = bus.peek_stack(regs, 0, bytes)?;
     let drop = if instruction.op_count() > 0 { u64::from(instruction.immediate16()) } else { 0 };
     require_level(regs, selector)?;
-    bus.drop_stack(regs, 2 * bytes as u64 + drop);
-    enter_code(bus, regs, selector, offset)
+    let mask = stack_mask(regs);
+    enter_code(bus, regs, selector, offset)?;
+    drop_frame(regs, mask, 2 * bytes as u64 + drop);
+    Ok(())
+}
+
+/// Moves rsp up by `bytes`, in the wider of the old code's way, which `mask` tells, and the new
+/// one's.
+fn drop_frame(regs: &mut Registers, mask: u64, bytes: u64) {
+    let mask = mask | stack_mask(regs);
+    let rsp = &mut regs.gpr[Registers::RSP];
+    *rsp = *rsp & !mask | rsp.wrapping_add(bytes) & mask;
 }
 
 /// A return does not go to a more privileged level.
@@ -299,18 +298,26 @@ fn return_from_interrupt(
     let is_long = regs.mode() == Mode::Long;
     let mut frame = [0; 5];
     let count = if is_long { 5 } else { 3 };
-    for (slot, value) in frame.iter_mut().enumerate().take(count) {
-        *value = bus.peek_stack(regs, (bytes * slot) as u64, bytes)?;
+    // In this order: which page faults first shows.
+    for slot in [2, 1, 0, 4, 3].into_iter().filter(|slot| *slot < count) {
+        frame[slot] = bus.peek_stack(regs, (bytes * slot) as u64, bytes)?;
     }
     let [offset, code, flags, stack, data] = frame;
     require_level(regs, code as u16)?;
-    bus.drop_stack(regs, (bytes * count) as u64);
+    let mask = stack_mask(regs);
     enter_code(bus, regs, code as u16, offset)?;
+    drop_frame(regs, mask, (bytes * count) as u64);
     let mask = if bytes == 2 { POPF_FLAGS & 0xffff } else { POPF_FLAGS };
     regs.rflags = regs.rflags & !mask | flags & mask;
     if is_long {
         load(bus, regs, Register::SS, data as u16)?;
-        regs.gpr[Registers::RSP] = stack;
+        // A 16-bit stack pointer leaves the rest of the register as it was.
+        let mask = match stack_mask(regs) {
+            0xffff => 0xffff,
+            _ => u64::MAX,
+        };
+        let rsp = &mut regs.gpr[Registers::RSP];
+        *rsp = *rsp & !mask | stack & mask;
     }
     Ok(())
 }

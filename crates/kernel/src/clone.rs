@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use cpu::Registers;
+use cpu::{Registers, SegmentName};
 use machine::{Event, VirtAddr};
 
 use crate::Kernel;
@@ -17,6 +17,7 @@ use crate::process::{IoCounts, Life, Process, Settings, Usage};
 use crate::shelf::PartKey;
 use crate::signal::number::SIGCHLD;
 use crate::signal::{AltStack, Pending, Signals};
+use crate::syscall::ldt::table_of;
 use crate::syscall::time::Timers;
 use crate::task::{Parts, State, Task};
 use crate::uaccess::TASK_END;
@@ -266,7 +267,12 @@ impl Kernel {
             own.mm
         } else {
             let id = self.tasks.take_mm();
-            let child = mm::ops::fork(&mut self.mm, id, &mut self.memory, &mut self.hw)?;
+            let (memory, hw) = (&mut self.memory, &mut self.hw);
+            let mut child = mm::ops::fork(&mut self.mm, id, memory, hw)?;
+            if let Err(error) = child.copy_descriptors(&self.mm, memory, hw) {
+                child.exit(memory, hw);
+                return Err(error.into());
+            }
             self.account_for_fork(&child);
             self.tasks.mms.add(child)
         };
@@ -350,12 +356,13 @@ impl Kernel {
         let own = &self.task;
         let flags = request.flags;
         let mut regs = own.regs.clone();
+        regs.ldt = self.tasks.mms.get(parts.mm).map_or(regs.ldt, table_of);
         regs.gpr[Registers::RAX] = 0;
         if request.stack_pointer != 0 {
             regs.gpr[Registers::RSP] = request.stack_pointer;
         }
         if flags & flag::SETTLS != 0 && tls.is_none() {
-            regs.fs_base = request.thread_pointer;
+            regs.set_base(SegmentName::Fs, request.thread_pointer);
         }
         let keeps_stack = flags & flag::VM == 0 || flags & flag::VFORK != 0;
         let alt_stack = if keeps_stack { own.signals.alt_stack } else { AltStack::NONE };

@@ -3,7 +3,7 @@
 //! The only file that sees both sides: the engine says why it stopped, the memory manager and the
 //! system calls resolve it, signals are delivered, and the engine runs on.
 
-use cpu::Exit;
+use cpu::{Exception, Exit};
 use mm::Mm;
 
 use crate::Kernel;
@@ -11,6 +11,14 @@ use crate::abi::Abi;
 use crate::outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
 use crate::syscall::names;
 use crate::task::{PID, State};
+
+/// The resume flag, which faults leave in the flags that a handler sees.
+const FLAG_RESUME: u64 = 1 << 16;
+
+/// Whether an exception comes behind its instruction.
+fn is_trap(exception: Exception) -> bool {
+    matches!(exception, Exception::Debug | Exception::Breakpoint | Exception::Overflow)
+}
 
 impl Kernel {
     /// Runs until the first process ends and returns how it ended; [`Kernel::report`] tells the
@@ -64,6 +72,8 @@ impl Kernel {
         } else {
             match self.engine.run(&mut self.task.regs, &mut self.hw) {
                 Exit::Syscall => {
+                    // The instruction changes cs and ss, whatever they were.
+                    self.task.regs.enter_long();
                     self.task.call_abi = Abi::X86_64;
                     self.dispatch();
                 }
@@ -72,8 +82,18 @@ impl Kernel {
                         self.dispatch();
                     }
                 }
-                Exit::Fault(fault) => self.page_fault(fault),
-                Exit::Exception(exception) => self.exception(exception),
+                Exit::Fault(fault) => {
+                    self.task.regs.clear_null_selectors();
+                    self.task.regs.rflags |= FLAG_RESUME;
+                    self.page_fault(fault);
+                }
+                Exit::Exception(exception) => {
+                    self.task.regs.clear_null_selectors();
+                    if !is_trap(exception) {
+                        self.task.regs.rflags |= FLAG_RESUME;
+                    }
+                    self.exception(exception);
+                }
                 Exit::Budget => {}
             }
         }

@@ -7,6 +7,7 @@
 
 pub mod file;
 pub mod futex;
+pub(crate) mod ldt;
 pub mod limits;
 pub mod memory;
 pub mod misc;
@@ -48,6 +49,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| process::handler(number))
         .or_else(|| rseq::handler(number))
         .or_else(|| limits::handler(number))
+        .or_else(|| ldt::handler(number))
         .or_else(|| time::handler(number))
         .or_else(|| timers::handler(number))
         .or_else(|| misc::handler(number))

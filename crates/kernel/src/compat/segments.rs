@@ -3,7 +3,7 @@
 //! A task's entries are kept with the task and written to the GDT, in a frame of RAM, when it gets
 //! the CPU. What a descriptor means is the business of the CPU (`cpu/segments.rs`).
 //!
-//! Does not: have a local table (`modify_ldt`).
+//! Does not: keep the local table (`syscall/ldt.rs`).
 //!
 //! # Source
 //! Linux 6.12 `arch/x86/kernel/tls.c`, `arch/x86/include/asm/desc.h:fill_ldt`.
@@ -15,6 +15,7 @@ use super::{Args, word};
 use crate::Kernel;
 use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
+use crate::syscall::ldt;
 
 /// The first of the entries for threads, and how many there are.
 const FIRST: u64 = 12;
@@ -134,9 +135,8 @@ pub(super) fn get_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
     Ok(0)
 }
 
-/// A local table is not there: `ENOSYS`.
-pub(super) fn modify_ldt(_kernel: &mut Kernel, _args: Args) -> SysResult {
-    Err(Errno::ENOSYS)
+pub(super) fn modify_ldt(kernel: &mut Kernel, args: Args) -> SysResult {
+    ldt::modify_ldt(kernel, args[0], VirtAddr::new(args[1]), args[2])
 }
 
 impl Kernel {

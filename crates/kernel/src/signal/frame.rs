@@ -11,7 +11,7 @@
 //! # Source
 //! Linux 6.12 `arch/x86/kernel/signal_64.c`, `arch/x86/kernel/fpu/signal.c`; measured natively.
 
-use cpu::{Registers, SegmentName, XCR0, XSAVE_BYTES, XsaveArea};
+use cpu::{Mode, Registers, SegmentName, XCR0, XSAVE_BYTES, XsaveArea};
 use machine::VirtAddr;
 
 use super::{AltStack, SigAction, SigInfo, flag};
@@ -32,8 +32,10 @@ pub(crate) const XSTATE_BYTES: usize = XSAVE_BYTES + 4;
 /// Offset of the words that the kernel puts into the unused end of the legacy area.
 const SOFTWARE_OFFSET: usize = 464;
 
-/// `uc_flags`: the frame has an xstate, and ss is saved and restored strictly.
-const CONTEXT_FLAGS: u64 = 7;
+/// `uc_flags`: the frame has an xstate, and ss is saved.
+const CONTEXT_FLAGS: u64 = 3;
+/// `uc_flags`: ss is restored strictly. Set in frames of 64-bit code.
+const STRICT_STACK: u64 = 4;
 const FLAG_TF: u64 = 1 << 8;
 const FLAG_DF: u64 = 1 << 10;
 const FLAG_RF: u64 = 1 << 16;
@@ -97,14 +99,28 @@ impl Kernel {
         regs.rip = action.handler;
         regs.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
         regs.fpu = XsaveArea::new();
-        regs.enter_long();
+        self.enter_handler_code();
         Ok(())
+    }
+
+    /// Makes the code segment that of handlers. The stack segment stays if 64-bit code may have it.
+    fn enter_handler_code(&mut self) {
+        let regs = &mut self.task.regs;
+        let ss = regs.selectors[SegmentName::Ss as usize];
+        let is_sound = ss == USER_SS || regs.has_sound_stack(&self.hw);
+        let stack = regs.segments[SegmentName::Ss as usize];
+        regs.enter_long();
+        if is_sound {
+            regs.selectors[SegmentName::Ss as usize] = ss;
+            regs.segments[SegmentName::Ss as usize] = stack;
+        }
     }
 
     fn fill_context(&self, context: &mut [u8], xstate: u64) {
         let regs = &self.task.regs;
         let signals = &self.task.signals;
-        put(context, 0, CONTEXT_FLAGS);
+        let strict = if regs.mode() == Mode::Long { STRICT_STACK } else { 0 };
+        put(context, 0, CONTEXT_FLAGS | strict);
         let stack = signals.alt_stack;
         put(context, 16, stack.base);
         put(context, 24, stack.flags.into());
@@ -147,17 +163,27 @@ impl Kernel {
         let segments = get(&context, SIGCONTEXT + 144).to_le_bytes();
         let cs = u16::from_le_bytes([segments[0], segments[1]]) | 3;
         let ss = u16::from_le_bytes([segments[6], segments[7]]) | 3;
-        let is_strict = get(&context, 0) & 4 != 0;
-        if cs == USER_CS && (ss == USER_SS || !is_strict) {
-            regs.enter_long();
-        } else {
-            for (name, selector) in [(SegmentName::Cs, cs), (SegmentName::Ss, ss)] {
-                regs.load_segment(&mut self.hw, name, selector).map_err(|_| Errno::EFAULT)?;
-            }
-        }
+        let is_strict = get(&context, 0) & STRICT_STACK != 0;
         self.restore_xstate(get(&context, SIGCONTEXT + 184))?;
         self.restore_alt_stack(&context);
+        self.restore_code(cs, ss, is_strict);
         Ok(self.task.regs.gpr[Registers::RAX])
+    }
+
+    /// Loads code and stack segment; raises what the return to the program would raise.
+    fn restore_code(&mut self, cs: u16, ss: u16, is_strict: bool) {
+        if cs == USER_CS && (ss == USER_SS || !is_strict && !self.is_sound_stack(ss)) {
+            return self.task.regs.enter_long();
+        }
+        let result = self.task.regs.return_to(&mut self.hw, cs, ss);
+        if let Err(exception) = result {
+            self.exception(exception);
+        }
+    }
+
+    fn is_sound_stack(&mut self, ss: u16) -> bool {
+        self.task.regs.selectors[SegmentName::Ss as usize] = ss;
+        self.task.regs.has_sound_stack(&self.hw)
     }
 
     /// Loads the floating-point state at `addr`, as `fpu__restore_sig` does.

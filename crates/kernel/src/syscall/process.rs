@@ -3,6 +3,7 @@
 //! Does not: start processes and threads (`clone.rs`), end them (`exit.rs`), wait for them
 //! (`syscall/wait.rs`).
 
+use cpu::SegmentName;
 use machine::VirtAddr;
 
 use crate::Kernel;
@@ -311,11 +312,11 @@ fn sys_arch_prctl(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     match code {
         ARCH_SET_GS | ARCH_SET_FS if addr >= TASK_END => Err(Errno::EPERM),
         ARCH_SET_FS => {
-            kernel.task.regs.fs_base = addr;
+            kernel.task.regs.set_base(SegmentName::Fs, addr);
             Ok(0)
         }
         ARCH_SET_GS => {
-            kernel.task.regs.gs_base = addr;
+            kernel.task.regs.set_base(SegmentName::Gs, addr);
             Ok(0)
         }
         ARCH_GET_FS => put_word(kernel, addr, kernel.task.regs.fs_base),

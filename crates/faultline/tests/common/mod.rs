@@ -264,6 +264,8 @@ pub(crate) enum Build {
     MuslDynamic,
     /// Without any library.
     Nolibc,
+    /// Without any library, above 4 GiB.
+    NolibcHigh,
     /// C++.
     Cxx,
     /// Rust.
@@ -272,6 +274,10 @@ pub(crate) enum Build {
     Go,
 }
 
+/// For a program without any library above 4 GiB.
+const HIGH: [&str; 6] =
+    ["-O1", "-w", "-static", "-nostdlib", "-fPIE", "-Wl,-Ttext-segment=0x500000000"];
+
 /// Builds a program of `programs/`, once as long as its source does not change.
 ///
 /// `None`, said loudly, if its compiler is missing.
@@ -279,8 +285,7 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
     let path = programs().join(source);
     let name = format!("{}-{build:?}", source.replace(['/', '.'], "-"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs").join(&name);
-    let header = programs().join("hostile/hostile.h");
-    if is_newer(&target, &path) && is_newer(&target, &header) {
+    if is_newer(&target, &path) && headers(&path).iter().all(|each| is_newer(&target, each)) {
         return Some(target);
     }
     fs::create_dir_all(target.parent().expect("it has one")).expect("the target can be written");
@@ -298,6 +303,7 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
         Build::MuslStatic => ("musl-gcc", &["-O1", "-w", "-static"]),
         Build::MuslDynamic => ("musl-gcc", &["-O1", "-w"]),
         Build::Nolibc => ("cc", &["-O1", "-w", "-static", "-nostdlib"]),
+        Build::NolibcHigh => ("cc", &HIGH),
         Build::Cxx => ("c++", &["-O1", "-w"]),
         Build::Rust => ("rustc", &["-O", "--edition", "2021"]),
         Build::Go => ("go", &["build"]),
@@ -323,6 +329,13 @@ pub(crate) fn build(source: &str, build: Build) -> Option<PathBuf> {
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&fresh, &target).expect("both are in one directory tree");
     Some(target)
+}
+
+/// The headers beside a source.
+fn headers(source: &Path) -> Vec<PathBuf> {
+    let directory = source.parent().expect("it has one");
+    let files = fs::read_dir(directory).expect("it can be read").flatten().map(|one| one.path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "h")).collect()
 }
 
 fn is_newer(target: &Path, source: &Path) -> bool {

@@ -288,7 +288,8 @@ fn steady_move(one: &Instruction) -> Option<(Reg, i32)> {
         }
         _ => return None,
     };
-    let bytes = i32::try_from(bytes).ok().filter(|bytes| bytes.abs() <= STRIDE_MAX)?;
+    let is_small = |bytes: &i32| (-STRIDE_MAX..=STRIDE_MAX).contains(bytes);
+    let bytes = i32::try_from(bytes).ok().filter(is_small)?;
     Some((number(register)?, bytes))
 }
 
@@ -410,5 +411,22 @@ fn stride(mover: Option<(Reg, u8)>, motions: &[Motion; 16]) -> i32 {
     match mover.map(|(register, scale)| (motions[usize::from(register)], scale)) {
         Some((Motion::Steady(bytes), scale)) => bytes << scale,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::Code;
+
+    #[test]
+    fn a_move_by_the_least_number_of_32_bits_is_not_small() {
+        let moved = |by| {
+            let one = Instruction::with2(Code::Add_rm64_imm32, Register::RCX, by);
+            steady_move(&one.expect("it can be encoded"))
+        };
+        assert_eq!(moved(i32::MIN), None);
+        assert_eq!(moved(-STRIDE_MAX), Some((1, -STRIDE_MAX)));
+        assert_eq!(moved(STRIDE_MAX + 1), None);
     }
 }

@@ -130,6 +130,7 @@ fn xsave(bus: &mut Bus, regs: &mut Registers, address: u64, form: Form) -> Resul
     let used = in_use(regs);
     let written = if form == Form::Standard { wanted } else { wanted & used };
     let bytes = if written & AVX != 0 { XSAVE_BYTES } else { HIGH_HALVES };
+    require_start(bus, address, bytes, Access::Write)?;
     let parts = bus.access(address, bytes, Access::Write)?;
     let mut image = [0; XSAVE_BYTES];
     bus.load(parts, &mut image[..bytes]);
@@ -162,6 +163,15 @@ fn xsave(bus: &mut Bus, regs: &mut Registers, address: u64, form: Form) -> Resul
     Ok(())
 }
 
+/// Makes the access to the start of an image that ends beyond canonical addresses: a page fault
+/// there comes before the exception.
+fn require_start(bus: &mut Bus, address: u64, bytes: usize, access: Access) -> Result<()> {
+    if bus.check(address.wrapping_add(bytes as u64 - 1)).is_err() {
+        bus.one(address, access)?;
+    }
+    Ok(())
+}
+
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut value = [0; 8];
     value.copy_from_slice(&bytes[at..at + 8]);
@@ -174,6 +184,7 @@ fn xrstor(bus: &mut Bus, regs: &mut Registers, address: u64) -> Result<()> {
     }
     let wanted = requested(regs);
     let mut image = [0; XSAVE_BYTES];
+    require_start(bus, address, HIGH_HALVES, Access::Read)?;
     bus.read(address, &mut image[..HIGH_HALVES])?;
     let (present, format) = (u64_at(&image, HEADER), u64_at(&image, HEADER + 8));
     let is_compacted = format & COMPACTED != 0;

@@ -58,11 +58,14 @@ pub(super) fn gather(bus: &mut Bus, regs: &mut Registers, instruction: &Instruct
     Ok(())
 }
 
-/// The accesses of a masked operand: one for each page with an active byte.
-fn touch(bus: &mut Bus, address: u64, active: &[bool], access: Access) -> Result<()> {
+/// The accesses of an operand whose elements of `bytes` bytes are masked: one for each page with an
+/// active byte. An element that is not canonical to its end is refused as a whole.
+fn touch(bus: &mut Bus, address: u64, active: &[bool], bytes: usize, access: Access) -> Result<()> {
     let low = ((PAGE_BYTES - address % PAGE_BYTES) as usize).min(active.len());
     for (start, end) in [(0, low), (low, active.len())] {
         if let Some(first) = active[start..end].iter().position(|byte| *byte) {
+            let last = (start + first) / bytes * bytes + bytes - 1;
+            bus.check(address.wrapping_add(last as u64))?;
             bus.one(address.wrapping_add((start + first) as u64), access)?;
         }
     }
@@ -75,8 +78,14 @@ fn place(bus: &mut Bus, address: u64, access: Access) -> Result<machine::PhysAdd
     bus.hw.probe(address, access, machine::Privilege::User).map_err(crate::Exit::Fault)
 }
 
-fn load_bytes(bus: &mut Bus, address: u64, active: &[bool], value: &mut [u8]) -> Result<()> {
-    touch(bus, address, active, Access::Read)?;
+fn load_bytes(
+    bus: &mut Bus,
+    address: u64,
+    active: &[bool],
+    bytes: usize,
+    value: &mut [u8],
+) -> Result<()> {
+    touch(bus, address, active, bytes, Access::Read)?;
     for (offset, byte) in value.iter_mut().enumerate().filter(|(offset, _)| active[*offset]) {
         let place = place(bus, address.wrapping_add(offset as u64), Access::Read)?;
         bus.hw.load(place, core::slice::from_mut(byte));
@@ -84,8 +93,14 @@ fn load_bytes(bus: &mut Bus, address: u64, active: &[bool], value: &mut [u8]) ->
     Ok(())
 }
 
-fn store_bytes(bus: &mut Bus, address: u64, active: &[bool], value: &[u8]) -> Result<()> {
-    touch(bus, address, active, Access::Write)?;
+fn store_bytes(
+    bus: &mut Bus,
+    address: u64,
+    active: &[bool],
+    bytes: usize,
+    value: &[u8],
+) -> Result<()> {
+    touch(bus, address, active, bytes, Access::Write)?;
     for (offset, byte) in value.iter().enumerate().filter(|(offset, _)| active[*offset]) {
         let place = place(bus, address.wrapping_add(offset as u64), Access::Write)?;
         bus.hw.store(place, core::slice::from_ref(byte));
@@ -110,11 +125,11 @@ pub(super) fn masked_move(
     if instruction.op0_kind() == OpKind::Memory {
         let value = vector(regs, instruction.op2_register());
         let address = linear(regs, instruction, 0, 0);
-        return store_bytes(bus, address, &active, &value[..length]);
+        return store_bytes(bus, address, &active, bytes, &value[..length]);
     }
     let mut value = [0; 32];
     let address = linear(regs, instruction, 2, 0);
-    load_bytes(bus, address, &active, &mut value[..length])?;
+    load_bytes(bus, address, &active, bytes, &mut value[..length])?;
     set_vector(regs, instruction.op0_register(), &value);
     Ok(())
 }

@@ -283,8 +283,8 @@ impl Machine {
         bytes.copy_from_slice(self.ram.slice(addr, bytes.len() as u64));
     }
 
-    /// Copies `bytes` bytes inside RAM for the operating system. Marked frames that they go to become
-    /// stale code and lose their mark.
+    /// Copies `bytes` bytes inside RAM for the operating system. Marked frames that they go to
+    /// become stale code and lose their mark.
     ///
     /// # Panics
     /// If a byte is outside RAM: addresses come from a translation.

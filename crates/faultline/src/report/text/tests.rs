@@ -49,22 +49,7 @@ fn largest() -> Report {
         deadlock: None,
         instructions: Some(most),
         accesses: AccessFigures { read: most, write: most, fetch: most },
-        faults: FaultFigures {
-            minor: most,
-            major: most,
-            total: 1 << 40,
-            by_kind: KindFigures {
-                zero: 1 << 40,
-                file: 1 << 40,
-                cow: 1 << 40,
-                reuse: 1 << 40,
-                swap_in: 1 << 40,
-                mk_write: 1 << 40,
-                stack: 1 << 40,
-                spurious: 1 << 40,
-                denied: 1 << 40,
-            },
-        },
+        faults: many_faults(),
         memory: MemoryFigures {
             ram_bytes: most,
             rss_bytes: most,
@@ -91,6 +76,25 @@ fn largest() -> Report {
         virtual_ns: 0,
         log_events: 0,
         log_hash: String::new(),
+    }
+}
+
+fn many_faults() -> FaultFigures {
+    FaultFigures {
+        minor: 999_999_999_999_999,
+        major: 999_999_999_999_999,
+        total: 1 << 40,
+        by_kind: KindFigures {
+            zero: 1 << 40,
+            file: 1 << 40,
+            cow: 1 << 40,
+            reuse: 1 << 40,
+            swap_in: 1 << 40,
+            mk_write: 1 << 40,
+            stack: 1 << 40,
+            spurious: 1 << 40,
+            denied: 1 << 40,
+        },
     }
 }
 

@@ -130,7 +130,8 @@ fn what_tools_say_of_a_process_is_what_the_report_says() {
     }
     let script = format!(
         "{} 9 & sleep 1; pmap -x $! | tail -1; ps -o rss=PS,vsz=,min_flt=,maj_flt= -p $! | tail -1
-         ps aux | grep '^[^ ]* *1001 '; top -b -n1 -p $! | tail -1; cat /proc/$!/smaps_rollup; wait",
+         ps aux | grep '^[^ ]* *1001 '; top -b -n1 -p $! | tail -1
+         cat /proc/$!/smaps_rollup; wait",
         program.display()
     );
     let (text, report) = shell_and_report(&[], &script);
@@ -207,6 +208,14 @@ fn what_tools_say_of_the_machine_is_what_the_report_says() {
     };
     assert_eq!((swapped, buffers), (0, 0), "{text}");
     assert!(idle.abs_diff(free) < 1024 && cached.abs_diff(cache) < 1024, "{text}");
+}
+
+/// `map_files` and `numa_maps`.
+#[test]
+fn mappings_have_links_and_nodes() {
+    if let Some(program) = build("proc/mappings.c", Build::MuslStatic) {
+        Guest::new([program]).same();
+    }
 }
 
 #[test]

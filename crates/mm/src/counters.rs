@@ -232,6 +232,10 @@ pub struct PageCounts {
     pub lazy_free: u64,
     /// Present entries that name the shared zero frame (not in `resident`).
     pub zero: u64,
+    /// Of `resident`, those that reclaim takes for active, or may not take.
+    pub active: u64,
+    /// How often the page is mapped that is mapped most often.
+    pub map_count_max: u64,
 }
 
 impl PageCounts {
@@ -256,5 +260,9 @@ impl PageCounts {
         self.swap_pss_fixed += other.swap_pss_fixed;
         self.zero += other.zero;
         self.lazy_free += other.lazy_free;
+        self.active += other.active;
+        if other.map_count_max > self.map_count_max {
+            self.map_count_max = other.map_count_max;
+        }
     }
 }

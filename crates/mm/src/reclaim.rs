@@ -372,6 +372,12 @@ impl Memory {
     }
 
     /// Moves a page that is on a list to the front of another.
+    /// Whether a frame is on a list of active ones, or of those that may not be taken.
+    pub(crate) fn is_active(&self, frame: Frame) -> bool {
+        let lists = [ListId::ActiveAnon, ListId::ActiveFile, ListId::Unevictable];
+        lists.iter().any(|list| self.reclaim.lru.is_on(frame.number() as u32, *list))
+    }
+
     fn move_to(&mut self, frame: Frame, list: ListId) {
         self.reclaim.lru.move_to(frame.number() as u32, list);
     }

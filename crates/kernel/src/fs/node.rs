@@ -133,6 +133,8 @@ pub(crate) enum Magic {
     Descriptor(u32),
     /// Index of a name in `ns`.
     Namespace(usize),
+    /// The file of the mapping that begins here.
+    Mapping(u64),
 }
 
 /// A file of `/proc`.

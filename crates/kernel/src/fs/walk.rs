@@ -6,6 +6,9 @@
 //! # Source
 //! Linux 6.12 `fs/namei.c`; man 7 `path_resolution`.
 
+use machine::VirtAddr;
+use mm::{Mm, Vma};
+
 use super::attributes::Grant;
 use super::descriptor::FdTable;
 use super::node::{Magic, NodeKind, Target};
@@ -268,6 +271,12 @@ impl Vfs {
                 let files = roster.files_of(task).ok_or(Errno::ENOENT)?;
                 Ok(self.path_of(files.get(number.into()).map_err(|_| Errno::ENOENT)?))
             }
+            Magic::Mapping(start) => {
+                let mm = roster.mm_of(task).ok_or(Errno::ENOENT)?;
+                let vma = mapping_at(mm, start)?;
+                let file = vma.backing.file().ok_or(Errno::ENOENT)?;
+                Ok(self.path_of_mapping(vma).unwrap_or_else(|| file.path.to_vec()))
+            }
             Magic::Namespace(_) => Err(Errno::ENOENT),
         }
     }
@@ -300,6 +309,12 @@ impl Vfs {
                 let files = roster.files_of(task).ok_or(Errno::ENOENT)?;
                 let file = files.get(number.into()).map_err(|_| Errno::ENOENT)?;
                 self.file(file).node().ok_or(Errno::ENXIO)
+            }
+            Magic::Mapping(start) => {
+                let mm = roster.mm_of(task).ok_or(Errno::ENOENT)?;
+                let vma = mapping_at(mm, start)?;
+                let object = vma.backing.file().ok_or(Errno::ENOENT)?.object;
+                self.object_nodes.get(&object).copied().ok_or(Errno::ENOENT)
             }
             // Differs from Linux: there is one namespace of each kind, and nothing to enter.
             Magic::Namespace(_) => Err(Errno::EACCES),
@@ -508,4 +523,13 @@ pub(super) fn link_text(
         }
         _ => Ok(None),
     }
+}
+
+/// The mapping that begins at an address.
+///
+/// # Errors
+/// `ENOENT`: it is gone.
+fn mapping_at(mm: &Mm, start: u64) -> Result<&Vma, Errno> {
+    let start = VirtAddr::new(start);
+    mm.vma_at(start).filter(|vma| vma.range.start == start).ok_or(Errno::ENOENT)
 }

@@ -535,6 +535,8 @@ fn count_page(counts: &mut PageCounts, memory: &Memory, pte: Pte) {
         (true, true) => counts.shared_dirty += 1,
     }
     counts.referenced += u64::from(pte.is_accessed());
+    counts.active += u64::from(memory.is_active(frame));
+    counts.map_count_max = counts.map_count_max.max(map_count.into());
     match memory.frames.state(frame) {
         FrameState::Anon => {
             counts.lazy_free += u64::from(memory.frames.is_lazy(frame) && !is_dirty);

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use machine::{PAGE_BYTES, VirtAddr};
-use mm::{Mm, PageCounts, Rights, Sharing, Vma, VmaFlags};
+use mm::{FileKind, Mm, PageCounts, Rights, Sharing, Vma, VmaFlags};
 
 use super::task::Shown;
 use super::{PART_BYTES, Part};
@@ -26,6 +26,8 @@ pub(super) enum Detail {
     Lines,
     /// Its pages too: `smaps`.
     Counts,
+    /// On which node its pages are: `numa_maps`.
+    Nodes,
 }
 
 /// Where the part of the page that every process has comes from.
@@ -46,6 +48,7 @@ pub(super) fn part(shown: &Shown<'_>, detail: Detail, from: u64, wanted: usize) 
             match detail {
                 Detail::Lines => line(&mut record, shown, mm, vma),
                 Detail::Counts => counts(&mut record, shown, mm, vma),
+                Detail::Nodes => nodes(&mut record, shown, mm, vma),
             }
             let is_full = text.len() >= wanted || text.len() + record.len() >= PART_BYTES;
             if is_full && !text.is_empty() {
@@ -56,7 +59,7 @@ pub(super) fn part(shown: &Shown<'_>, detail: Detail, from: u64, wanted: usize) 
     }
     let mut record = Vec::new();
     // No i386 program can see so far.
-    if Abi::of(mm) == Abi::X86_64 {
+    if Abi::of(mm) == Abi::X86_64 && detail != Detail::Nodes {
         vsyscall(&mut record, detail);
     }
     let is_full = text.len() >= wanted || text.len() + record.len() >= PART_BYTES;
@@ -76,6 +79,49 @@ fn counts(text: &mut Vec<u8>, shown: &Shown<'_>, mm: &Mm, vma: &Vma) {
     page_counts(text, &counts, locked, Split::No);
     let codes = flag_codes(vma);
     text.extend_from_slice(format!("THPeligible:           0\nVmFlags: {codes}\n").as_bytes());
+}
+
+/// A line of `numa_maps`: there is one node, and no task has a policy of its own.
+///
+/// # Source
+/// Linux 6.12 `fs/proc/task_mmu.c:show_numa_map`.
+fn nodes(text: &mut Vec<u8>, shown: &Shown<'_>, mm: &Mm, vma: &Vma) {
+    text.extend_from_slice(format!("{:08x} default", vma.range.start.as_u64()).as_bytes());
+    let name = shown.kernel.vfs.path_of_mapping(vma);
+    match name.as_deref().unwrap_or(exec::vma_name(mm, vma)) {
+        b"[heap]" => text.extend_from_slice(b" heap"),
+        b"[stack]" => text.extend_from_slice(b" stack"),
+        path if vma.backing.file().is_some_and(|file| file.kind != FileKind::Special) => {
+            text.extend_from_slice(b" file=");
+            for &byte in path {
+                match byte {
+                    b'\n' | b'\t' | b'=' | b' ' => {
+                        text.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+                    }
+                    _ => text.push(byte),
+                }
+            }
+        }
+        _ => {}
+    }
+    let counts = mm.count_pages(&shown.kernel.hw, &shown.kernel.memory, vma.range);
+    let pages = counts.resident;
+    let dirty = counts.private_dirty + counts.shared_dirty;
+    let figures = [
+        ("anon", counts.anonymous, counts.anonymous > 0),
+        ("dirty", dirty, dirty > 0),
+        ("mapped", pages, pages != counts.anonymous && pages != dirty),
+        ("mapmax", counts.map_count_max, counts.map_count_max > 1),
+        ("active", counts.active, counts.active < pages),
+        ("N0", pages, pages > 0),
+        ("kernelpagesize_kB", PAGE_BYTES >> 10, pages > 0),
+    ];
+    for (label, number, is_told) in figures {
+        if is_told && pages > 0 {
+            text.extend_from_slice(format!(" {label}={number}").as_bytes());
+        }
+    }
+    text.push(b'\n');
 }
 
 fn sizes(text: &mut Vec<u8>, kib: u64) {

@@ -8,6 +8,8 @@
 //! # Source
 //! Linux 6.12 `fs/proc/base.c:tgid_base_stuff`, `tid_base_stuff`, `task_dump_owner`.
 
+use mm::{FileKind, Mm, Rights, Vma};
+
 use super::super::listing::Entry;
 use super::super::node::{
     Child, Directory, Layer, Listing, Magic, Node, NodeKind, ProcFile, Target,
@@ -47,6 +49,8 @@ pub(crate) enum ProcDirectory {
     Threads(Subject),
     /// `fd`.
     Descriptors(Subject),
+    /// `map_files`.
+    Mappings(Subject),
     /// `fdinfo`.
     DescriptorInfo(Subject),
     /// `ns`.
@@ -98,9 +102,10 @@ const fn directory(
 }
 
 /// The names in the directory of a task, in the order of a listing.
-const NAMES: [Name; 48] = [
+const NAMES: [Name; 49] = [
     directory("task", 0o555, ProcDirectory::Threads, In::Process),
     directory("fd", 0o500, ProcDirectory::Descriptors, In::Both),
+    directory("map_files", 0o500, ProcDirectory::Mappings, In::Process),
     directory("fdinfo", 0o555, ProcDirectory::DescriptorInfo, In::Both),
     directory("ns", 0o511, ProcDirectory::Namespaces, In::Both),
     file("environ", 0o400),
@@ -258,6 +263,17 @@ fn find(roster: &Roster<'_>, directory: ProcDirectory, name: &[u8]) -> Option<Fo
             let kind = NodeKind::Magic(subject, Magic::Descriptor(fd));
             Some(Found { kind, permissions: 0o700, subject, number: 1 << 20 | u64::from(fd) })
         }
+        ProcDirectory::Mappings(subject) => {
+            let vma = mapped_files(roster, subject).find(|vma| mapping_name(vma) == name)?;
+            let start = vma.range.start;
+            let kind = NodeKind::Magic(subject, Magic::Mapping(start.as_u64()));
+            // Those of the open file, not of the mapping.
+            let may = vma.backing.file()?.may;
+            let reads = if may.contains(Rights::READ) { 0o400 } else { 0 };
+            let writes = if may.contains(Rights::WRITE) { 0o200 } else { 0 };
+            let number = 4 << 20 | start.page().number() & 0xf_ffff;
+            Some(Found { kind, permissions: reads | writes, subject, number })
+        }
         ProcDirectory::DescriptorInfo(subject) => {
             let files = roster.files_of(roster.task(subject.tid)?)?;
             let fd = number(name)?;
@@ -272,6 +288,17 @@ fn find(roster: &Roster<'_>, directory: ProcDirectory, name: &[u8]) -> Option<Fo
             Some(Found { kind, permissions: 0o777, subject, number: 3 << 20 | index as u64 })
         }
     }
+}
+
+/// The mappings of a task that have a file.
+fn mapped_files<'a>(roster: &Roster<'a>, subject: Subject) -> impl Iterator<Item = &'a Vma> {
+    let mm = roster.task(subject.tid).and_then(|task| roster.mm_of(task));
+    let has_file = |vma: &&Vma| vma.backing.file().is_some_and(|it| it.kind != FileKind::Special);
+    mm.into_iter().flat_map(Mm::vmas).filter(has_file)
+}
+
+fn mapping_name(vma: &Vma) -> Vec<u8> {
+    format!("{:x}-{:x}", vma.range.start.as_u64(), vma.range.end.as_u64()).into_bytes()
 }
 
 fn named(subject: Subject, index: usize, entry: &'static Name) -> Found {
@@ -317,6 +344,10 @@ fn list(roster: &Roster<'_>, directory: ProcDirectory) -> Option<Vec<Vec<u8>>> {
         }
         ProcDirectory::Descriptors(subject) | ProcDirectory::DescriptorInfo(subject) => {
             fds(subject)
+        }
+        ProcDirectory::Mappings(subject) => {
+            subject.pid(roster)?;
+            Some(mapped_files(roster, subject).map(mapping_name).collect())
         }
         ProcDirectory::Namespaces(subject) => {
             subject.pid(roster)?;
@@ -407,7 +438,7 @@ impl Vfs {
             NodeKind::Directory(Directory { list: Listing::Proc(of), .. }) => {
                 stat.link_count = link_count(roster, *of);
             }
-            NodeKind::Magic(_, Magic::Descriptor(_)) => stat.size_bytes = 64,
+            NodeKind::Magic(_, Magic::Descriptor(_) | Magic::Mapping(_)) => stat.size_bytes = 64,
             _ => {}
         }
         stat

@@ -212,6 +212,14 @@ pub(super) fn mounts(_kernel: &Kernel) -> String {
         .collect()
 }
 
+/// The text of `mountstats`.
+pub(super) fn mountstats() -> String {
+    let line = |(source, place, kind): &(&str, &str, &str)| {
+        format!("device {source} mounted on {place} with fstype {kind}\n")
+    };
+    MOUNTS.iter().map(line).collect()
+}
+
 /// The text of `mountinfo`.
 pub(super) fn mountinfo(_kernel: &Kernel) -> String {
     let mut text = String::new();

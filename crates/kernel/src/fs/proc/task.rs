@@ -135,6 +135,7 @@ pub(super) fn part(
     Ok(match name {
         "maps" => memory_map::part(&shown, memory_map::Detail::Lines, from, wanted),
         "smaps" => memory_map::part(&shown, memory_map::Detail::Counts, from, wanted),
+        "numa_maps" => memory_map::part(&shown, memory_map::Detail::Nodes, from, wanted),
         "smaps_rollup" => Part::whole(memory_map::rollup(&shown)),
         "status" => Part::whole(status::text(&shown)),
         "stat" => Part::whole(stat::text(&shown)),

@@ -36,6 +36,7 @@ pub(super) fn text(shown: &Shown<'_>, name: &str) -> Option<Vec<u8>> {
         "timers" | "clear_refs" => Vec::new(),
         "children" => children(shown).into_bytes(),
         "mounts" => system::mounts(shown.kernel).into_bytes(),
+        "mountstats" => system::mountstats().into_bytes(),
         "mountinfo" => system::mountinfo(shown.kernel).into_bytes(),
         "cgroup" => b"0::/\n".to_vec(),
         "cpuset" => b"/\n".to_vec(),

@@ -166,6 +166,19 @@ impl Machine {
         self.mmu.fetch(&mut self.ram, addr, slot)
     }
 
+    /// [`Machine::fetch`] without a panic or a vector register, for what is usual when a page is
+    /// entered that has left the L1I: the second level knows it, in a frame of which `is_known`
+    /// holds, and no other page has `slot`. `None` if there is more to it: then nothing has happened.
+    #[inline(always)]
+    pub fn fetch_quickly(
+        &mut self,
+        addr: VirtAddr,
+        slot: u32,
+        is_known: impl FnOnce(Frame) -> bool,
+    ) -> Option<()> {
+        self.mmu.fetch_quickly(addr, slot, is_known)
+    }
+
     /// Translates for the operating system: walks the active tables without TLB, clock or
     /// counters, and sets accessed and dirty bits.
     ///

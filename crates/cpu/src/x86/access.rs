@@ -90,10 +90,16 @@ impl Core {
         &mut self,
         hw: &mut Machine,
         address: u64,
-        ask: u32,
+        ask: u64,
         slot: usize,
     ) -> u64 {
-        let Ask::Access { resume, access, bytes } = Ask::decode(ask) else { return 0 };
+        let (resume, access, bytes) = match Ask::decode(ask as u32) {
+            Ask::Access { resume, access, bytes } => (resume, access, bytes),
+            Ask::Site(_) => {
+                let fetched = Ask::fetch_resume(ask).and_then(|at| self.quick_fetch(hw, at));
+                return fetched.map_or(0, |()| 1);
+            }
+        };
         let address = VirtAddr::new(address);
         let host = if address.page_offset() + bytes > PAGE_BYTES {
             if address.as_u64() | (PAGE_BYTES - 1) == self.pages.flavor.linear_mask() {
@@ -109,6 +115,19 @@ impl Core {
             *word = self.emitter.cache_start + u64::from(resume);
         }
         host
+    }
+
+    /// Likewise for a site that enters a code page: emitted code goes on in it. Looks at nothing that
+    /// there is one of for each site or block: such things are seldom in a cache.
+    #[inline(always)]
+    fn quick_fetch(&mut self, hw: &mut Machine, resume: u64) -> Option<()> {
+        let slot = hw.fast().get(words::FETCH_SLOT).map_or(0, |slot| *slot as u32);
+        let (start, known) = self.pages.only_place(slot.checked_sub(1)?)?;
+        hw.fetch_quickly(VirtAddr::new(start), slot, |frame| frame == known)?;
+        if let Some(word) = hw.fast().get_mut(words::RESUME) {
+            *word = self.emitter.cache_start + resume;
+        }
+        Some(())
     }
 
     /// Decides one access: returns where the operand is in host memory, or 0 to leave. Called by

@@ -1,6 +1,6 @@
 //! What emitted code tells the slow path about an access, in one constant.
 
-use super::records::{Site, SiteKind};
+use super::records::{Offset, Site, SiteKind};
 use machine::Access;
 
 /// What emitted code hands to the slow path: the number of a site, or, for a usual data access,
@@ -44,6 +44,18 @@ impl Ask {
         Self::NUMBER | number
     }
 
+    /// The long word for site `number`, an entry into the code page of the word FETCH_SLOT, behind
+    /// which code goes on at `resume`.
+    pub(super) const fn fetch(number: u32, resume: Offset) -> u64 {
+        Self::numbered(number) as u64 | (resume as u64) << 32
+    }
+
+    /// Where code goes on behind an entry into a code page; `None` if this is something else.
+    #[inline(always)]
+    pub(super) const fn fetch_resume(long: u64) -> Option<u64> {
+        if long >> 32 == 0 { None } else { Some(long >> 32) }
+    }
+
     /// What a word says.
     #[inline(always)]
     pub(super) fn decode(word: u32) -> Self {
@@ -75,6 +87,14 @@ mod tests {
                 assert_eq!(Ask::decode(word), Ask::Access { resume: 0x3ff_fff1, access, bytes });
             }
         }
+    }
+
+    #[test]
+    fn an_entry_into_a_page_says_where_code_goes_on() {
+        let long = Ask::fetch(5, 0x3ff_fff1);
+        assert_eq!(Ask::decode(long as u32), Ask::Site(5));
+        assert_eq!(Ask::fetch_resume(long), Some(0x3ff_fff1));
+        assert_eq!(Ask::fetch_resume(u64::from(Ask::numbered(5))), None);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Emitter {
         let condition = (instruction.condition_code() as u8).wrapping_sub(1) & 15;
         let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
         let is_forward = !self.now.is_single && target > self.now.rip;
-        if is_forward && self.is_crossing(target) {
+        if !self.now.is_single && self.is_crossing(target) {
             // Rarely taken: what leads far is mostly what has gone wrong.
             let branch = self.asm.branch(condition);
             self.cold.push(Cold::Go { branch, target, is_flags_live: live });

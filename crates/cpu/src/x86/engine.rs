@@ -404,11 +404,15 @@ impl Core {
         }
         let entry = self.host(entry);
         let index = jump_slot(rip);
-        for (word, value) in [(index, rip.wrapping_neg()), (index + words::JUMP_DISTANCE, entry)] {
-            if let Some(word) = fast.get_mut(word) {
-                *word = value;
-            }
+        let former = word(index);
+        if jump_slot(former.wrapping_neg()) == index {
+            let other = other_jump_slot(former.wrapping_neg());
+            let host = word(index + words::JUMP_DISTANCE);
+            set_word(fast, other, former);
+            set_word(fast, other + words::JUMP_DISTANCE, host);
         }
+        set_word(fast, index, rip.wrapping_neg());
+        set_word(fast, index + words::JUMP_DISTANCE, entry);
         entry
     }
 
@@ -444,13 +448,14 @@ impl Core {
             let (field, stub) = (record.field, record.stub);
             self.patch(field, stub);
         }
-        let index = jump_slot(rip);
         let fast = hw.fast();
-        if fast[index] == rip.wrapping_neg()
-            && entry != 0
-            && self.emitter.cache_start + u64::from(entry) == fast[index + words::JUMP_DISTANCE]
-        {
-            fast[index] = empty_tag(index);
+        for index in [jump_slot(rip), other_jump_slot(rip)] {
+            if fast[index] == rip.wrapping_neg()
+                && entry != 0
+                && self.emitter.cache_start + u64::from(entry) == fast[index + words::JUMP_DISTANCE]
+            {
+                fast[index] = empty_tag(index);
+            }
         }
     }
 
@@ -478,14 +483,28 @@ impl Core {
     }
 }
 
+/// Sets a word, if there is such a word.
+#[inline(always)]
+fn set_word(fast: &mut [u64], index: usize, value: u64) {
+    if let Some(word) = fast.get_mut(index) {
+        *word = value;
+    }
+}
+
 /// The word of the jump cache that holds the tag of `rip`.
 pub(super) const fn jump_slot(rip: u64) -> usize {
     words::JUMP_TAG + rip as usize % words::JUMP_SLOTS
 }
 
-/// A tag that no target of this slot matches.
+/// The other word that may.
+const fn other_jump_slot(rip: u64) -> usize {
+    jump_slot(rip ^ words::JUMP_OTHER as u64)
+}
+
+/// A tag that no target matches of which this is a slot.
 const fn empty_tag(index: usize) -> u64 {
-    if index == words::JUMP_TAG { 0x8000 } else { 0 }
+    let slot = index - words::JUMP_TAG;
+    if slot == 0 || slot == words::JUMP_OTHER { 0x8000 } else { 0 }
 }
 
 /// Numbers of code pages are about to be given out again. The machine notices when a number comes
@@ -502,5 +521,7 @@ fn clear_jump_cache(fast: &mut [u64]) {
             *tag = 0;
         }
     }
-    fast[words::JUMP_TAG] = empty_tag(words::JUMP_TAG);
+    for index in [words::JUMP_TAG, words::JUMP_TAG + words::JUMP_OTHER] {
+        fast[index] = empty_tag(index);
+    }
 }

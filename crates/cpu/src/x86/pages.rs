@@ -26,6 +26,8 @@ pub(super) type PageId = u32;
 #[derive(Debug)]
 pub(super) struct CodePage {
     pub frame: Frame,
+    /// Its first address.
+    start: u64,
     /// Whether the same virtual page was seen in another frame, too.
     has_twins: bool,
     /// Living blocks that depend on it.
@@ -123,6 +125,14 @@ impl CodePages {
         &self.pages[page as usize]
     }
 
+    /// The first address and the frame of a page that was seen in no other frame; `None` if it was,
+    /// or if there is no such page.
+    #[inline(always)]
+    pub(super) fn only_place(&self, page: PageId) -> Option<(u64, Frame)> {
+        let page = self.pages.get(page as usize)?;
+        (!page.has_twins).then_some((page.start, page.frame))
+    }
+
     /// The number of the virtual page of `rip`, with that of the flavor above it.
     const fn number(&self, rip: u64) -> u64 {
         (rip / PAGE_BYTES) | (self.flavor.number() << 52)
@@ -159,6 +169,7 @@ impl CodePages {
         let has_twins = self.mark_twins(place.0);
         self.pages.push(CodePage {
             frame,
+            start: rip & !(PAGE_BYTES - 1),
             has_twins,
             blocks: Vec::new(),
             covered: Box::new([0; 64]),

@@ -62,7 +62,7 @@ extern "C" fn quick_access(context: *mut SlowContext, address: u64, site: u64, s
     let core = unsafe { &mut *context.core };
     // SAFETY: as in `slow_access`.
     let hw = unsafe { &mut *context.hw };
-    core.quick_access(hw, address, site as u32, slot)
+    core.quick_access(hw, address, site, slot)
 }
 
 /// Host address of [`quick_target`].

@@ -11,7 +11,7 @@
 use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::miss::first_level;
 use super::words;
-use machine::layout;
+use machine::{CLOCK_DRAIN_BIT, layout};
 
 /// Why emitted code left. The number is the low byte of the word [`words::REASON`], with
 /// [`PARKED_BIT`] if the flags are parked; what goes with it is in the bits above.
@@ -266,9 +266,30 @@ fn go_on(asm: &mut Assembler, keeping: Keeping) {
     asm.jump_through(Mem::word(words::RESUME));
 }
 
+/// Looks for the target of an indirect jump in the other slot that may have it.
+fn look_elsewhere(asm: &mut Assembler) {
+    asm.store(Mem::word(words::RCX_SAVE), RCX);
+    asm.zero_extend16(RCX, S0);
+    asm.bytes(&[0x81, 0xf1]); // xor ecx, imm32
+    asm.bytes(&(words::JUMP_OTHER as u32).to_le_bytes());
+    asm.add_flags(S0, Mem::table(words::JUMP_TAG, RCX));
+    let miss = asm.branch(NOT_EQUAL);
+    asm.test_flags(CLK, CLOCK_DRAIN_BIT as u32);
+    let drain = asm.branch(NOT_EQUAL);
+    asm.load(RCX, Mem::table(words::JUMP_HOST, RCX));
+    asm.store(Mem::word(words::RESUME), RCX);
+    asm.load(RCX, Mem::word(words::RCX_SAVE));
+    asm.jump_through(Mem::word(words::RESUME));
+    asm.resolve(miss);
+    asm.resolve(drain);
+    asm.sub_flags(S0, Mem::table(words::JUMP_TAG, RCX));
+    asm.load(RCX, Mem::word(words::RCX_SAVE));
+}
+
 /// Asks Rust for the target of an indirect jump, and goes there; leaves if it does not know.
 fn find_target(asm: &mut Assembler, leave: u64) -> u64 {
     let start = asm.here();
+    look_elsewhere(asm);
     save_guest(asm, Keeping::Nothing);
     let unknown = call_slow(asm, words::QUICK_TARGET);
     asm.store(Mem::word(words::RESUME), RAX);

@@ -20,7 +20,7 @@ use super::classify::Class;
 use super::compat::Flavor;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::members::puts_stack_off;
-use super::records::{Link, Point, Site, offset};
+use super::records::{Link, Point, Site, SiteKind, offset};
 use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
@@ -433,7 +433,7 @@ impl Emitter {
                 }
                 Cold::Fetch { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);
-                    self.ask(site);
+                    self.ask_fetch(site);
                     let stub =
                         if is_flags_live { self.stubs.slow_with_flags } else { self.stubs.slow };
                     self.asm.jump_to(stub);
@@ -446,6 +446,17 @@ impl Emitter {
     pub(super) fn ask(&mut self, site: u32) {
         let word = Ask::word(site, &self.sites[site as usize]);
         self.asm.constant(S1, u64::from(word));
+    }
+
+    /// Likewise of one that enters a code page.
+    fn ask_fetch(&mut self, site: u32) {
+        let Site { kind: SiteKind::Fetch { slot, is_second: false }, resume, .. } =
+            self.sites[site as usize]
+        else {
+            return self.ask(site);
+        };
+        self.asm.store_imm(Mem::word(words::FETCH_SLOT), i32::from(slot));
+        self.asm.constant(S1, Ask::fetch(site, resume));
     }
 
     /// Encodes a guest instruction as it is now.

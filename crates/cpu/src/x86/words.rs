@@ -55,6 +55,8 @@ pub(super) const FLAGS_SAVE: usize = word(39);
 pub(super) const FLAGS_PARKED: usize = word(44);
 /// Host address of the function that finds the targets of indirect jumps.
 pub(super) const QUICK_TARGET: usize = word(45);
+/// The slot of the code page that a fetch access in the slow path is for.
+pub(super) const FETCH_SLOT: usize = word(47);
 /// Bases of the segments of 32-bit code that are not flat.
 pub(super) const ES_BASE: usize = word(61);
 pub(super) const SS_BASE: usize = word(62);
@@ -84,6 +86,9 @@ pub(super) const JUMP_HOST: usize = JUMP_TAG + JUMP_DISTANCE;
 pub(super) const JUMP_DISTANCE: usize = JUMP_SLOTS + 256;
 /// Slots of the cache of indirect jumps, indexed by the low bits of the target.
 pub(super) const JUMP_SLOTS: usize = 65536;
+/// What the index of a target differs by from that of its other slot, where it goes when another
+/// target takes its own.
+pub(super) const JUMP_OTHER: usize = 0x5a50;
 
 /// The displacement of a word from the base of GS.
 pub(super) const fn gs(index: usize) -> i32 {

@@ -8,7 +8,7 @@
 //! looks through the machine code of whatever contains this, and does without it if it finds a
 //! vector register.
 
-use super::{Mmu, clock_step};
+use super::{Mmu, clock_step, fetch_slot};
 use crate::access::Access;
 use crate::addr::{Frame, PAGE_BYTES, PageSize, VirtAddr};
 use crate::clock::CLOCK_DRAIN_BIT;
@@ -132,6 +132,50 @@ impl Mmu {
         }
         seat.take_for(slot, key, page);
         Some(place)
+    }
+
+    /// A fetch access to a 4 KiB page that the first level does not have and the second has, in a
+    /// frame that `is_known`; nobody has `slot`. `None` if there is more to it: then nothing has
+    /// changed.
+    #[inline(always)]
+    pub(crate) fn fetch_quickly(
+        &mut self,
+        addr: VirtAddr,
+        slot: u32,
+        is_known: impl FnOnce(Frame) -> bool,
+    ) -> Option<()> {
+        let Self { fast, l1i, l2, l2i, counts, asid, .. } = self;
+        let number = u64::from(slot);
+        let slot = fetch_slot(slot)? & (layout::FETCH_SLOTS - 1);
+        let second = l2i.as_mut().unwrap_or(l2);
+        let is_plain = l1i.is_plain(*asid) && second.banks.is_plain_for(*asid);
+        if !is_plain || self.quick_mode != QuickMode::Modelled || !addr.is_canonical(ADDRESS_BITS) {
+            return None;
+        }
+        let key = l1i.banks.small_tag(addr, *asid);
+        if l1i.is_owned(slot) || l1i.banks.find_small(addr, key).is_some() {
+            return None;
+        }
+        let entry = second.find_small(addr, key)?;
+        let page = second.banks.get(entry)?;
+        if !page.allows(Access::Fetch) || !is_known(page.frame()) {
+            return None;
+        }
+        let victim = l1i.victim_quickly(&fast.words, addr)?;
+        let seat = l1i.seat(victim)?;
+        second.touch_quickly(entry)?;
+        counts.l2.hits += 1;
+        let clock = fast.words[layout::FETCH_CLOCK];
+        if let Some(old) = seat.slot() {
+            fast.words[layout::FETCH_RESIDENT + (old & (layout::FETCH_SLOTS - 1))] = 0;
+        }
+        seat.take_for(slot, key, page);
+        fast.words[layout::FETCH_CLOCK] = clock + 1;
+        fast.words[layout::FETCH_STAMP + slot] = clock;
+        fast.words[layout::FETCH_PAGE] = number;
+        fast.words[layout::FETCH_RESIDENT + slot] = 1;
+        counts.l1i.misses += 1;
+        Some(())
     }
 
     /// The access with the shadow as the only TLB.

@@ -180,6 +180,8 @@ struct Twins {
     random: Random,
     /// Operands over the end of a page that went the quick way.
     quick_crossings: u64,
+    /// Entries into code pages that did.
+    quick_fetches: u64,
 }
 
 impl Twins {
@@ -194,6 +196,7 @@ impl Twins {
             slots: vec![0; layout::FETCH_SLOTS],
             random: Random(seed),
             quick_crossings: 0,
+            quick_fetches: 0,
         };
         twins.make_pages(geometry);
         twins.both(|hw, roots| hw.activate(roots[0], 1));
@@ -361,7 +364,10 @@ impl Twins {
         let slot = 1 + (addr.page().number() as u32).wrapping_mul(3) % 301;
         let page = addr.page().number();
         let refused = if self.slots[slot as usize] == page {
-            emitted_fetch(&mut self.filled, addr, slot)
+            let is_out = self.filled.fast()[layout::FETCH_RESIDENT + slot as usize] == 0;
+            let is_quick = is_out && self.filled.fetch_quickly(addr, slot, |_| true).is_some();
+            self.quick_fetches += u64::from(is_quick);
+            if is_quick { None } else { emitted_fetch(&mut self.filled, addr, slot) }
         } else {
             self.filled.fetch(addr, slot).err()
         };
@@ -469,12 +475,16 @@ fn the_quick_slow_path_counts_like_the_full_one() {
         }
         let mmu = twins.filled.mmu_for_tests();
         let quick_walks = mmu.quick_walks;
+        let has_second_for_code =
+            mmu.is_modelled && second_for(&mut mmu.l2, &mut mmu.l2i, Access::Fetch).banks.exists();
         if mmu.is_modelled && !mmu.l2.banks.exists() {
             // One level alone is not usual.
             continue;
         }
         assert!(quick_walks > 1000, "{quick_walks} quick walks, preset {number}");
         assert!(twins.quick_crossings > 50, "{} crossings, {number}", twins.quick_crossings);
+        let are_fetches_quick = twins.quick_fetches > 50;
+        assert_eq!(are_fetches_quick, has_second_for_code, "{number}");
     }
 }
 

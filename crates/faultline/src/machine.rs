@@ -1,11 +1,14 @@
 //! Machines and TLBs by name or from a file, and the commands that show them.
 
+mod file;
+
 use std::io::{self, Write};
 
 use machine::{Array, Geometry, Large, LevelSpec, PageSize, TlbMode, TlbSpec, tlb_preset};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+pub(crate) use file::MachineFile;
 
 /// Page-table formats on which programs run.
 const GEOMETRIES: [(&str, Geometry, &str); 2] = [
@@ -15,38 +18,28 @@ const GEOMETRIES: [(&str, Geometry, &str); 2] = [
 /// Page-table formats that the machine has and that no program runs on yet.
 const LATER: [&str; 2] = ["i386", "i386-pae"];
 
-/// A machine as a file describes it; what is absent has its default.
-#[derive(Clone, Default, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MachineFile {
-    /// A name of `machine list`.
-    pub(crate) geometry: Option<String>,
-    /// A size with suffix.
-    pub(crate) ram: Option<String>,
-    /// A name of `machine list`, a file, or `off`.
-    pub(crate) tlb: Option<String>,
-}
-
-impl MachineFile {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// Exit code 125: it cannot be read, or has another form.
-    pub(crate) fn read(path: &str) -> Result<Self, Failure> {
-        read_toml(path, "geometry, ram and tlb, all texts")
-    }
-}
-
+/// Reads a file with all that it describes.
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &str, accepted: &str) -> Result<T, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::own(format!("{path}: {error}; give a readable file")))?;
-    toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| {
-            1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
-        });
-        let why = error.message().lines().next().unwrap_or("not TOML").to_owned();
-        Failure::own(format!("{path}, line {line}: {why}; the keys are {accepted}"))
-    })
+    let text = read_file(path)?;
+    toml::from_str(&text).map_err(|error| wrong_toml(path, &text, &error, accepted))
+}
+
+fn read_file(path: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::own(format!("{path}: {error}; give a readable file")))
+}
+
+/// What is wrong with the form of a file, and in which line.
+fn wrong_toml(path: &str, text: &str, error: &toml::de::Error, accepted: &str) -> Failure {
+    let line = line_of(text, error.span());
+    let why = error.message().lines().next().unwrap_or("not TOML").to_owned();
+    Failure::own(format!("{path}, line {line}: {why}; the keys are {accepted}"))
+}
+
+/// The number of the line where something stands.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let before = span.map_or(0, |span| span.start);
+    1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count()
 }
 
 /// The page-table format with this name.

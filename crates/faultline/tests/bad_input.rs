@@ -238,6 +238,40 @@ fn a_file_of_ours_describes_machine_and_tlb() {
 }
 
 #[test]
+fn an_absurd_machine_file_is_refused_by_file_and_line() {
+    for (text, says) in [
+        ("geometry = \"x86-64\"\nlevels = 9\n", &["line 2", "x86-64 has 4"][..]),
+        ("levels = 9\n", &["line 1", "levels 9", "2, 3, 4 or 5"]),
+        ("levels = 5\n\naddress_bits = 48\n", &["line 3", "address_bits 48", "57 with 5"]),
+        ("levels = 4\ngeometry = \"i386\"\n", &["line 1", "levels 4", "i386 has 2"]),
+        ("levels = -1\n", &["line 1", "levels -1"]),
+        ("levels = 99999999999999999999\n", &["line 1", "the keys are"]),
+        ("address_bits = 32\n", &["line 1", "give levels"]),
+        ("address_bits = 64\n", &["line 1", "no such addresses"]),
+        ("# a machine\ngeometry = \"pdp-11\"\n", &["line 2", "pdp-11", "i386-pae"]),
+        ("tlb = \"off\"\nram = \"0\"\n", &["line 2", "--ram 0", "1M to 64T"]),
+        ("ram = \"5000\"\n", &["line 1", "multiple of 4K"]),
+        ("ram = \"65T\"\n", &["line 1", "1M to 64T"]),
+        ("ram = 4096\n", &["line 1", "the keys are"]),
+        ("ram = \"1G\"\nram = \"2G\"\n", &["line 2", "duplicate"]),
+        ("\n\ntlb = \"none\"\n", &["line 3", "no such TLBs"]),
+        ("pages = 4096\n", &["line 1", "pages"]),
+        ("levels = [4, 4]\n", &["line 1", "the keys are"]),
+        ("[machine]\nlevels = 4\n", &["line 1", "machine"]),
+        ("levels: 4\n", &["line 1", "the keys are"]),
+        ("\u{0}\u{1}", &["line 1", "the keys are"]),
+    ] {
+        let path = file("absurd.toml", text.as_bytes(), 0o644);
+        let says = [&[path.as_str()], says].concat();
+        refuses(&["run", "--machine", &path, "true"], 125, &says);
+        refuses(&["explain", "0x1000", "--machine", &path], 125, &says);
+    }
+    let right = file("right.toml", b"levels = 3\naddress_bits = 32\nram = \"16G\"\n", 0o644);
+    let shown = faultline(&["explain", "0xc0000001", "--machine", &right]);
+    assert!(shown.text().starts_with("0xc0000001 on i386-pae with 16 GiB of RAM"), "{shown:?}");
+}
+
+#[test]
 fn reports_go_where_they_are_sent() {
     let (text, json, trace) = (fresh("o.txt"), fresh("o.json"), fresh("o.trace"));
     let names = [&text, &json, &trace].map(|path| path.to_str().expect("our own names are text"));

@@ -153,17 +153,17 @@ fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, 
         Some(name) => MachineFile { geometry: Some(name.clone()), ..MachineFile::default() },
         None => MachineFile::default(),
     };
-    let ram_bytes = match typed.ram.as_ref().or(file.ram.as_ref()) {
+    let ram_bytes = match &typed.ram {
         Some(text) => parse_ram(text)?,
-        None => RAM_DEFAULT,
+        None => file.ram_bytes.unwrap_or(RAM_DEFAULT),
     };
     let geometry = match &file.geometry {
         Some(name) => find_geometry(name)?,
         None => Geometry::X86_64,
     };
-    let tlb = match typed.tlb.as_ref().or(file.tlb.as_ref()) {
+    let tlb = match &typed.tlb {
         Some(name) => find_tlb(name)?,
-        None => TlbMode::Model(*machine::tlb_default()),
+        None => file.tlb.unwrap_or(TlbMode::Model(*machine::tlb_default())),
     };
     Ok(MachineConfig {
         ram_bytes,
@@ -266,7 +266,11 @@ fn parse_time(text: &str) -> Result<u64, Failure> {
     })
 }
 
-fn parse_ram(text: &str) -> Result<u64, Failure> {
+/// Bytes of RAM.
+///
+/// # Errors
+/// Exit code 125: not a size, or no machine has so much.
+pub(crate) fn parse_ram(text: &str) -> Result<u64, Failure> {
     let bytes = parse_size(text).ok_or_else(|| {
         Failure::own(format!(
             "--ram {text}: not a size; give a number with an optional suffix K, M, G or T"

@@ -1,37 +1,34 @@
-//! `docs/coverage/seeds.toml`: what its rows name as evidence is there.
+//! `docs/coverage/seeds.toml`: its rows are complete, and every test that they name exists.
 //!
-//! A row that works says what shows it: files must be files of ours, by the end of their path, and
-//! words like `a_name_of_a_test` functions in our sources. Commands are checked by the book.
+//! A row says what shows its mechanism (`shows`) and which tests would fail without it (`test`:
+//! `FILE::FUNCTION`, a file whose tests a macro makes, or a scenario, by commas), or what it waits
+//! for. Words of `shows` that look like files or tests must be there too. Commands are checked by
+//! the book.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a row can name.
 pub(super) struct Evidence {
-    /// Files below the top, by path.
-    files: Vec<String>,
-    /// Names of functions.
-    functions: BTreeSet<String>,
+    /// Files below the top, by path, with the names of their functions.
+    files: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Evidence {
     /// Of files, each with its text; only Rust files have functions.
     pub(super) fn new(files: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut evidence = Self { files: Vec::new(), functions: BTreeSet::new() };
-        for (path, text) in files {
-            if path.ends_with(".rs") {
-                let names = text.lines().filter_map(function_name);
-                evidence.functions.extend(names.map(str::to_owned));
-            }
-            evidence.files.push(path);
-        }
-        evidence
+        let functions = |(path, text): (String, String)| {
+            let names = text.lines().filter_map(function_name);
+            let names = names.filter(|_| path.ends_with(".rs")).map(str::to_owned).collect();
+            (path, names)
+        };
+        Self { files: files.into_iter().map(functions).collect() }
     }
 
     fn has_file(&self, name: &str) -> bool {
         let is_end = |path: &String| {
             path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
         };
-        self.files.iter().any(is_end)
+        self.files.keys().any(is_end)
     }
 
     /// What is wrong with the table.
@@ -43,17 +40,29 @@ impl Evidence {
             };
             let number = place + 1;
             let mut wrong = |what: String| found.push(format!("seeds.toml: row {number}: {what}"));
-            if value("number") != Some(&number.to_string()) {
-                wrong("its number is another, or missing".to_owned());
+            if value("n") != Some(&number.to_string()) {
+                wrong("its number n is another, or missing".to_owned());
             }
-            match (value("status"), value("shown_by")) {
-                (Some("works"), Some(shown_by)) => {
-                    let missing = words(shown_by).filter(|word| !self.has(word));
-                    missing.for_each(|word| wrong(format!("there is no {word}")));
+            match (value("shows"), value("test"), value("waits")) {
+                (Some(shows), Some(tests), None) => {
+                    let words = words(shows).filter(|word| !self.has(word));
+                    words.for_each(|word| wrong(format!("there is no {word}")));
+                    let tests = tests.split(", ").filter(|test| !self.has_test(test));
+                    tests.for_each(|test| wrong(format!("there is no test {test}")));
                 }
-                (Some("later"), None) => {}
-                _ => wrong("a row works and is shown by something, or comes later".to_owned()),
+                (None, None, Some(waits)) if !waits.is_empty() => {}
+                _ => wrong("a row has shows and test, or it waits for something".to_owned()),
             }
+        }
+    }
+
+    /// Whether a test is there: a function of a file, or a whole file.
+    fn has_test(&self, test: &str) -> bool {
+        match test.split_once("::") {
+            Some((path, name)) => {
+                self.files.get(path).is_some_and(|functions| functions.contains(name))
+            }
+            None => self.files.contains_key(test),
         }
     }
 
@@ -65,7 +74,7 @@ impl Evidence {
         }
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let is_test = word.bytes().all(is_name) && word.matches('_').count() >= 2;
-        !is_test || self.functions.contains(word)
+        !is_test || self.files.values().any(|functions| functions.contains(word))
     }
 }
 
@@ -97,18 +106,25 @@ mod tests {
             evidence.check(rows, &mut found);
             found
         };
-        let row = |number: u32, shown_by: &str| {
-            format!("[[row]]\nnumber = {number}\nstatus = \"works\"\nshown_by = \"{shown_by}\"\n")
+        let row = |n: u32, shows: &str, test: &str| {
+            format!("[[row]]\nn = {n}\nshows = \"{shows}\"\ntest = \"{test}\"\n")
         };
-        let right =
-            row(1, "mm: src/page.rs, pages_come_and_go (twice); faultline run --x_y_z a.md.");
-        assert_eq!(check(&(right + "[[row]]\nnumber = 2\nstatus = \"later\"\n")), [""; 0]);
+        let (page, test) = ("crates/mm/src/page.rs", "crates/mm/src/page.rs::pages_come_and_go");
+        let both = format!("{test}, {page}");
+        let shows = "mm: src/page.rs, pages_come_and_go (twice); faultline run --x_y_z a.md.";
+        let right = row(1, shows, &both);
+        assert_eq!(check(&(right + "[[row]]\nn = 2\nwaits = \"devices\"\n")), [""; 0]);
         for (wrong, says) in [
-            (row(1, "pages_go_and_come"), "pages_go_and_come"),
-            (row(1, "age.rs"), "age.rs"),
-            (row(1, "crates/mm/src/paging.rs"), "paging.rs"),
-            (row(2, "page.rs"), "number"),
-            ("[[row]]\nnumber = 1\nstatus = \"works\"\n".to_owned(), "shown by"),
+            (row(1, "pages_go_and_come", page), "pages_go_and_come"),
+            (row(1, "age.rs", page), "age.rs"),
+            (row(1, "crates/mm/src/paging.rs", page), "paging.rs"),
+            (row(1, "a run", "crates/mm/src/page.rs::pages_go"), "no test crates/mm/src/page.rs::"),
+            (row(1, "a run", "page.rs::pages_come_and_go"), "no test page.rs"),
+            (row(1, "a run", ""), "no test"),
+            (row(2, "a run", test), "number"),
+            ("[[row]]\nn = 1\nshows = \"a run\"\n".to_owned(), "shows and test"),
+            (row(1, "a run", test) + "waits = \"devices\"\n", "shows and test"),
+            ("[[row]]\nn = 1\n".to_owned(), "shows and test"),
         ] {
             let found = check(&wrong);
             assert!(found.len() == 1 && found[0].contains(says), "{wrong}: {found:?}");

@@ -20,13 +20,15 @@ use serde::Serialize;
 use crate::args::high::parse_size;
 use crate::args::low;
 use crate::failure::Failure;
-use crate::machine::find_tlb;
+use crate::machine::{MachineFile, find_tlb};
 use paging::Translation;
 use segment::Segmentation;
 use trace::History;
 
 /// RAM of the machine unless told otherwise, bytes.
-const RAM_DEFAULT: &str = "4G";
+const RAM_DEFAULT: u64 = 4 << 30;
+/// The machine of a file that names none.
+const MACHINE_DEFAULT: &str = "x86-64";
 /// The machines whose map is known.
 const MACHINES: [(&str, Geometry); 4] = [
     ("i386", Geometry::I386),
@@ -96,15 +98,30 @@ fn json<T: Serialize>(view: &T) -> String {
     serde_json::to_string_pretty(view).expect("numbers and texts serialise") + "\n"
 }
 
+/// The machine file, if one was given.
+fn machine_file(typed: &low::Explain) -> Result<Option<MachineFile>, Failure> {
+    let is_file = typed.machine.ends_with(".toml");
+    is_file.then(|| MachineFile::read(&typed.machine)).transpose()
+}
+
 /// The machine's name and its map, as typed.
 fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
-    let found = MACHINES.iter().find(|(name, _)| *name == typed.machine);
+    let file = machine_file(typed)?;
+    let asked = match &file {
+        Some(file) => file.geometry.as_deref().unwrap_or(MACHINE_DEFAULT),
+        None => &typed.machine,
+    };
+    let found = MACHINES.iter().find(|(name, _)| *name == asked);
     let Some((name, geometry)) = found else {
         let names = MACHINES.map(|(name, _)| name).join(", ");
-        let asked = &typed.machine;
+        let names = format!("{names} or a .toml file");
         return Err(Failure::own(format!("--machine {asked}: no such machine; give {names}")));
     };
-    let ram = typed.ram.as_deref().unwrap_or(RAM_DEFAULT);
+    let ram_bytes = match (&typed.ram, file.and_then(|file| file.ram_bytes)) {
+        (Some(text), _) => size("--ram", text)?,
+        (None, Some(bytes)) => bytes,
+        (None, None) => RAM_DEFAULT,
+    };
     let config = SpaceConfig {
         page_offset: match &typed.page_offset {
             Some(text) => number("--page-offset", text)?,
@@ -116,7 +133,7 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
             low::KernelRelease::V4_4 => Release::V4_4,
             low::KernelRelease::V6_12 => Release::V6_12,
         },
-        ..SpaceConfig::new(*geometry, size("--ram", ram)?)
+        ..SpaceConfig::new(*geometry, ram_bytes)
     };
     let space = KernelSpace::new(config).map_err(|error| Failure::own(format!("{error}")))?;
     Ok((name, space))
@@ -157,7 +174,9 @@ fn view(
         return Err(Failure::own(format!("address {address}: {machine} has 32 bits; give fewer")));
     }
     let selector = selector.map(|text| number("selector", text)).transpose()?;
-    let segmentation = Segmentation::new(space, selector, offset)?;
+    let descriptor = typed.descriptor.as_deref();
+    let descriptor = descriptor.map(|text| number("--descriptor", text)).transpose()?;
+    let segmentation = Segmentation::new(space, selector, offset, descriptor)?;
     let addr = VirtAddr::new(segmentation.linear_address);
     let region = space.region_of(addr).copied();
     let kind = region.map_or(RegionKind::NonCanonical, |region| region.kind);
@@ -184,8 +203,11 @@ fn view(
 
 /// The TLBs that were asked for.
 fn tlbs(typed: &low::Explain) -> Result<TlbSpec, Failure> {
-    let Some(name) = &typed.tlb else { return Ok(*machine::tlb_default()) };
-    match find_tlb(name)? {
+    let tlb = match &typed.tlb {
+        Some(name) => Some(find_tlb(name)?),
+        None => machine_file(typed)?.and_then(|file| file.tlb),
+    };
+    match tlb.unwrap_or(TlbMode::Model(*machine::tlb_default())) {
         TlbMode::Model(spec) => Ok(spec),
         TlbMode::Off => Err(Failure::own("--tlb off: there would be no set to name")),
     }

@@ -113,6 +113,54 @@ fn indexes_use_the_bits_of_the_manual() {
     assert_eq!(walk, expected.map(|(name, high, low, index)| (name.to_owned(), high, low, index)));
 }
 
+/// Rows 5 to 9 of the checklist: TI, the LDT and the TLS entries, base + offset, the limits.
+#[test]
+fn a_descriptor_of_the_program_makes_addresses_linear_or_faults() {
+    // Base 0x1234, bytes 0 to 0xfff, 32-bit data of DPL 3: as modify_ldt writes it.
+    const DATA: u64 = 0x0040_f300_1234_0fff;
+    const PRESENT: u64 = 1 << 47;
+    const LEVEL_3: u64 = 3 << 45;
+    const EXPANDS_DOWN: u64 = 1 << 42;
+    const CODE: u64 = 1 << 43;
+    const READABLE: u64 = 1 << 41;
+    const BIG: u64 = 1 << 54;
+    let gate = DATA & !(1 << 44);
+    for (selector, descriptor, offset, machine, linear) in [
+        ("0x7", DATA, "0x10", "i386", "0x1244"),
+        ("0xffff", DATA, "0xfff", "i386", "0x2233"),
+        ("0x33", DATA, "0x10", "i386", "0x1244"),
+        ("0x63", DATA, "0x10", "x86-64", "0x1244"),
+        ("0x7", DATA, "0x1000", "i386", "#GP(0)"),
+        ("0x7", DATA & !PRESENT, "0x10", "i386", "#NP(0x4)"),
+        ("0xf", DATA & !LEVEL_3, "0x10", "i386", "#GP(0xc)"),
+        ("0x7", DATA & !LEVEL_3 | CODE | EXPANDS_DOWN, "0x10", "i386", "0x1244"),
+        ("0x7", DATA & !READABLE | CODE, "0x10", "i386", "#GP(0x4)"),
+        ("0x7", gate, "0x10", "i386", "#GP(0x4)"),
+        ("0x7", DATA | EXPANDS_DOWN, "0x10", "i386", "#GP(0)"),
+        ("0x7", DATA | EXPANDS_DOWN, "0xfffff000", "i386", "0x234"),
+        ("0x7", (DATA | EXPANDS_DOWN) & !BIG, "0xffff", "i386", "0x11233"),
+        ("0x7", (DATA | EXPANDS_DOWN) & !BIG, "0x10000", "i386", "#GP(0)"),
+    ] {
+        let (address, bytes) = (format!("{selector}:{offset}"), format!("{descriptor:#x}"));
+        let view = json(&[&address, "--machine", machine, "--descriptor", &bytes]);
+        let way = &view["segmentation"];
+        let ours = way["linear"].as_str().expect("a text");
+        assert!(ours.starts_with(linear), "{address} {bytes} on {machine}: {ours}");
+        assert_eq!(way["exception"].is_null(), linear.starts_with("0x"), "{address} {bytes}");
+        if linear.starts_with("0x") {
+            assert_eq!(view["address"], linear, "{address} {bytes}: what is walked");
+        }
+    }
+    let ti_and_index = |selector: &str| {
+        let address = format!("{selector}:0x10");
+        let view = json(&[&address, "--machine", "i386", "--descriptor", "0x40f30012340fff"]);
+        let way = &view["segmentation"];
+        (way["ti"].clone(), way["index"].clone(), way["table"].clone())
+    };
+    assert_eq!(ti_and_index("0xfff7"), (1.into(), 8190.into(), "LDT".into()));
+    assert_eq!(ti_and_index("0x43"), (0.into(), 8.into(), "GDT".into()));
+}
+
 #[test]
 fn each_level_has_its_index_even_where_no_table_is() {
     let text = faultline(&["0x7f1234567010"]).text();
@@ -208,7 +256,11 @@ fn wrong_questions_are_refused_in_one_line() {
         (&["0x1", "--machine", "i386", "--vmalloc", "2G"], "lowmem"),
         (&["0x1", "--machine", "x86-64-la57", "--kernel", "4.4"], "five levels"),
         (&["0x0:0x1", "--machine", "i386"], "null selector"),
-        (&["0x7:0x1", "--machine", "i386"], "LDT"),
+        (&["0x7:0x1", "--machine", "i386"], "entry 0 of the process's LDT"),
+        (&["0x33:0x1", "--machine", "i386"], "TLS entry 1"),
+        (&["0x1", "--descriptor", "0x1"], "give the selector"),
+        (&["0x7:0x1", "--descriptor", "LDT"], "--descriptor LDT: not a number"),
+        (&["0x7b:0x1", "--machine", "i386", "--descriptor", "0x1"], "__USER_DS is the kernel's"),
         (&["0xff8:0x1", "--machine", "i386"], "no flat segment"),
         (&["0x10000:0x1", "--machine", "i386"], "16 bits"),
         (&["0x1", "--pid", "3"], "--trace"),

@@ -269,6 +269,7 @@ Examples:
   faultline explain 0xffff888000001000
   faultline explain --map --machine i386 --ram 1G   lowmem, highmem, vmalloc, pkmap, fixmap
   faultline explain --map --machine i386 --page-offset 0x80000000 --vmalloc 256M
+  faultline explain 0x7:0x10 --machine i386 --descriptor 0x0040f30012340fff   an LDT entry
   faultline explain 0x555555556000 --trace events.txt --pid 1000
 
 Addresses without a selector use Linux's flat data segment. The map is that of a kernel without
@@ -279,8 +280,8 @@ what `faultline run --trace FILE` wrote: which range holds the page, and what ha
 #[derive(Debug, Args)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub(crate) struct Explain {
-    /// The page-table format: i386, i386-pae, x86-64 or x86-64-la57
-    #[arg(long, value_name = "NAME", default_value = "x86-64", help_heading = "Machine")]
+    /// The page-table format: i386, i386-pae, x86-64 or x86-64-la57, or a file
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = "x86-64", help_heading = "Machine")]
     pub(crate) machine: String,
 
     /// RAM of the machine, with suffix K, M, G or T [default: 4G]
@@ -307,6 +308,10 @@ pub(crate) struct Explain {
     /// CONFIG_NR_CPUS: each CPU has places of its own in an i386 kernel's map
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Kernel")]
     pub(crate) cpus: u64,
+
+    /// The 8 bytes of the TLS or LDT entry that the selector names
+    #[arg(long, value_name = "0x...")]
+    pub(crate) descriptor: Option<String>,
 
     /// Draw the whole address space instead
     #[arg(long)]

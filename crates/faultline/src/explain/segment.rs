@@ -1,32 +1,58 @@
 //! Logical to linear: a selector, its descriptor, base and limit.
 //!
-//! The descriptors are those that Linux puts into its GDT: flat ones. Does not know the LDT of a
-//! process nor its thread-local segments: their base is the program's.
+//! The flat descriptors are those that Linux puts into its GDT. What a thread put into its TLS
+//! entries (`set_thread_area`) or a process into its LDT (`modify_ldt`) is the program's: it is
+//! judged when it is given (`--descriptor`), by the rules of a user program's data access.
 //!
 //! # Source
-//! Intel SDM 3A, 3.4.2 (selectors), 3.4.5 (descriptors), 5.5 (privilege); Linux 6.12
-//! `arch/x86/include/asm/segment.h`, `arch/x86/kernel/cpu/common.c` (`gdt_page`).
+//! Intel SDM 3A, 3.4.2 (selectors), 3.4.5 (descriptors), 5.3 to 5.6 (limit, type, privilege); Linux
+//! 6.12 `arch/x86/include/asm/segment.h`, `arch/x86/kernel/cpu/common.c` (`gdt_page`).
 
+use cpu::Segment;
 use mm::kernel_space::KernelSpace;
 use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Index, name and descriptor of the flat segments of an i386 kernel.
-const GDT_32: [(u64, &str, u64); 4] = [
-    (12, "__KERNEL_CS", 0x00cf_9b00_0000_ffff),
-    (13, "__KERNEL_DS", 0x00cf_9300_0000_ffff),
-    (14, "__USER_CS", 0x00cf_fb00_0000_ffff),
-    (15, "__USER_DS", 0x00cf_f300_0000_ffff),
+/// An entry of Linux's GDT: index, name, and descriptor if it is always the same.
+type Entry = (u64, &'static str, Option<u64>);
+
+/// The entries that programs can name or ask for in an i386 kernel, and the kernel's flat ones.
+const GDT_32: [Entry; 9] = [
+    (6, "TLS entry 1 (set_thread_area)", None),
+    (7, "TLS entry 2 (set_thread_area)", None),
+    (8, "TLS entry 3 (set_thread_area)", None),
+    (12, "__KERNEL_CS", Some(0x00cf_9b00_0000_ffff)),
+    (13, "__KERNEL_DS", Some(0x00cf_9300_0000_ffff)),
+    (14, "__USER_CS", Some(0x00cf_fb00_0000_ffff)),
+    (15, "__USER_DS", Some(0x00cf_f300_0000_ffff)),
+    (16, "the task state segment", None),
+    (17, "the LDT's own entry", None),
 ];
 /// The same of an x86-64 kernel.
-const GDT_64: [(u64, &str, u64); 5] = [
-    (2, "__KERNEL_CS", 0x00af_9b00_0000_ffff),
-    (3, "__KERNEL_DS", 0x00cf_9300_0000_ffff),
-    (4, "__USER32_CS", 0x00cf_fb00_0000_ffff),
-    (5, "__USER_DS", 0x00cf_f300_0000_ffff),
-    (6, "__USER_CS", 0x00af_fb00_0000_ffff),
+const GDT_64: [Entry; 10] = [
+    (2, "__KERNEL_CS", Some(0x00af_9b00_0000_ffff)),
+    (3, "__KERNEL_DS", Some(0x00cf_9300_0000_ffff)),
+    (4, "__USER32_CS", Some(0x00cf_fb00_0000_ffff)),
+    (5, "__USER_DS", Some(0x00cf_f300_0000_ffff)),
+    (6, "__USER_CS", Some(0x00af_fb00_0000_ffff)),
+    (8, "the task state segment", None),
+    (10, "the LDT's own entry", None),
+    (12, "TLS entry 1 (set_thread_area)", None),
+    (13, "TLS entry 2 (set_thread_area)", None),
+    (14, "TLS entry 3 (set_thread_area)", None),
 ];
+
+/// Bits of [`Segment::rights`].
+const ACCESSED: u16 = 1;
+const WRITABLE: u16 = 1 << 1;
+const EXPANDS_DOWN: u16 = 1 << 2;
+const CODE: u16 = 1 << 3;
+const NOT_SYSTEM: u16 = 1 << 4;
+const PRESENT: u16 = 1 << 7;
+const LONG: u16 = 1 << 13;
+const BIG: u16 = 1 << 14;
+const IN_PAGES: u16 = 1 << 15;
 
 /// How a logical address became linear.
 #[derive(Debug, Serialize)]
@@ -35,12 +61,14 @@ pub(super) struct Segmentation {
     pub(super) selector: String,
     /// Bits 3 to 15.
     pub(super) index: u64,
-    /// Bit 2: GDT or LDT.
+    /// Bit 2: 0 for the GDT, 1 for the LDT.
+    pub(super) ti: u64,
+    /// The table that it names.
     pub(super) table: &'static str,
     /// Bits 0 and 1.
     pub(super) rpl: u64,
     /// Its name in Linux.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// Where in the table: index times 8.
     pub(super) table_offset: u64,
     /// The 8 bytes.
@@ -49,31 +77,62 @@ pub(super) struct Segmentation {
     pub(super) dpl: u64,
     /// Its kind.
     pub(super) kind: &'static str,
+    /// What else its bits say.
+    pub(super) bits: Vec<&'static str>,
     /// What adds to the offset.
     pub(super) base: u64,
-    /// The last offset inside.
+    /// The last offset inside; the first one outside, below, if it expands down.
     pub(super) limit: u64,
-    /// The sum, as text.
+    /// The sum, or the exception, as text.
     pub(super) linear: String,
+    /// The exception of a user program's access of one byte, if the segment forbids it.
+    pub(super) exception: Option<String>,
     #[serde(skip)]
     pub(super) linear_address: u64,
     /// What the manual says of it.
     pub(super) rule: &'static str,
 }
 
+/// The three fields of a selector.
+#[derive(Clone, Copy)]
+struct Selector {
+    raw: u64,
+    index: u64,
+    ti: u64,
+    rpl: u64,
+}
+
+impl Selector {
+    fn new(raw: u64) -> Result<Self, Failure> {
+        if raw > 0xffff {
+            return Err(wrong(raw, "a selector has 16 bits"));
+        }
+        Ok(Self { raw, index: raw >> 3, ti: raw >> 2 & 1, rpl: raw & 3 })
+    }
+
+    const fn table(self) -> &'static str {
+        if self.ti == 1 { "LDT" } else { "GDT" }
+    }
+}
+
+fn wrong(selector: u64, why: &str) -> Failure {
+    Failure::own(format!("selector {selector:#x}: {why}"))
+}
+
 impl Segmentation {
-    /// The way of `offset` through the segment that `selector` names.
+    /// The way of `offset` through the segment that `selector` names: one of Linux, or the one of
+    /// `descriptor`.
     ///
     /// # Errors
-    /// Exit code 125: the selector is none, names an empty descriptor or an LDT, which the map of a
-    /// machine does not have.
+    /// Exit code 125: the selector is none or null, or names an entry that programs make and
+    /// `descriptor` was not given; `descriptor` was given for an entry of the kernel.
     pub(super) fn new(
         space: &KernelSpace,
         selector: Option<u64>,
         offset: u64,
+        descriptor: Option<u64>,
     ) -> Result<Self, Failure> {
         let is_32 = space.config().geometry.address_bits() == 32;
-        let gdt: &[(u64, &'static str, u64)] = if is_32 { &GDT_32 } else { &GDT_64 };
         let is_kernel = offset >= space.page_offset().as_u64();
         let usual = match (is_32, is_kernel) {
             (true, true) => 0x68,
@@ -81,48 +140,139 @@ impl Segmentation {
             (false, true) => 0x18,
             (false, false) => 0x2b,
         };
-        let selector = selector.unwrap_or(usual);
-        let wrong = |why: &str| Failure::own(format!("selector {selector:#x}: {why}"));
-        if selector > 0xffff {
-            return Err(wrong("a selector has 16 bits"));
+        if selector.is_none() && descriptor.is_some() {
+            return Err(Failure::own("--descriptor: give the selector that names it too"));
         }
-        let (index, rpl) = (selector >> 3, selector & 3);
-        if selector & 4 != 0 {
-            let why = format!("entry {index} of the LDT, which a process makes with modify_ldt");
-            return Err(wrong(&why));
-        }
-        if index == 0 {
-            return Err(wrong("the null selector: an access through it is #GP(0)"));
-        }
-        let Some((_, name, descriptor)) = gdt.iter().find(|entry| entry.0 == index) else {
-            let known: Vec<String> =
-                gdt.iter().map(|entry| format!("{:#x}", entry.0 << 3)).collect();
-            let known = known.join(", ");
-            return Err(wrong(&format!("no flat segment of Linux; there are {known} (+ RPL)")));
+        let selector = Selector::new(selector.unwrap_or(usual))?;
+        let (name, descriptor) = entry(is_32, selector, descriptor)?;
+        let segment = Segment::of(descriptor);
+        let is_flat = !is_32 && (selector.ti == 0 && selector.index < 12 || is_long(segment));
+        let linear = match is_flat {
+            true => offset,
+            false => segment.base.wrapping_add(offset) & 0xffff_ffff,
         };
-        let descriptor = *descriptor;
-        let base = descriptor >> 16 & 0xff_ffff | descriptor >> 56 << 24;
-        let units = descriptor & 0xffff | (descriptor >> 48 & 0xf) << 16;
-        let limit = if descriptor >> 55 & 1 != 0 { units << 12 | 0xfff } else { units };
-        let linear = if is_32 { base.wrapping_add(offset) & 0xffff_ffff } else { offset };
+        let exception = match is_kernel || is_flat {
+            true => None,
+            false => exception(selector, segment, offset),
+        };
         Ok(Self {
-            selector: format!("{selector:#x}"),
-            index,
-            table: "GDT",
-            rpl,
+            selector: format!("{:#x}", selector.raw),
+            index: selector.index,
+            ti: selector.ti,
+            table: selector.table(),
+            rpl: selector.rpl,
             name,
-            table_offset: index * 8,
+            table_offset: selector.index * 8,
             descriptor: format!("{descriptor:#018x}"),
-            dpl: descriptor >> 45 & 3,
-            kind: if descriptor >> 43 & 1 != 0 { "code" } else { "data" },
-            base,
-            limit,
-            linear: format!("{linear:#x}"),
+            dpl: u64::from(segment.rights >> 5 & 3),
+            kind: kind(segment),
+            bits: bits(segment),
+            base: segment.base,
+            limit: segment.limit.into(),
+            linear: exception.clone().unwrap_or_else(|| format!("{linear:#x}")),
+            exception,
             linear_address: linear,
-            rule: match is_32 {
-                true => "Intel SDM 3A, 3.4: base + offset, offset up to the limit, modulo 2^32",
-                false => "Intel SDM 3A, 3.4.4: in 64-bit mode base is 0 and no limit is checked",
+            rule: match is_flat {
+                false => "Intel SDM 3A, 3.4: base + offset, offset up to the limit, modulo 2^32",
+                true => "Intel SDM 3A, 3.4.4: in 64-bit mode base is 0 and no limit is checked",
             },
         })
     }
+}
+
+/// What the selector names, and its descriptor.
+fn entry(is_32: bool, selector: Selector, given: Option<u64>) -> Result<(String, u64), Failure> {
+    let Selector { raw, index, ti, .. } = selector;
+    if ti == 1 {
+        let name = format!("entry {index} of the process's LDT (modify_ldt)");
+        let descriptor = given.ok_or_else(|| {
+            wrong(raw, &format!("{name}; give the entry's 8 bytes with --descriptor"))
+        })?;
+        return Ok((name, descriptor));
+    }
+    if index == 0 {
+        return Err(wrong(raw, "the null selector: an access through it is #GP(0)"));
+    }
+    let gdt: &[Entry] = if is_32 { &GDT_32 } else { &GDT_64 };
+    let known = gdt.iter().find(|entry| entry.0 == index);
+    match (known, given) {
+        (Some((_, name, Some(flat))), None) => Ok(((*name).to_owned(), *flat)),
+        (Some((_, name, Some(_))), Some(_)) => {
+            Err(wrong(raw, &format!("{name} is the kernel's; --descriptor is for LDT and TLS")))
+        }
+        (Some((_, name, None)), Some(given)) => Ok(((*name).to_owned(), given)),
+        (Some((_, name, None)), None) => {
+            Err(wrong(raw, &format!("{name}; give the entry's 8 bytes with --descriptor")))
+        }
+        (None, _) => {
+            let flat = gdt.iter().filter(|entry| entry.2.is_some());
+            let flat: Vec<String> = flat.map(|entry| format!("{:#x}", entry.0 << 3)).collect();
+            let flat = flat.join(", ");
+            Err(wrong(raw, &format!("no flat segment of Linux; there are {flat} (+ RPL)")))
+        }
+    }
+}
+
+const fn is_long(segment: Segment) -> bool {
+    segment.rights & (CODE | LONG) == CODE | LONG
+}
+
+const fn kind(segment: Segment) -> &'static str {
+    match (segment.rights & NOT_SYSTEM, segment.rights & CODE) {
+        (0, _) => "system",
+        (_, 0) => "data",
+        _ => "code",
+    }
+}
+
+/// The rights of a descriptor that do not go without saying.
+fn bits(segment: Segment) -> Vec<&'static str> {
+    let rights = segment.rights;
+    let has = |bit: u16| rights & bit != 0;
+    let is_code = has(CODE);
+    let mut bits = vec![if has(PRESENT) { "present" } else { "not present" }];
+    if has(NOT_SYSTEM) {
+        bits.push(match (is_code, has(WRITABLE)) {
+            (true, true) => "readable",
+            (true, false) => "execute only",
+            (false, true) => "writable",
+            (false, false) => "read only",
+        });
+        if has(EXPANDS_DOWN) {
+            bits.push(if is_code { "conforming" } else { "expands down" });
+        }
+        bits.push(match (has(LONG) && is_code, has(BIG)) {
+            (true, _) => "64-bit",
+            (false, true) => "32-bit",
+            (false, false) => "16-bit",
+        });
+        if has(ACCESSED) {
+            bits.push("accessed");
+        }
+    }
+    bits.push(if has(IN_PAGES) { "limit in pages" } else { "limit in bytes" });
+    bits
+}
+
+/// The exception of a user program that loads the selector into DS and reads a byte at `offset`.
+fn exception(selector: Selector, segment: Segment, offset: u64) -> Option<String> {
+    let has = |bit: u16| segment.rights & bit != 0;
+    let code = selector.raw & !3;
+    let is_conforming = has(CODE) && has(EXPANDS_DOWN);
+    let is_readable = has(NOT_SYSTEM) && (!has(CODE) || has(WRITABLE));
+    if !is_readable {
+        return Some(format!("#GP({code:#x}): no segment that data can be read through"));
+    }
+    if segment.rights >> 5 & 3 != 3 && !is_conforming {
+        return Some(format!("#GP({code:#x}): a user program may not use a DPL below 3"));
+    }
+    if !has(PRESENT) {
+        return Some(format!("#NP({code:#x}): not present (#SS if it is loaded into SS)"));
+    }
+    let limit = u64::from(segment.limit);
+    let is_inside = match !has(CODE) && has(EXPANDS_DOWN) {
+        true => offset > limit && offset <= if has(BIG) { 0xffff_ffff } else { 0xffff },
+        false => offset <= limit,
+    };
+    (!is_inside).then(|| "#GP(0): the offset is beyond the limit (#SS through SS)".to_owned())
 }

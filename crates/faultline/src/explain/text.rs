@@ -33,7 +33,9 @@ pub(super) fn address(view: &View) -> String {
     }
     line(&mut out, &format!("  {:<10} {}", "rule", view.rule));
     segmentation(&mut out, view);
-    paging(&mut out, &view.translation);
+    if view.segmentation.exception.is_none() {
+        paging(&mut out, &view.translation);
+    }
     if let Some(history) = &view.history {
         trace(&mut out, history);
     }
@@ -50,8 +52,8 @@ fn segmentation(out: &mut String, view: &View) {
     line(
         out,
         &format!(
-            "  {:<10} {}: index {}, TI 0 ({}), RPL {} = {}",
-            "selector", way.selector, way.index, way.table, way.rpl, way.name
+            "  {:<10} {}: index {}, TI {} ({}), RPL {} = {}",
+            "selector", way.selector, way.index, way.ti, way.table, way.rpl, way.name
         ),
     );
     line(
@@ -68,6 +70,7 @@ fn segmentation(out: &mut String, view: &View) {
             way.dpl
         ),
     );
+    line(out, &format!("  {:<10} {}", "", way.bits.join(", ")));
     line(out, &format!("  {:<10} {}", "linear", way.linear));
     line(out, &format!("  {:<10} {}", "rule", way.rule));
 }

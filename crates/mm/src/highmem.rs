@@ -15,6 +15,8 @@
 //! Invariants
 //! 1. A slot with count 0 is not mapped, any other maps its frame; a frame has one slot at most.
 //! 2. Of the slots of `kmap_local`, the first ones are mapped, in the order in which they came.
+//! 3. The page tables of these slots are made with the kernel's: taking one needs no frame. Copies
+//!    and clearing of pages take two at most and give them back at once.
 //!
 //! # Source
 //! Linux 6.12 `mm/highmem.c:map_new_virtual`, `kunmap_high`, `flush_all_zero_pkmaps`,
@@ -48,6 +50,10 @@ pub(crate) struct Highmem {
     local_max: usize,
     /// Frames in slots of `kmap_local`, the newest at the end.
     local: Vec<Frame>,
+    /// Whether there is highmem, and the tables of these slots are made.
+    is_open: bool,
+    /// How often a slot was taken.
+    local_taken_count: u64,
 }
 
 /// What is known of the slots.
@@ -63,6 +69,8 @@ pub struct KmapUsage {
     pub flush_count: u64,
     /// Slots of `kmap_local` in use.
     pub local_count: usize,
+    /// How often one was taken: for pages that were copied or cleared.
+    pub local_taken_count: u64,
 }
 
 impl Highmem {
@@ -153,6 +161,7 @@ impl Memory {
         let addr = self.highmem.local_address(slot);
         self.write_kernel_page(hw, addr, Some(frame))?;
         self.highmem.local.push(frame);
+        self.highmem.local_taken_count += 1;
         Ok(addr)
     }
 
@@ -177,6 +186,64 @@ impl Memory {
         }
     }
 
+    /// Makes the page tables of the slots of `kmap_local`. `None`: no frame for one.
+    pub(crate) fn open_local_slots(&mut self, hw: &mut Machine) -> Option<()> {
+        for slot in 0..self.highmem.local_max {
+            self.kernel_slot(hw, self.highmem.local_address(slot))?;
+        }
+        let space = self.kernel_space();
+        self.highmem.is_open = space.is_some_and(|space| space.high_bytes() > 0);
+        Some(())
+    }
+
+    /// Copies a page of a program: each side by the address that the kernel has for it, a slot of
+    /// `kmap_local` for a frame of highmem.
+    ///
+    /// # Source
+    /// Linux 6.12 `include/linux/highmem.h:copy_user_highpage`.
+    pub(crate) fn copy_page(&mut self, hw: &mut Machine, from: Frame, to: Frame) {
+        if !self.has_highmem() {
+            return hw.ram.copy_frame(from, to);
+        }
+        let (source, from) = self.open_page(hw, from);
+        let (target, to) = self.open_page(hw, to);
+        hw.ram.copy_frame(from, to);
+        self.close_page(hw, target);
+        self.close_page(hw, source);
+    }
+
+    /// Fills a page with zeros, likewise.
+    ///
+    /// # Source
+    /// Linux 6.12 `include/linux/highmem.h:clear_highpage`.
+    #[inline]
+    pub(crate) fn clear_page(&mut self, hw: &mut Machine, frame: Frame) {
+        if !self.has_highmem() {
+            return hw.ram.zero_frame(frame);
+        }
+        let (addr, frame) = self.open_page(hw, frame);
+        hw.ram.zero_frame(frame);
+        self.close_page(hw, addr);
+    }
+
+    /// Whether some frames have no address of their own.
+    #[inline]
+    fn has_highmem(&self) -> bool {
+        self.highmem.is_open
+    }
+
+    /// An address of the kernel for a frame, and the frame that the page tables have there.
+    fn open_page(&mut self, hw: &mut Machine, frame: Frame) -> (VirtAddr, Frame) {
+        let addr = self.kmap_local(hw, frame).expect("invariant 3: two slots are free");
+        let root = self.kernel_root().expect("a kernel with highmem has tables");
+        let (place, _) = hw.peek(root, addr).expect("invariant 2: it is mapped");
+        (addr, place.frame())
+    }
+
+    fn close_page(&mut self, hw: &mut Machine, addr: VirtAddr) {
+        self.kunmap_local(hw, addr).expect("invariant 3: the newest is given back first");
+    }
+
     /// What is known of the slots.
     pub fn kmap_usage(&self) -> KmapUsage {
         let slots = &self.highmem.slots;
@@ -186,6 +253,7 @@ impl Memory {
             stale_count: slots.iter().filter(|slot| slot.0 == 1).count(),
             flush_count: self.highmem.flush_count,
             local_count: self.highmem.local.len(),
+            local_taken_count: self.highmem.local_taken_count,
         }
     }
 
@@ -275,7 +343,7 @@ mod tests {
     use machine::{Geometry, PhysAddr};
 
     use super::*;
-    use crate::testing::World;
+    use crate::testing::{RW, World, at, pages};
 
     /// A machine of 2 GiB, and its first frames of highmem.
     fn world(geometry: Geometry) -> (World, u64) {
@@ -342,6 +410,45 @@ mod tests {
             assert_eq!(world.memory.kunmap(frame(0)), Ok(true), "who waits may try again");
             world.memory.kmap(&mut world.hw, frame(next)).expect("there is room");
             assert_eq!(world.memory.kunmap(frame(next)), Ok(false), "nobody waits");
+            world.check();
+            world.finish();
+        }
+    }
+
+    /// Pages that programs copy and clear lie in highmem first: each goes through a slot.
+    #[test]
+    fn i386_4_pages_of_highmem_are_copied_and_cleared_by_kmap_local() {
+        for geometry in [Geometry::I386, Geometry::Pae] {
+            let (mut world, first) = world(geometry);
+            world.map(pages(0x100, 4), RW);
+            world.map(pages(0x180, 4), RW);
+            let frame = |world: &mut World, space: usize, page: u64| {
+                let root = world.spaces[space].root();
+                world.hw.peek(root, at(page)).expect("it is mapped").0.frame()
+            };
+            world.write(at(0x180)).expect("it is mapped");
+            world.write(at(0x101)).expect("it is mapped");
+            let old = frame(&mut world, 0, 0x101);
+            assert!(old.number() >= first, "{geometry:?}: highmem is taken first");
+            world.hw.store(old.start(), b"highmem");
+            world.fork();
+            let before = world.memory.kmap_usage();
+            world.write(at(0x101)).expect("it is mapped");
+            let new = frame(&mut world, 0, 0x101);
+            let mut bytes = [0; 7];
+            world.hw.load(new.start(), &mut bytes);
+            assert!(new != old && &bytes == b"highmem", "{geometry:?}: {bytes:?}");
+            let after = world.memory.kmap_usage();
+            assert_eq!(after.local_taken_count - before.local_taken_count, 2, "{geometry:?}");
+            assert_eq!(after.local_count, 0);
+            // A frame that was somebody's is cleared for the next one.
+            world.hw.store(new.start(), b"secrets");
+            world.unmap(pages(0x100, 4));
+            world.write(at(0x181)).expect("it is mapped");
+            let again = frame(&mut world, 0, 0x181);
+            world.hw.load(again.start(), &mut bytes);
+            assert!(again == new && bytes == [0; 7], "{geometry:?}: {bytes:?}");
+            assert_eq!(world.memory.kmap_usage().local_taken_count, after.local_taken_count + 1);
             world.check();
             world.finish();
         }

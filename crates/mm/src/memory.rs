@@ -213,7 +213,7 @@ impl Memory {
         }
         let past = self.claim(frame, state);
         if content == Content::Zeroed && past == Past::Recycled {
-            hw.ram.zero_frame(frame);
+            self.clear_page(hw, frame);
         }
         Some(frame)
     }

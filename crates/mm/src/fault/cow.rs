@@ -49,6 +49,6 @@ pub(super) fn copy(fault: &mut Fault<'_>, from: Frame) -> Result<Frame, Failure>
     let copy = private_frame(fault, Content::Any);
     fault.memory.frames.unhold(from);
     let copy = copy?;
-    fault.hw.ram.copy_frame(from, copy);
+    fault.memory.copy_page(fault.hw, from, copy);
     Ok(copy)
 }

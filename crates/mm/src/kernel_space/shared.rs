@@ -97,6 +97,10 @@ impl Memory {
         self.highmem = Highmem::of(&space);
         self.kernel = Some(SharedTables { space, root, tables, entries });
         self.open_vmalloc();
+        if self.open_local_slots(hw).is_none() {
+            self.unmap_kernel(hw);
+            return Err(no_memory);
+        }
         Ok(())
     }
 

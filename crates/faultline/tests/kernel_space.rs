@@ -77,6 +77,18 @@ fn slabinfo_counts_the_objects_that_there_are() {
     assert_eq!((kib("KernelStack:"), kib("VmallocUsed:")), (64, 64), "four tasks");
 }
 
+/// `pipe_inode_info` and 16 `pipe_buffer`s.
+#[test]
+fn a_pipe_takes_two_objects_of_kmalloc_while_it_is_there() {
+    let script = "cat /proc/slabinfo; echo; cat /proc/slabinfo | cat; echo; cat /proc/slabinfo";
+    let text = Guest::new(["/bin/sh", "-c", script]).inside().text();
+    let used = |part: &str, name: &str| slabs(part)[name][0];
+    for name in ["kmalloc-192", "kmalloc-1k"] {
+        let counts: Vec<u64> = text.split("\n\n").map(|part| used(part, name)).collect();
+        assert_eq!(counts, [0, 1, 0], "{name}: {text}");
+    }
+}
+
 /// VMALLOC-1: each task has a stack of four pages with a guard page behind, as on the host.
 #[test]
 fn vmallocinfo_shows_a_stack_for_each_task() {

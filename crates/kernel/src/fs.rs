@@ -262,6 +262,11 @@ impl Vfs {
         (files, self.nodes.len() - self.free_nodes.len())
     }
 
+    /// How many pipes there are.
+    pub(crate) fn pipe_count(&self) -> usize {
+        self.pool.pipe_count()
+    }
+
     /// Notes news for those who wait.
     pub(crate) fn tell(&mut self, news: News) {
         self.news.push(news);

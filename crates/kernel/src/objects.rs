@@ -4,13 +4,14 @@
 //!  a task      one task_struct, a pid, credentials, and a stack: 4 pages of vmalloc and a guard
 //!  a process   one signal_cache and one sighand_cache, until it is reaped
 //!  a table of open files, a place in the tree, an open file, a node of the tree: one each
+//!  a pipe      one object of kmalloc-192, and one of kmalloc-1k for its buffers
 //! ```
 //! Address spaces and their VMAs have theirs in crate `mm`. The structures themselves are ours;
 //! the places in RAM are where Linux would keep them, so that `/proc/slabinfo`,
 //! `/proc/vmallocinfo` and `/proc/meminfo` tell what is there.
 //!
-//! Does not: count nodes of the page cache, families of private pages, and what pipes and sockets
-//! keep; give nodes back under pressure.
+//! Does not: count nodes of the page cache, families of private pages, sockets, and the bytes that
+//! wait in pipes; give nodes back under pressure.
 //!
 //! Invariants
 //! 1. Every task that has not ended has a stack and a `task_struct`; no other has a stack.
@@ -57,7 +58,7 @@ pub(crate) struct KernelObjects {
 }
 
 /// Caches of objects that are taken and given back by number.
-const COUNTED: [Cache; 10] = [
+const COUNTED: [Cache; 12] = [
     Cache::SignalCache,
     Cache::SighandCache,
     Cache::Pid,
@@ -68,6 +69,9 @@ const COUNTED: [Cache; 10] = [
     Cache::Dentry,
     Cache::InodeCache,
     Cache::ProcDirEntry,
+    // What a pipe is (`pipe_inode_info`), and its 16 `pipe_buffer`s of 40 bytes.
+    Cache::Kmalloc192,
+    Cache::Kmalloc1k,
 ];
 
 impl KernelObjects {
@@ -188,6 +192,7 @@ impl Kernel {
         let is_there = self.roster().is_process_there();
         let processes = self.tasks.processes.len() + usize::from(is_there);
         let (files, nodes) = self.vfs.counts();
+        let pipes = self.vfs.pipe_count();
         let planted = self.objects.planted_count;
         let entered = nodes.saturating_sub(planted);
         let counts = [
@@ -201,6 +206,8 @@ impl Kernel {
             entered,
             entered,
             planted,
+            pipes,
+            pipes,
         ];
         self.objects.settle(counts, &mut self.memory, &mut self.hw);
         self.mm.settle(&mut self.memory, &mut self.hw);

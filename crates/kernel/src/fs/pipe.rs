@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::pool::PipeMark;
 use super::{Pool, Share};
 use crate::errno::Errno;
 
@@ -31,6 +32,7 @@ pub(crate) struct Pipe {
     /// How often bytes came, and room.
     pub(crate) moves: [u64; 2],
     share: Share,
+    _mark: PipeMark,
 }
 
 impl Pipe {
@@ -44,6 +46,7 @@ impl Pipe {
             open_counts: [0; 2],
             moves: [0; 2],
             share: Share::empty(pool),
+            _mark: PipeMark::new(pool),
         }
     }
 

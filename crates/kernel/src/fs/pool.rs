@@ -4,6 +4,8 @@
 //! One limit holds for all of it, whoever made it. Where one object has a limit of its own, as a
 //! pipe, that comes first and is Linux's.
 //!
+//! It also counts the pipes that there are, whoever holds them.
+//!
 //! Does not: count bytes of files; [`super::content::Budget`] does.
 //!
 //! Invariants
@@ -19,17 +21,45 @@ use crate::errno::Errno;
 pub(crate) struct Pool {
     used_bytes: AtomicU64,
     bytes_max: AtomicU64,
+    pipe_count: AtomicU64,
 }
 
 impl Pool {
     /// A pool of this size.
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
-        Arc::new(Self { used_bytes: AtomicU64::new(0), bytes_max: AtomicU64::new(bytes_max) })
+        Arc::new(Self {
+            used_bytes: AtomicU64::new(0),
+            bytes_max: AtomicU64::new(bytes_max),
+            pipe_count: AtomicU64::new(0),
+        })
+    }
+
+    /// How many pipes there are.
+    pub(crate) fn pipe_count(&self) -> usize {
+        self.pipe_count.load(Ordering::Relaxed) as usize
     }
 
     /// Sets the limit; what is used already stays.
     pub(crate) fn set_max(&self, bytes_max: u64) {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+}
+
+/// A pipe is counted as long as it has its mark.
+#[derive(Debug)]
+pub(crate) struct PipeMark(Arc<Pool>);
+
+impl PipeMark {
+    /// Counts one more pipe.
+    pub(crate) fn new(pool: &Arc<Pool>) -> Self {
+        pool.pipe_count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Drop for PipeMark {
+    fn drop(&mut self) {
+        self.0.pipe_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use machine::Frame;
 
 use crate::backing::ObjectId;
+use crate::buddy::Mobility;
 use crate::slab::Cache;
 
 /// What a frame is used for.
@@ -61,6 +62,15 @@ impl FrameState {
     /// Whether the kernel itself uses it: such frames never leave RAM, and no group is charged.
     pub(crate) const fn is_kernel(self) -> bool {
         matches!(self, Self::Kernel | Self::Slab | Self::Vmalloc)
+    }
+
+    /// What can become of a frame in this state.
+    #[inline]
+    pub(crate) const fn mobility(self) -> Mobility {
+        match self {
+            Self::Anon | Self::File | Self::Shmem => Mobility::Movable,
+            _ => Mobility::Unmovable,
+        }
     }
 }
 

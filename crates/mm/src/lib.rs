@@ -52,6 +52,7 @@ mod vmalloc;
 mod zones;
 
 pub use backing::{AnonId, Backing, FileKind, MappedFile, MmId, ObjectId};
+pub use buddy::Mobility;
 pub use commit::Overcommit;
 pub use counters::{FaultCounters, MemoryUsage, PageCounts, Rss, VmEvents};
 pub use descriptors::{DESCRIPTOR_BYTES_MAX, Descriptors};

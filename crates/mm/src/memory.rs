@@ -17,6 +17,7 @@ use core::sync::atomic::AtomicBool;
 use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte};
 
 use crate::backing::{Backing, MmId};
+use crate::buddy::Mobility;
 use crate::commit::Overcommit;
 use crate::counters::{MemoryUsage, Rss, VmEvents};
 use crate::entries::Entries;
@@ -207,7 +208,7 @@ impl Memory {
         if self.is_refused() {
             return None;
         }
-        let frame = Frame::new(self.zones.alloc_frame()?.into());
+        let frame = Frame::new(self.zones.alloc_frame(state.mobility())?.into());
         if let Some(list) = self.reclaim.first_list(state) {
             self.reclaim.lru.push(frame.number() as u32, list);
         }
@@ -255,21 +256,11 @@ impl Memory {
     /// Takes 2^`order` zeroed frames in a row for the kernel itself; `None` if there are none. Each
     /// is given back with [`Memory::give_kernel_frame`].
     pub(crate) fn take_kernel_block(&mut self, hw: &mut Machine, order: u32) -> Option<Frame> {
-        if self.by_state[FrameState::Free as usize] <= self.due_at + (1 << order) {
-            self.balance_if_due(hw);
+        let first = self.alloc_block(hw, FrameState::Kernel, order, Mobility::Unmovable)?;
+        for number in 0..1 << order {
+            hw.ram.zero_frame(first.wrapping_add(number));
         }
-        if let Some(left) = self.refuse_after {
-            self.refuse_after = left.checked_sub(1);
-            if left == 0 {
-                return None;
-            }
-        }
-        let first = u64::from(self.zones.alloc_block(order)?);
-        for number in first..first + (1 << order) {
-            self.claim(Frame::new(number), FrameState::Kernel);
-            hw.ram.zero_frame(Frame::new(number));
-        }
-        Some(Frame::new(first))
+        Some(first)
     }
 
     /// Gives a frame of the kernel back.

@@ -32,6 +32,7 @@ use machine::{Frame, Machine, PAGE_BYTES, PhysAddr};
 
 pub use cache::Cache;
 
+use crate::buddy::Mobility;
 use crate::error::MmError;
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
@@ -201,7 +202,7 @@ impl Memory {
             return self.take_object(hw, cache);
         }
         let order = cache::order_of(bytes);
-        let first = self.alloc_block(hw, FrameState::Slab, order)?;
+        let first = self.alloc_block(hw, FrameState::Slab, order, Mobility::Unmovable)?;
         for number in 0..1 << order {
             let owner = Owner::Slab { cache: Cache::Kmalloc8k, first };
             self.frames.set_owner(first.wrapping_add(number), owner);
@@ -244,7 +245,7 @@ impl Memory {
         let cpus = self.kernel.as_ref().map_or(1, |kernel| kernel.space().config().cpus);
         let (usual, least) = (cache.order(cpus), cache.least_order());
         let mut take = |order| {
-            let first = self.alloc_block(hw, FrameState::Slab, order);
+            let first = self.alloc_block(hw, FrameState::Slab, order, cache.mobility());
             first.map(|first| (first, order))
         };
         let (first, order) = match take(usual) {

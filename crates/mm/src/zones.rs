@@ -11,7 +11,7 @@
 //! stays possible for long. Every border is a multiple of the largest block.
 //!
 //! Differs from Linux: the reserve of a lower zone is used up before a program is ended, because
-//! nothing else here needs it; blocks are not grouped by mobility, and all count as movable.
+//! nothing else here needs it.
 //!
 //! Invariants
 //! 1. Every frame of RAM is in exactly one zone; zones ascend.
@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use machine::Geometry;
 
-use crate::buddy::{Buddy, ORDERS};
+use crate::buddy::{Buddy, Mobility, ORDERS};
 use crate::reclaim::Watermarks;
 
 /// What a zone is for; the number is the place in `lowmem_reserve`.
@@ -104,11 +104,38 @@ pub struct ZoneInfo {
     /// How many frames it keeps back from requests that could be met by each zone of Linux on
     /// x86-64, in order: DMA, DMA32, Normal, Movable, Device.
     pub protection: [u64; 5],
-    /// Free blocks of each order.
-    pub blocks: [u32; ORDERS],
+    /// Free blocks of each order, of each [`Mobility`].
+    pub blocks: [[u32; ORDERS]; Mobility::ALL.len()],
+    /// Page blocks of 512 frames of each [`Mobility`].
+    pub page_blocks: [u32; Mobility::ALL.len()],
+}
+
+/// What the free blocks of a zone are good for.
+struct Contiguity {
+    /// Free frames, in blocks.
+    free: u64,
+    /// Free blocks.
+    blocks: u64,
+    /// Blocks of some order that the free blocks hold.
+    suitable: u64,
 }
 
 impl ZoneInfo {
+    /// Free blocks of each order, of all mobilities (`/proc/buddyinfo`).
+    pub fn blocks_by_order(&self) -> [u32; ORDERS] {
+        core::array::from_fn(|order| self.blocks.iter().map(|of_kind| of_kind[order]).sum())
+    }
+
+    fn contiguity(&self, order: u32) -> Contiguity {
+        let mut sums = Contiguity { free: 0, blocks: 0, suitable: 0 };
+        for (at, count) in (0..).zip(self.blocks_by_order().map(u64::from)) {
+            sums.blocks += count;
+            sums.free += count << at;
+            sums.suitable += if at >= order { count << (at - order) } else { 0 };
+        }
+        sums
+    }
+
     /// Why a block of `order` could not be had, in thousandths: near 0 for want of free frames,
     /// near 1,000 because they are scattered. `None` if there is such a block.
     ///
@@ -116,16 +143,23 @@ impl ZoneInfo {
     /// Linux 6.12 `mm/vmstat.c:__fragmentation_index`, where none is -1,000.
     pub fn fragmentation_index(&self, order: u32) -> Option<u64> {
         let requested = 1_u64.checked_shl(order)?;
-        let (mut blocks, mut suitable) = (0_u64, 0_u64);
-        for (at, &count) in (0..).zip(&self.blocks) {
-            blocks += u64::from(count);
-            suitable += if at >= order { u64::from(count) } else { 0 };
-        }
-        if suitable > 0 {
+        let sums = self.contiguity(order);
+        if sums.suitable > 0 {
             return None;
         }
-        let share = (1000 + self.free * 1000 / requested).checked_div(blocks);
+        let share = (1000 + sums.free * 1000 / requested).checked_div(sums.blocks);
         Some(share.map_or(0, |share| 1000_u64.saturating_sub(share)))
+    }
+
+    /// How much of what is free is of no use for blocks of `order`, in thousandths.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/vmstat.c:unusable_free_index`.
+    pub fn unusable_index(&self, order: u32) -> u64 {
+        let sums = self.contiguity(order);
+        let usable = sums.suitable.checked_shl(order).unwrap_or(0);
+        let unusable = sums.free.saturating_sub(usable) * 1000;
+        unusable.checked_div(sums.free).unwrap_or(1000)
     }
 }
 
@@ -138,7 +172,7 @@ impl Zones {
         for (kind, end, reserve_ratio) in if is_i386 { I386 } else { X86_64 } {
             let end = end.min(frame_count);
             if first < end || zones.is_empty() {
-                let buddy = Buddy::new(end - first);
+                let buddy = Buddy::new(end - first, frame_count);
                 zones.push(Zone { kind, first, frame_count: end - first, reserve_ratio, buddy });
                 first = end;
             }
@@ -146,32 +180,23 @@ impl Zones {
         Self { zones }
     }
 
-    /// Takes one frame, from the highest zone that has one.
+    /// Takes one frame for content of a mobility, from the highest zone that has one.
     #[inline]
-    pub(crate) fn alloc_frame(&mut self) -> Option<u32> {
-        self.zones.iter_mut().rev().find_map(Zone::alloc_frame)
+    pub(crate) fn alloc_frame(&mut self, mobility: Mobility) -> Option<u32> {
+        self.zones.iter_mut().rev().find_map(|zone| zone.alloc_frame(mobility))
     }
 
-    /// Takes 2^`order` frames in a row, from the highest zone that has them; returns the first.
-    /// They can be given back one by one.
-    pub(crate) fn alloc_block(&mut self, order: u32) -> Option<u32> {
-        self.zones.iter_mut().rev().find_map(|zone| {
-            let first = zone.first;
-            zone.buddy.alloc(order).map(|frame| first + frame)
-        })
-    }
-
-    /// Takes one frame from the lowest zone that has one: the first is frame 0.
+    /// Takes one frame of the kernel from the lowest zone that has one: the first is frame 0.
     pub(crate) fn alloc_lowest(&mut self) -> Option<u32> {
-        self.zones.iter_mut().find_map(Zone::alloc_frame)
+        self.zones.iter_mut().find_map(|zone| zone.alloc_frame(Mobility::Unmovable))
     }
 
     /// Takes 2^`order` adjacent frames, from the highest zone but `HighMem` that has them.
-    pub(crate) fn alloc_low_block(&mut self, order: u32) -> Option<u32> {
+    pub(crate) fn alloc_low_block(&mut self, order: u32, mobility: Mobility) -> Option<u32> {
         let mut low = self.zones.iter_mut().rev().filter(|zone| zone.kind != ZoneKind::HighMem);
         low.find_map(|zone| match order {
-            0 => zone.alloc_frame(),
-            _ => zone.buddy.alloc(order).map(|first| zone.first + first),
+            0 => zone.alloc_frame(mobility),
+            _ => zone.buddy.alloc(order, mobility).map(|first| zone.first + first),
         })
     }
 
@@ -200,8 +225,8 @@ impl Zones {
     /// Free blocks of each order, of all zones.
     pub(crate) fn block_counts(&self) -> [u32; ORDERS] {
         let mut sums = [0; ORDERS];
-        for zone in &self.zones {
-            for (sum, count) in sums.iter_mut().zip(zone.buddy.block_counts()) {
+        for of_kind in self.zones.iter().flat_map(|zone| zone.buddy.block_counts()) {
+            for (sum, count) in sums.iter_mut().zip(of_kind) {
                 *sum += count;
             }
         }
@@ -268,6 +293,7 @@ impl Zones {
             marks: self.marks_of(zone, min_free_pages),
             protection: self.protection_of(zone),
             blocks: zone.buddy.block_counts(),
+            page_blocks: zone.buddy.kind_counts(),
         };
         self.zones.iter().map(info).collect()
     }
@@ -287,82 +313,11 @@ impl Zones {
 
 impl Zone {
     #[inline]
-    fn alloc_frame(&mut self) -> Option<u32> {
+    fn alloc_frame(&mut self, mobility: Mobility) -> Option<u32> {
         let first = self.first;
-        self.buddy.alloc_frame().map(|frame| first + frame)
+        self.buddy.alloc_frame(mobility).map(|frame| first + frame)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phys_1_zones_of_each_machine() {
-        let kinds = |geometry, frames| -> Vec<(&str, u64, u64)> {
-            let zones = Zones::new(geometry, frames);
-            zones.check(frames.into()).expect("consistent");
-            let infos = zones.infos(100);
-            infos.iter().map(|z| (z.kind.name(), z.first_frame, z.frame_count)).collect()
-        };
-        let dma = ("DMA", 0, 4096);
-        assert_eq!(kinds(Geometry::X86_64, 300), [("DMA", 0, 300)]);
-        assert_eq!(kinds(Geometry::X86_64, 1 << 15), [dma, ("DMA32", 4096, 28_672)]);
-        let large = [dma, ("DMA32", 4096, 1_044_480), ("Normal", 1 << 20, 1 << 20)];
-        assert_eq!(kinds(Geometry::La57, 1 << 21), large);
-        let old = [dma, ("Normal", 4096, 225_280), ("HighMem", 229_376, 32_768)];
-        assert_eq!(kinds(Geometry::I386, 1 << 18), old);
-    }
-
-    #[test]
-    fn phys_1_reserves_are_a_share_of_the_zones_above() {
-        let infos = Zones::new(Geometry::X86_64, 1 << 21).infos(1 << 14);
-        assert_eq!(infos[0].protection, [0, 4080, 8176, 8176, 8176]);
-        assert_eq!(infos[1].protection, [0, 0, 4096, 4096, 4096]);
-        assert_eq!(infos[2].protection, [0; 5]);
-    }
-
-    #[test]
-    fn phys_4_each_zone_has_its_part_of_the_marks() {
-        let zones = Zones::new(Geometry::X86_64, 1 << 21);
-        let infos = zones.infos(16_384);
-        assert_eq!(infos[0].marks, Watermarks { min: 32, low: 40, high: 48 });
-        assert_eq!(infos[2].marks, Watermarks { min: 8192, low: 10_240, high: 12_288 });
-        let sum: u64 = infos.iter().map(|zone| zone.marks.low).sum();
-        assert_eq!(zones.marks(16_384).low, sum);
-        let old = Zones::new(Geometry::I386, 1 << 18).infos(1000);
-        assert_eq!(old[2].marks.min, 32, "HighMem has little to keep");
-    }
-
-    #[test]
-    fn frames_come_from_the_highest_zone_and_go_back_where_they_came_from() {
-        let mut zones = Zones::new(Geometry::X86_64, 5000);
-        assert_eq!(zones.alloc_lowest(), Some(0));
-        let taken: Vec<u32> = (0..905).filter_map(|_| zones.alloc_frame()).collect();
-        assert!(taken[..904].iter().copied().eq(4096..5000), "all of DMA32 first");
-        assert_eq!(taken[904], 1);
-        for frame in taken {
-            zones.free_frame(frame);
-        }
-        zones.check(5000).expect("consistent");
-        assert_eq!(zones.free_count(), 4999);
-        assert_eq!(zones.infos(100)[1].free, 904);
-        assert!(zones.free_blocks().is_sorted());
-    }
-
-    #[test]
-    fn a_scattered_zone_has_a_high_index() {
-        let mut zones = Zones::new(Geometry::X86_64, 2048);
-        assert_eq!(zones.infos(0)[0].fragmentation_index(9), None, "there is such a block");
-        for _ in 0..2048 {
-            zones.alloc_frame();
-        }
-        assert_eq!(zones.infos(0)[0].fragmentation_index(9), Some(0), "nothing is free");
-        for frame in (0..2048).step_by(2) {
-            zones.free_frame(frame);
-        }
-        let index = zones.infos(0)[0].fragmentation_index(9);
-        assert!(index.is_some_and(|index| index > 900), "{index:?}: half of all, in ones");
-        assert_eq!(zones.infos(0)[0].fragmentation_index(99), None, "no such order");
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use machine::{Frame, Machine, PageSize, PhysAddr, Pte, VirtAddr};
 
 use super::tables::table_entry;
 use super::{KernelSpace, RegionKind, map_direct};
+use crate::buddy::Mobility;
 use crate::error::MmError;
 use crate::folio::FrameState;
 use crate::highmem::Highmem;
@@ -121,7 +122,7 @@ impl Memory {
                 table = entry.frame();
                 continue;
             }
-            let child = self.alloc_block(hw, FrameState::Kernel, 0)?;
+            let child = self.alloc_block(hw, FrameState::Kernel, 0, Mobility::Unmovable)?;
             hw.ram.zero_frame(child);
             self.kernel.as_mut()?.tables.push(child);
             let pte = table_entry(geometry, level, child);

@@ -3,6 +3,7 @@
 use machine::{Frame, Machine};
 
 use super::Memory;
+use crate::buddy::Mobility;
 use crate::folio::FrameState;
 
 impl Memory {
@@ -14,6 +15,7 @@ impl Memory {
         hw: &mut Machine,
         state: FrameState,
         order: u32,
+        mobility: Mobility,
     ) -> Option<Frame> {
         debug_assert!(state.is_kernel(), "blocks are for the kernel");
         if self.count_of(FrameState::Free) <= self.due_at {
@@ -22,7 +24,7 @@ impl Memory {
         if self.is_refused() {
             return None;
         }
-        let first = Frame::new(self.zones.alloc_low_block(order)?.into());
+        let first = Frame::new(self.zones.alloc_low_block(order, mobility)?.into());
         for number in 0..1 << order {
             self.claim(first.wrapping_add(number), state);
         }

@@ -6,6 +6,8 @@
 
 use machine::PAGE_BYTES;
 
+use crate::buddy::Mobility;
+
 /// What kind of object: each has slabs of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[expect(missing_docs, reason = "the names are those of Linux; see the table")]
@@ -100,6 +102,11 @@ impl Cache {
     /// Bytes of an object.
     pub const fn object_bytes(self) -> u64 {
         ROWS[self as usize].2 as u64
+    }
+
+    /// What can become of its frames.
+    pub(crate) const fn mobility(self) -> Mobility {
+        if self.is_reclaimable() { Mobility::Reclaimable } else { Mobility::Unmovable }
     }
 
     /// Whether Linux counts its frames as `SReclaimable`.

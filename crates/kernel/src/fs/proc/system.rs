@@ -3,6 +3,7 @@
 //! # Source
 //! Linux 6.12 `fs/proc/*.c`; semantics PROC-8 to PROC-13.
 
+mod blocks;
 mod cgroup;
 mod memory;
 mod processor;
@@ -42,7 +43,7 @@ type File = (&'static str, u32, Source);
 
 /// The files of `/proc` but settings.
 const OF_PROC: &[File] = &[
-    ("buddyinfo", 0o444, Source::Made(memory::buddyinfo)),
+    ("buddyinfo", 0o444, Source::Made(blocks::buddyinfo)),
     ("cgroups", 0o444, Source::Fixed("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
     ("cmdline", 0o444, Source::Fixed("faultline\n")),
     ("cpuinfo", 0o444, Source::Made(processor::cpuinfo)),
@@ -59,7 +60,7 @@ const OF_PROC: &[File] = &[
     ("meminfo", 0o444, Source::Made(memory::meminfo)),
     ("misc", 0o444, Source::Fixed("")),
     ("modules", 0o444, Source::Fixed("")),
-    ("pagetypeinfo", 0o400, Source::Made(memory::pagetypeinfo)),
+    ("pagetypeinfo", 0o400, Source::Made(blocks::pagetypeinfo)),
     ("partitions", 0o444, Source::Fixed("major minor  #blocks  name\n\n")),
     ("slabinfo", 0o400, Source::Made(slabs::slabinfo)),
     ("softirqs", 0o444, Source::Fixed(SOFT_INTERRUPTS)),
@@ -105,6 +106,8 @@ const OF_SYS: &[File] = &[
     ),
     ("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 0o444, Source::Fixed("2097152\n")),
     ("/sys/kernel/mm/transparent_hugepage/use_zero_page", 0o644, Source::Fixed("1\n")),
+    ("/sys/kernel/debug/extfrag/extfrag_index", 0o444, Source::Made(blocks::extfrag_index)),
+    ("/sys/kernel/debug/extfrag/unusable_index", 0o444, Source::Made(blocks::unusable_index)),
     ("/sys/kernel/address_bits", 0o444, Source::Fixed("64\n")),
     ("/sys/kernel/cpu_byteorder", 0o444, Source::Fixed("little\n")),
 ];

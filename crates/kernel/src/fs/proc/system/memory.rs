@@ -260,60 +260,6 @@ pub(super) fn vmstat(kernel: &Kernel) -> String {
     names.map(|name| format!("{name} {}\n", vmstat_value(kernel, name))).collect()
 }
 
-/// The text of `buddyinfo`.
-pub(super) fn buddyinfo(kernel: &Kernel) -> String {
-    let mut text = String::new();
-    for zone in kernel.memory.zones() {
-        write!(text, "Node 0, zone {:>8} ", zone.kind.name()).expect("a string takes it");
-        for count in zone.blocks {
-            write!(text, "{count:>6} ").expect("a string takes it");
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// Kinds of blocks; all of ours can be moved.
-const MOBILITIES: [&str; 5] = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"];
-/// Pages of a block of `pagetypeinfo`.
-const BLOCK_PAGES: u64 = 512;
-
-/// The text of `pagetypeinfo`.
-pub(super) fn pagetypeinfo(kernel: &Kernel) -> String {
-    let mut text = format!("Page block order: 9\nPages per block:  {BLOCK_PAGES}\n\n");
-    text.push_str("Free pages count per migrate type at order ");
-    for order in 0..11 {
-        write!(text, "{order:>6} ").expect("a string takes it");
-    }
-    text.push('\n');
-    let zones = kernel.memory.zones();
-    let shown = |mobility, count| if mobility == "Movable" { count } else { 0 };
-    for zone in &zones {
-        for mobility in MOBILITIES {
-            let name = zone.kind.name();
-            write!(text, "Node    0, zone {name:>8}, type {mobility:>12} ")
-                .expect("a string takes it");
-            for count in zone.blocks {
-                write!(text, "{:>6} ", shown(mobility, count)).expect("a string takes it");
-            }
-            text.push('\n');
-        }
-    }
-    text.push_str("\nNumber of blocks type ");
-    for mobility in MOBILITIES {
-        write!(text, "{mobility:>12} ").expect("a string takes it");
-    }
-    for zone in &zones {
-        write!(text, "\nNode 0, zone {:>8} ", zone.kind.name()).expect("a string takes it");
-        let blocks = u32::try_from(zone.frame_count.div_ceil(BLOCK_PAGES)).unwrap_or(u32::MAX);
-        for mobility in MOBILITIES {
-            write!(text, "{:>12} ", shown(mobility, blocks)).expect("a string takes it");
-        }
-    }
-    text.push('\n');
-    text
-}
-
 /// The text of `zoneinfo`: the figures of the node stand with its first zone.
 pub(super) fn zoneinfo(kernel: &Kernel) -> String {
     let zones = kernel.memory.zones();

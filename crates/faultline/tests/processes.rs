@@ -52,6 +52,7 @@ same! {
     futexes_by_glibc: "futexes" Dynamic;
     descriptors_of_processes: "pidfds" Dynamic;
     descriptors_of_threads: "pidfd_threads" Dynamic;
+    advice_about_the_memory_of_others: "advice" Dynamic;
     goroutines: "goroutines" Go;
     handlers_in_common_and_limits_of_time: "handlers" Dynamic;
     locks_of_the_dead_and_waits_for_several: "inheritance" Dynamic;

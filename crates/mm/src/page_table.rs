@@ -74,6 +74,11 @@ impl Stale {
     /// Nothing changed that the hardware could have cached.
     pub(crate) const NONE: Self = Self(VirtRange::new(VirtAddr::new(0), VirtAddr::new(0)));
 
+    /// Entries of these pages changed.
+    pub(crate) const fn of(range: VirtRange) -> Self {
+        Self(range)
+    }
+
     /// The page at `addr` and all between it and those already inside.
     fn add_page(&mut self, addr: VirtAddr) {
         let end = addr.wrapping_add(PAGE_BYTES);

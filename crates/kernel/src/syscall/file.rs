@@ -17,6 +17,7 @@ mod message;
 mod names;
 mod open;
 mod poll;
+mod process_advice;
 mod read_write;
 mod socket;
 mod socket_options;
@@ -47,6 +48,7 @@ pub fn handler(number: u64) -> Option<Handler> {
         .or_else(|| epoll::handler(number))
         .or_else(|| lock::handler(number))
         .or_else(|| event::handler(number))
+        .or_else(|| process_advice::handler(number))
         .or_else(|| socket::handler(number))
         .or_else(|| message::handler(number))
         .or_else(|| socket_options::handler(number))

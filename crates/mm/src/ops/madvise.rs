@@ -169,10 +169,19 @@ fn apply(
             pages::will_need(mm, memory, hw, part);
             Ok(())
         }
-        // There are no huge pages.
-        A::Collapse => Ok(()),
+        // There are no huge pages, but no harm is done by wishing for one where it would fit.
+        A::Collapse if holds_huge_page(vma.range) => Ok(()),
+        A::Collapse => Err(MmError::InvalidArgument("no room for a huge page")),
         _ => set_flags(mm, part, advice),
     }
+}
+
+/// Whether a huge page of 2 MiB lies in the range (`thp_vma_suitable_order`).
+fn holds_huge_page(range: VirtRange) -> bool {
+    let first = range.start.align_up(PageSize::M2);
+    first
+        .and_then(|first| first.checked_add(PageSize::M2.bytes()))
+        .is_some_and(|end| end <= range.end)
 }
 
 /// `MADV_REMOVE`: a hole in the object behind a shared writable mapping of shared memory.

@@ -102,6 +102,11 @@ impl Buffers {
         Ok(Self { parts })
     }
 
+    /// Address and length of each.
+    pub(super) fn parts(&self) -> &[(u64, u64)] {
+        &self.parts
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }

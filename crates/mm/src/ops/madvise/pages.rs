@@ -7,7 +7,7 @@ use machine::{Machine, PAGE_SHIFT, Pte, VirtAddr, VirtRange};
 use crate::backing::FileKind;
 use crate::error::MmError;
 use crate::memory::Memory;
-use crate::page_table::{PteState, for_each_entry, free_lazily};
+use crate::page_table::{PteState, Stale, for_each_entry, free_lazily};
 use crate::rights::{Sharing, VmaFlags};
 use crate::space::Mm;
 use crate::swap::decode;
@@ -43,7 +43,7 @@ pub(super) fn cold(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, part: Vir
     for (_, pte) in entries(mm, hw, part, PteState::Present) {
         memory.make_cold(hw, pte);
     }
-    hw.flush_range(part);
+    Stale::of(part).flush(&mut mm.tables, hw);
 }
 
 /// `MADV_PAGEOUT`: the pages leave RAM now, as far as they can.

@@ -12,6 +12,7 @@ mod elf;
 mod explain;
 mod failure;
 mod machine;
+mod output;
 mod policy;
 mod report;
 mod run;

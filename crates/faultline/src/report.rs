@@ -151,6 +151,12 @@ pub(crate) struct SwapFigures {
     pub(crate) used_pages: u64,
     /// Virtual time lost waiting for devices and at limits.
     pub(crate) wait_ns: u64,
+    /// The most RAM that compressed pages took, of zswap and zram.
+    pub(crate) ram_bytes_max: u64,
+    /// Pages that zswap kept, gave back to faults, and sent on to the device.
+    pub(crate) zswap_out_pages: u64,
+    pub(crate) zswap_in_pages: u64,
+    pub(crate) zswap_written_back_pages: u64,
     /// Not given back after the last process ended: a bug of ours.
     pub(crate) slots_leaked: u64,
 }
@@ -240,6 +246,10 @@ impl Report {
                 total_pages: run.swap.total,
                 used_pages: run.swap.used,
                 wait_ns: run.events.wait_ns,
+                ram_bytes_max: run.pool_frames_max * PAGE_BYTES,
+                zswap_out_pages: run.zswap.stored,
+                zswap_in_pages: run.zswap.loaded,
+                zswap_written_back_pages: run.zswap.written_back,
                 slots_leaked: run.slots_leaked,
             },
             reclaim: ReclaimFigures { scanned: run.events.scanned, reclaimed: run.events.stolen },

@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::args::high::{JsonTarget, RunPlan, SwapPlan, TextTarget};
 use crate::failure::{Failure, FailureKind};
+use crate::output::{self, Name};
 use crate::report::{Report, json, text};
 use crate::swap_file::SwapFile;
 
@@ -40,7 +41,7 @@ pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
     let mut outputs = Outputs::open(&plan)?;
     let mut kernel = boot(&plan)?;
     let outcome = match &mut outputs.trace {
-        Some(trace) => traced(&mut kernel, trace),
+        Some((trace, _)) => traced(&mut kernel, trace),
         None => kernel.run(),
     };
     outputs.write(&plan, &kernel)?;
@@ -112,6 +113,7 @@ fn smallest_ram(plan: &RunPlan) -> Result<Option<u64>, Failure> {
             latency: swap.latency,
             store: Box::new(mm::PackedStore::new()),
             kind: SwapKind::Memory,
+            zswap_percent: 0,
         });
         let kernel = Kernel::new(config(plan, pages * PAGE_BYTES, swap)?);
         Ok(kernel.is_ok_and(|kernel| kernel.outcome().is_none()))
@@ -170,14 +172,17 @@ fn config(
 }
 
 fn swap_config(plan: &SwapPlan) -> Result<SwapConfig, Failure> {
-    let latency = plan.latency;
+    let (latency, zswap_percent) = (plan.latency, plan.zswap_percent);
     let Some(path) = &plan.file else {
-        let (bytes, store) = (plan.bytes.unwrap_or(0), Box::new(mm::PackedStore::new()));
-        return Ok(SwapConfig { bytes, latency, store, kind: SwapKind::Memory });
+        let (bytes, kind) = (plan.bytes.unwrap_or(0), SwapKind::Memory);
+        let is_zram = plan.is_zram();
+        let store = if is_zram { mm::PackedStore::in_ram() } else { mm::PackedStore::new() };
+        return Ok(SwapConfig { bytes, latency, store: Box::new(store), kind, zswap_percent });
     };
     let file = SwapFile::open(path, plan.bytes)?;
     let bytes = file.page_bytes();
-    Ok(SwapConfig { bytes, latency, store: Box::new(file), kind: SwapKind::File })
+    let (store, kind) = (Box::new(file), SwapKind::File);
+    Ok(SwapConfig { bytes, latency, store, kind, zswap_percent })
 }
 
 /// The program runs as who we are.
@@ -219,7 +224,7 @@ fn boot_failure(error: BootError) -> Failure {
 struct Outputs {
     text: Option<Target>,
     json: Option<Target>,
-    trace: Option<Trace>,
+    trace: Option<(Trace, Name)>,
 }
 
 /// Where events go.
@@ -229,7 +234,7 @@ type Trace = TraceWriter<BufWriter<File>>;
 enum Target {
     Stdout,
     Stderr,
-    File(File),
+    File(File, Name),
 }
 
 impl Outputs {
@@ -238,26 +243,26 @@ impl Outputs {
             text: match &plan.text {
                 None => None,
                 Some(TextTarget::Stderr) => Some(Target::Stderr),
-                Some(TextTarget::File(path)) => Some(Target::File(create(path)?)),
+                Some(TextTarget::File(path)) => Some(Target::create(path)?),
             },
             json: match &plan.json {
                 None => None,
                 Some(JsonTarget::Stdout) => Some(Target::Stdout),
-                Some(JsonTarget::File(path)) => Some(Target::File(create(path)?)),
+                Some(JsonTarget::File(path)) => Some(Target::create(path)?),
             },
             trace: plan
                 .trace
                 .as_deref()
                 .map(create)
                 .transpose()?
-                .map(|file| TraceWriter::new(BufWriter::new(file))),
+                .map(|(file, name)| (TraceWriter::new(BufWriter::new(file)), name)),
         })
     }
 
     fn write(self, plan: &RunPlan, kernel: &Kernel) -> Result<(), Failure> {
         let cannot = |error: io::Error| Failure::own(format!("cannot write the report: {error}"));
-        if let Some(mut trace) = self.trace {
-            trace.finish().map_err(cannot)?;
+        if let Some((mut trace, name)) = self.trace {
+            trace.finish().and_then(|()| name.give()).map_err(cannot)?;
         }
         if self.text.is_none() && self.json.is_none() {
             return Ok(());
@@ -282,13 +287,20 @@ impl Target {
         match self {
             Self::Stdout => io::stdout().write_all(text.as_bytes()),
             Self::Stderr => io::stderr().write_all(text.as_bytes()),
-            Self::File(mut file) => file.write_all(text.as_bytes()),
+            Self::File(mut file, name) => {
+                file.write_all(text.as_bytes())?;
+                name.give()
+            }
         }
+    }
+
+    fn create(path: &Path) -> Result<Self, Failure> {
+        create(path).map(|(file, name)| Self::File(file, name))
     }
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| {
+fn create(path: &Path) -> Result<(File, Name), Failure> {
+    output::create(path).map_err(|error| {
         Failure::own(format!("{}: cannot create: {error}; give another file", path.display()))
     })
 }

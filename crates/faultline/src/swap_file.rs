@@ -22,13 +22,14 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use machine::PAGE_BYTES;
 use mm::{SwapError, SwapSlot, SwapStore};
 use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
 
 use crate::failure::Failure;
+use crate::output::temporary_name;
 
 const PAGE: usize = PAGE_BYTES as usize;
 /// The first bytes of a header.
@@ -237,14 +238,6 @@ fn create(path: &Path, slots: u32) -> io::Result<File> {
         let _ = std::fs::remove_file(&temporary);
     }
     made
-}
-
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.new", std::process::id()));
-    Ok(path.with_file_name(temporary))
 }
 
 fn make_at(path: &Path, slots: u32) -> io::Result<File> {

@@ -3,9 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Build, Guest, Ran, build, fresh};
 
@@ -287,6 +288,44 @@ fn reports_go_where_they_are_sent() {
     for word in [" exec ", " fault ", " map ", " syscall ", " exit "] {
         assert!(trace.contains(word), "{word} is missing");
     }
+}
+
+#[test]
+fn a_kill_leaves_no_half_written_report_under_its_name() {
+    let (json, text, trace) = (fresh("k.json"), fresh("k.txt"), fresh("k.trace"));
+    fs::write(&json, "from before").expect("the directory is ours");
+    let names = [&text, &json, &trace].map(|path| path.to_str().expect("our own names are text"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    command.args(["run", "-o", names[0], "--json", names[1], "--trace", names[2], "--"]);
+    command.args(["/bin/sh", "-c", "echo; while :; do :; done"]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut first = [0];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("the program runs");
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+    assert_eq!(fs::read_to_string(&json).expect("it is still there"), "from before");
+    assert!(!text.exists() && !trace.exists());
+    // What there was of the new ones lies beside them.
+    for path in [json, text, trace] {
+        let name = path.file_name().expect("it has one").display();
+        let unfinished = path.with_file_name(format!(".{name}.{}.new", child.id()));
+        fs::remove_file(unfinished).expect("it was being written");
+    }
+}
+
+#[test]
+fn a_link_and_the_permissions_of_a_report_stay() {
+    let (json, link) = (fresh("p.json"), fresh("p.link"));
+    fs::write(&json, "from before").expect("the directory is ours");
+    fs::set_permissions(&json, fs::Permissions::from_mode(0o640)).expect("it is ours");
+    std::os::unix::fs::symlink(&json, &link).expect("the name is free");
+    let name = link.to_str().expect("our own names are text");
+    let ran = faultline(&["run", "--report", "none", "--json", name, "--", "/bin/true"]);
+    assert_eq!(ran.code(), Some(0), "{ran:?}");
+    assert!(link.is_symlink());
+    assert!(fs::read_to_string(&json).expect("it was written").contains("faultline.report/1"));
+    let mode = fs::metadata(&json).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
 }
 
 /// Beside RAM the limit leaves 56 MiB; kept in memory, the events alone would be more.

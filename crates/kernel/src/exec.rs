@@ -344,6 +344,7 @@ fn manager(
     let Some(swap) = config.swap.take() else {
         return Ok((memory, Vec::new(), mm::LATENCIES[0]));
     };
+    memory.set_zswap(swap.zswap_percent);
     memory.swap_on(swap.slot_count(), swap.store, swap.latency);
     Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
 }

@@ -140,6 +140,8 @@ pub struct SwapConfig {
     pub store: Box<dyn mm::SwapStore>,
     /// How it is shown.
     pub kind: SwapKind,
+    /// How much of RAM, in percent, holds pages compressed before they go to `store`.
+    pub zswap_percent: u64,
 }
 
 impl SwapConfig {

@@ -119,6 +119,10 @@ pub struct RunReport {
     pub events: mm::VmEvents,
     /// Swap at the end.
     pub swap: mm::SwapUsage,
+    /// Compressed pages in front of swap at the end, and how many there were.
+    pub zswap: mm::ZswapUsage,
+    /// The most frames of the machine that compressed pages took.
+    pub pool_frames_max: u64,
     /// Virtual time at the end, nanoseconds since boot.
     pub virtual_ns: u64,
     /// Hash over the event log.

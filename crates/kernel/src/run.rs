@@ -161,6 +161,8 @@ impl Kernel {
             unimplemented: self.unimplemented(),
             events: *self.memory.events(),
             swap: self.memory.swap_usage(),
+            zswap: self.memory.zswap_usage(),
+            pool_frames_max: self.memory.pool_frames_max(),
             virtual_ns: self.hw.now_ns(),
             log_hash: self.hw.log.hash(),
             log_count: self.hw.log.count(),

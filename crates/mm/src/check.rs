@@ -427,6 +427,12 @@ fn check_swap(memory: &Memory, found: &mut Found) -> Result<(), Violation> {
     if swap.used_count() != found.swap_users.len() as u64 {
         return Err(Violation::SwapArea("a used slot has no entry"));
     }
+    for frame in swap.pool_frames() {
+        if memory.frames.state(frame) != FrameState::Kernel {
+            return Err(Violation::Lost { frame });
+        }
+        found.note_plain(frame)?;
+    }
     for (place, frame) in swap.iter_cached() {
         let is_private = memory.frames.state(frame) == FrameState::Anon;
         let is_once = swap.slot_of(frame) == Some(place) && found.swap_users.contains_key(&place);

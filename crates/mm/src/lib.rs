@@ -79,7 +79,7 @@ pub use slab::{Cache, CacheInfo, Objects, Slab};
 pub use space::{Layout, Limits, Mm, Totals};
 pub use swap::{
     AreaId, AreaInfo, LATENCIES, Latency, PackedStore, SwapError, SwapSlot, SwapStore, SwapUsage,
-    latency,
+    ZswapUsage, latency,
 };
 pub use vma::Vma;
 pub use vmalloc::{Area, AreaUse};

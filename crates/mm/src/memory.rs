@@ -219,6 +219,17 @@ impl Memory {
         Some(frame)
     }
 
+    /// Takes one frame below all marks and for no group, while others are taken back. Its bytes are
+    /// anything.
+    pub(crate) fn take_reserve(&mut self, state: FrameState) -> Option<Frame> {
+        if self.is_refused() {
+            return None;
+        }
+        let frame = Frame::new(self.zones.alloc_frame(Mobility::Movable)?.into());
+        self.claim(frame, state);
+        Some(frame)
+    }
+
     /// Counts a free frame as one of `state`.
     #[inline]
     fn claim(&mut self, frame: Frame, state: FrameState) -> Past {
@@ -480,6 +491,7 @@ impl Memory {
     pub fn shutdown(&mut self, hw: &mut Machine) -> u64 {
         self.drop_all_objects(hw);
         self.unmap_kernel(hw);
+        self.settle_pool(hw);
         if self.frames.state(self.zero) == FrameState::Kernel {
             self.free(hw, self.zero);
         }

@@ -286,6 +286,7 @@ impl Memory {
         for &place in object.swapped.values() {
             self.swap.release(place);
         }
+        self.settle_pool(hw);
         let (Life::Kept { charged_pages } | Life::WithMappings { charged_pages }) = object.life;
         self.uncharge_commit(charged_pages);
     }

@@ -61,6 +61,15 @@ pub(crate) struct SwapPlan {
     pub(crate) latency: mm::Latency,
     /// A file of the host instead of its memory.
     pub(crate) file: Option<PathBuf>,
+    /// How much of RAM, in percent, holds compressed pages before that.
+    pub(crate) zswap_percent: u64,
+}
+
+impl SwapPlan {
+    /// Whether the pages lie compressed in the machine's own RAM.
+    pub(crate) fn is_zram(&self) -> bool {
+        self.latency.name == "zram"
+    }
 }
 
 /// Where the report for people goes.
@@ -215,8 +224,17 @@ fn page_cache_config(typed: &low::Run) -> Result<PageCacheConfig, Failure> {
 fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
     let latency = find_device("swap-device", &typed.swap_device)?;
     let file = typed.swap_file.clone();
+    let zswap_percent = typed.zswap.unwrap_or(0);
+    if file.is_some() && latency.name == "zram" {
+        let why = "--swap-device zram: it has no file; leave --swap-file out";
+        return Err(Failure::own(why.to_owned()));
+    }
     let Some(text) = &typed.swap else {
-        return Ok(file.map(|file| SwapPlan { bytes: None, latency, file: Some(file) }));
+        if file.is_none() && zswap_percent > 0 {
+            return Err(Failure::own("--zswap: give --swap or --swap-file too".to_owned()));
+        }
+        let plan = |file| SwapPlan { bytes: None, latency, file: Some(file), zswap_percent };
+        return Ok(file.map(plan));
     };
     let wrong = |why: &str| Failure::own(format!("--swap {text}: {why}"));
     let bytes = parse_size(text)
@@ -224,7 +242,7 @@ fn swap_plan(typed: &low::Run) -> Result<Option<SwapPlan>, Failure> {
     if !bytes.is_multiple_of(PAGE_BYTES) || !(PAGE_BYTES..=1 << 40).contains(&bytes) {
         return Err(wrong("no such swap; give a multiple of 4K from 4K to 1T"));
     }
-    Ok(Some(SwapPlan { bytes: Some(bytes), latency, file }))
+    Ok(Some(SwapPlan { bytes: Some(bytes), latency, file, zswap_percent }))
 }
 
 fn find_policy(name: &str) -> Result<&'static mm::Policy, Failure> {

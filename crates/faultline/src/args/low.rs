@@ -81,6 +81,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME", default_value = "nvme", help_heading = "Machine")]
     pub(crate) swap_device: String,
 
+    /// Keep pages compressed in RAM, up to this share of it, before they go to swap (Linux: 20)
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(1..=100),
+          help_heading = "Machine")]
+    pub(crate) zswap: Option<u64>,
+
     /// Whether the files are in RAM when the machine starts (cold: the first use of a page waits)
     #[arg(long, value_name = "warm|cold", value_enum, default_value_t = PageCache::Warm,
           help_heading = "Machine")]

@@ -155,7 +155,9 @@ fn memory(out: &mut String, report: &Report) {
     if report.swap.total_pages != 0 {
         let swapped_in = ("pages swapped in", report.swap.in_pages);
         pair(out, ("pages swapped out", report.swap.out_pages), Some(swapped_in));
-        pair(out, ("ns lost waiting", report.swap.wait_ns), None);
+        let compressed = ("KiB for them in RAM", report.swap.ram_bytes_max / 1024);
+        let is_compressed = report.swap.ram_bytes_max > 0;
+        pair(out, ("ns lost waiting", report.swap.wait_ns), is_compressed.then_some(compressed));
     }
     for text in super::series::lines(report) {
         line!(out, "{text}");

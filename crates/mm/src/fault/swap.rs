@@ -26,7 +26,9 @@ pub(super) fn bring(fault: &mut Fault<'_>, tables: &PageTables) -> Result<Resolv
     // Nobody takes the page away while its neighbours or a copy find frames.
     fault.memory.frames.hold(frame);
     if cost == Cost::Major {
-        let more = read_ahead(fault, tables, place);
+        let is_alone =
+            fault.memory.swap.is_synchronous(place.area) && fault.memory.swap.use_count(place) == 1;
+        let more = if is_alone { 0 } else { read_ahead(fault, tables, place) };
         fault.memory.wait_for_swap(fault.hw, place.area, 1 + more);
     }
     let is_mapped = fault.memory.frames.map_count(frame) > 0;

@@ -54,9 +54,7 @@ impl Memory {
     ) -> bool {
         let owner = Owner::Cached { object: id, index };
         let tenant = Tenant { owner, shadow: self.note_eviction(frame) };
-        let page = hw.ram.slice(frame.start(), PAGE_BYTES);
-        let Some(place) = self.swap.write(page, tenant) else { return false };
-        self.events.swap_outs += 1;
+        let Some(place) = self.write_swap(hw, frame, tenant) else { return false };
         let Some(object) = self.cache.object_mut(id) else { return false };
         object.swapped.insert(index, place);
         for (_, frame) in object.pages.take(index..=index) {
@@ -87,6 +85,7 @@ impl Memory {
             object.pages.insert(index, frame);
         }
         self.swap.release(place);
+        self.settle_pool(hw);
         self.frames.set_owner(frame, tenant.owner);
         self.frames.hold(frame);
         // Its pager does not have these bytes.
@@ -126,6 +125,7 @@ impl Memory {
             page[skip as usize..skip as usize + bytes.len()].copy_from_slice(bytes);
             // On failure the page is damaged, and its next reader hears of it (SWAP-6).
             let _reader_is_told = self.swap.rewrite(place, &page);
+            self.settle_pool(hw);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte};
+use machine::{Frame, Machine, PhysAddr, Pte};
 
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
@@ -61,8 +61,6 @@ impl Memory {
             return Some(place);
         }
         let tenant = Tenant { owner: self.frames.owner(frame)?, shadow: self.note_eviction(frame) };
-        let place = self.swap.write(hw.ram.slice(frame.start(), PAGE_BYTES), tenant)?;
-        self.events.swap_outs += 1;
-        Some(place)
+        self.write_swap(hw, frame, tenant)
     }
 }

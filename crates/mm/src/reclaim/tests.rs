@@ -503,3 +503,4 @@ fn shared_memory_goes_to_swap_and_comes_back() {
 }
 
 mod advice;
+mod compressed;

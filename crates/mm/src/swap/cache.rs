@@ -139,6 +139,7 @@ impl Memory {
         if !self.swap.release(place) {
             return;
         }
+        self.settle_pool(hw);
         if let Some(frame) = self.swap.uncache(place) {
             self.frames.unhold(frame);
             if self.frames.is_unused(frame) {

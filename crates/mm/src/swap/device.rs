@@ -6,7 +6,8 @@
 //! The swap cache holds a page that came back while other entries still name its slot, or that was
 //! read ahead. The last entry that lets go of the slot also ends its place in the cache.
 //!
-//! A device does one thing at a time: a read waits for writes that were handed to it before.
+//! A device does one thing at a time: a read waits for writes that were handed to it before. A pool
+//! of compressed pages may stand in front of all of them (`zswap.rs`).
 //!
 //! Invariants
 //! 1. The count of a slot is the number of leaf entries that name it, or 1 for an object whose page
@@ -20,13 +21,14 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 
-use machine::{Frame, Machine};
+use machine::{Frame, Machine, PAGE_BYTES};
 
 use super::area::{AreaId, SwapArea, SwapPlace, SwapSlot};
 use super::cache::SwapUsage;
-use super::latency::Latency;
+use super::latency::{Latency, PACKING};
 use super::readahead::History;
 use super::store::{SwapError, SwapStore};
+use super::zswap::Zswap;
 use crate::error::MmError;
 use crate::folio::Owner;
 use crate::reclaim::Shadow;
@@ -82,6 +84,15 @@ pub(crate) struct Swap {
     pub(crate) history: History,
     cached: BTreeMap<SwapPlace, Frame>,
     places: BTreeMap<Frame, SwapPlace>,
+    /// Compressed pages on their way to a device, or none.
+    pub(super) zswap: Zswap,
+    /// Pages that were compressed, and that were brought back from there, since time last passed.
+    packed: u64,
+    unpacked: u64,
+    /// Frames of the machine that compressed pages take.
+    pub(super) pool: Vec<Frame>,
+    /// The most that they took.
+    pub(super) pool_frames_max: u64,
 }
 
 impl fmt::Debug for Swap {
@@ -222,16 +233,49 @@ impl Swap {
                 continue;
             };
             let Some(slot) = area.slots.alloc() else { continue };
-            if area.store.write(slot, page).is_err() {
+            let place = SwapPlace { area: AreaId(at as u8), slot };
+            if self.zswap.keep(place, page) {
+                self.packed += 1;
+            } else if area.store.write(slot, page).is_ok() {
+                area.unsent += 1;
+            } else {
                 area.slots.release(slot);
                 continue;
             }
             area.last_turn = self.turn;
-            area.unsent += 1;
             area.tenants.insert(slot, tenant);
-            return Some(SwapPlace { area: AreaId(at as u8), slot });
+            self.write_back();
+            return Some(place);
         }
         None
+    }
+
+    /// Sends the oldest pages of the pool to their devices until it has room again. A page that its
+    /// device does not take stays.
+    fn write_back(&mut self) {
+        let mut page = [0; PAGE_BYTES as usize];
+        while let Some(place) = self.zswap.surplus() {
+            let is_whole = self.zswap.read(place, &mut page) == Some(true);
+            let area = self.areas.get_mut(usize::from(place.area.0)).and_then(Option::as_mut);
+            let Some(area) = area.filter(|_| is_whole) else { return };
+            if area.store.write(place.slot, &page).is_err() {
+                return;
+            }
+            area.unsent += 1;
+            self.zswap.remove(place);
+            self.zswap.written_back += 1;
+        }
+    }
+
+    /// Frames of the machine that compressed pages need.
+    pub(super) fn pool_frames_wanted(&self) -> u64 {
+        let stores = self.areas.iter().flatten().map(|area| area.store.ram_frames());
+        stores.sum::<u64>() + self.zswap.usage().frames
+    }
+
+    /// Frames of the machine that compressed pages take.
+    pub(crate) fn pool_frames(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.pool.iter().copied()
     }
 
     /// Writes other bytes to a slot that is used.
@@ -240,6 +284,7 @@ impl Swap {
     /// The device failed; the page is anything then.
     pub(crate) fn rewrite(&mut self, place: SwapPlace, page: &[u8]) -> Result<(), SwapError> {
         let error = SwapError::Io { slot: place.slot };
+        self.zswap.remove(place);
         let area = self.area_mut(place.area).ok_or(error)?;
         area.unsent += 1;
         area.store.write(place.slot, page)
@@ -248,13 +293,12 @@ impl Swap {
     /// Tells the devices of what was written, in one request each. Who needs the frames at once
     /// waits until they are done.
     pub(crate) fn finish_writes(&mut self, hw: &mut Machine, is_waited_for: bool) {
+        hw.advance_ns(PACKING.write_time_ns(core::mem::take(&mut self.packed)));
         for area in self.areas.iter_mut().flatten().filter(|area| area.unsent > 0) {
             let time_ns = area.latency.write_time_ns(core::mem::take(&mut area.unsent));
-            // Packing is work of the processor, not of a device.
-            let is_work = area.latency.write_ns == 0;
             let start_ns = area.busy_until_ns.max(hw.now_ns());
             area.busy_until_ns = start_ns.saturating_add(time_ns);
-            if is_waited_for || is_work {
+            if is_waited_for || area.latency.is_work() {
                 hw.advance_ns(area.busy_until_ns.saturating_sub(hw.now_ns()));
             }
         }
@@ -262,7 +306,10 @@ impl Swap {
 
     /// Lets the time pass that one request for `pages` pages takes.
     pub(super) fn wait_for_read(&mut self, hw: &mut Machine, id: AreaId, pages: u64) {
-        let Some(area) = self.area_mut(id) else { return };
+        let unpacked = core::mem::take(&mut self.unpacked);
+        hw.advance_ns(PACKING.read_time_ns(unpacked));
+        let pages = pages.saturating_sub(unpacked);
+        let Some(area) = self.area_mut(id).filter(|_| pages > 0) else { return };
         let start_ns = area.busy_until_ns.max(hw.now_ns());
         area.busy_until_ns = start_ns.saturating_add(area.latency.read_time_ns(pages));
         hw.advance_ns(area.busy_until_ns.saturating_sub(hw.now_ns()));
@@ -274,7 +321,17 @@ impl Swap {
     /// Those of the store; also if there is no such area.
     pub(crate) fn read(&mut self, place: SwapPlace, page: &mut [u8]) -> Result<(), SwapError> {
         let error = SwapError::Io { slot: place.slot };
+        if let Some(is_whole) = self.zswap.read(place, page) {
+            self.zswap.loaded += 1;
+            self.unpacked += 1;
+            return if is_whole { Ok(()) } else { Err(SwapError::Corrupt { slot: place.slot }) };
+        }
         self.area_mut(place.area).ok_or(error)?.store.read(place.slot, page)
+    }
+
+    /// Whether pages of an area come back alone (SWAP-5).
+    pub(crate) fn is_synchronous(&self, id: AreaId) -> bool {
+        self.area(id).is_some_and(|area| area.latency.is_work())
     }
 
     /// Whether neighbours on the device are read ahead, not those in the address space.
@@ -313,10 +370,18 @@ impl Swap {
         let Some(area) = self.area_mut(place.area) else { return false };
         let is_last = area.slots.release(place.slot);
         if is_last {
-            area.store.discard(place.slot);
             area.tenants.remove(&place.slot);
+            if !self.zswap.remove(place) {
+                self.discard(place);
+            }
         }
         is_last
+    }
+
+    fn discard(&mut self, place: SwapPlace) {
+        if let Some(area) = self.area_mut(place.area) {
+            area.store.discard(place.slot);
+        }
     }
 
     /// Whether slots and tenants agree with each other and with invariant 3.
@@ -327,7 +392,11 @@ impl Swap {
                 return Err("a used swap slot has no tenant, or a free one has");
             }
         }
-        Ok(())
+        if self.zswap.places().any(|place| self.tenant(place).is_none()) {
+            return Err("a compressed page is that of a free swap slot");
+        }
+        let has_frames = self.pool.len() as u64 >= self.pool_frames_wanted();
+        if has_frames { Ok(()) } else { Err("compressed pages take more than their frames") }
     }
 
     /// Slots of all areas that entries name.

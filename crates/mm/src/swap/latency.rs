@@ -26,11 +26,27 @@ impl Latency {
         self.read_ns.saturating_add(self.page_ns.saturating_mul(pages))
     }
 
+    /// Whether a request is work of the processor, which nobody can wait for: such a page comes
+    /// back alone, without neighbours (SWAP-5).
+    pub const fn is_work(&self) -> bool {
+        self.read_ns == 0 && self.write_ns == 0
+    }
+
     /// Nanoseconds of writing `pages` neighbouring slots in one request.
     pub const fn write_time_ns(&self, pages: u64) -> u64 {
         self.write_ns.saturating_add(self.page_ns.saturating_mul(pages))
     }
 }
+
+/// What compressing a page costs, and bringing it back.
+pub(super) const PACKING: Latency = Latency {
+    name: "zram",
+    read_ns: 0,
+    write_ns: 0,
+    page_ns: 2_500,
+    is_rotating: false,
+    source: "LZ4 of a 4 KiB page: about 1.5 us to pack and 1 us to unpack, with the block layer",
+};
 
 /// Every model; the first is the default.
 pub const LATENCIES: [Latency; 5] = [
@@ -59,15 +75,7 @@ pub const LATENCIES: [Latency; 5] = [
         is_rotating: true,
         source: "7,200 rpm: 8.5 ms average seek and 4.2 ms half a turn, 180 MB/s",
     },
-    Latency {
-        name: "zram",
-        read_ns: 0,
-        write_ns: 0,
-        page_ns: 2_500,
-        is_rotating: false,
-        source: "LZ4 of a 4 KiB page: about 1.5 us to pack and 1 us to unpack, with the block \
-                 layer",
-    },
+    PACKING,
     Latency {
         name: "remote",
         read_ns: 15_000,

@@ -3,14 +3,12 @@
 //! [`SwapStore`] is implemented here for memory of the host, compressed as zram does it, and above
 //! this crate for files. The area (`area.rs`) says which slots are used; a store only keeps bytes.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use core::fmt;
 
-use lz4_flex::block;
 use machine::PAGE_BYTES;
 
 use super::area::SwapSlot;
+use super::packed::{Kept, Packed};
 
 const PAGE: usize = PAGE_BYTES as usize;
 
@@ -60,17 +58,11 @@ pub trait SwapStore {
 
     /// Bytes of the host that kept pages take.
     fn held_bytes(&self) -> u64;
-}
 
-/// How one page is kept.
-#[derive(Debug)]
-enum Kept {
-    /// One word, again and again: most often zero.
-    Filled(u64),
-    /// Compressed.
-    Packed(Box<[u8]>),
-    /// As it is: it does not become smaller.
-    Whole(Box<[u8]>),
+    /// Frames of the machine's RAM that kept pages take: none, unless the store is in it.
+    fn ram_frames(&self) -> u64 {
+        0
+    }
 }
 
 /// Pages in memory of the host, compressed with LZ4 like zram.
@@ -80,44 +72,19 @@ enum Kept {
 /// that hardly shrink are kept whole.
 #[derive(Default, Debug)]
 pub struct PackedStore {
-    pages: BTreeMap<SwapSlot, Kept>,
-    held_bytes: u64,
+    pages: Packed<SwapSlot>,
+    is_in_ram: bool,
 }
 
-/// A page that does not get below this is kept whole (zram's `huge_class_size`).
-const PACKED_BYTES_MAX: usize = 3264;
-
 impl PackedStore {
-    /// A store without pages.
+    /// A store without pages, which takes nothing of the machine's RAM: a device.
     pub fn new() -> Self {
         Self::default()
     }
-}
 
-/// The word that the page is made of, if it is made of one.
-fn only_word(page: &[u8]) -> Option<u64> {
-    let first = page.first_chunk::<8>()?;
-    let (words, rest) = page.as_chunks::<8>();
-    (rest.is_empty() && words.iter().all(|word| word == first)).then(|| u64::from_le_bytes(*first))
-}
-
-impl Kept {
-    fn of(page: &[u8]) -> Self {
-        if let Some(word) = only_word(page) {
-            return Self::Filled(word);
-        }
-        let packed = block::compress(page);
-        if packed.len() > PACKED_BYTES_MAX {
-            return Self::Whole(page.into());
-        }
-        Self::Packed(packed.into_boxed_slice())
-    }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Filled(_) => 0,
-            Self::Packed(bytes) | Self::Whole(bytes) => bytes.len() as u64,
-        }
+    /// A store without pages that takes frames of the machine for what it keeps, as zram does.
+    pub fn in_ram() -> Self {
+        Self { is_in_ram: true, ..Self::default() }
     }
 }
 
@@ -126,11 +93,7 @@ impl SwapStore for PackedStore {
         if page.len() != PAGE {
             return Err(SwapError::Io { slot });
         }
-        let kept = Kept::of(page);
-        self.held_bytes += kept.bytes();
-        if let Some(old) = self.pages.insert(slot, kept) {
-            self.held_bytes -= old.bytes();
-        }
+        self.pages.insert(slot, Kept::of(page));
         Ok(())
     }
 
@@ -138,29 +101,20 @@ impl SwapStore for PackedStore {
         if page.len() != PAGE {
             return Err(SwapError::Io { slot });
         }
-        match self.pages.get(&slot).ok_or(SwapError::Io { slot })? {
-            Kept::Filled(word) => {
-                page.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
-            }
-            Kept::Whole(bytes) => page.copy_from_slice(bytes),
-            Kept::Packed(bytes) => {
-                let count = block::decompress_into(bytes, page);
-                if !matches!(count, Ok(PAGE)) {
-                    return Err(SwapError::Corrupt { slot });
-                }
-            }
-        }
-        Ok(())
+        let kept = self.pages.get(slot).ok_or(SwapError::Io { slot })?;
+        if kept.unpack(page) { Ok(()) } else { Err(SwapError::Corrupt { slot }) }
     }
 
     fn discard(&mut self, slot: SwapSlot) {
-        if let Some(kept) = self.pages.remove(&slot) {
-            self.held_bytes -= kept.bytes();
-        }
+        self.pages.remove(slot);
     }
 
     fn held_bytes(&self) -> u64 {
-        self.held_bytes
+        self.pages.held_bytes()
+    }
+
+    fn ram_frames(&self) -> u64 {
+        if self.is_in_ram { self.pages.frames() } else { 0 }
     }
 }
 
@@ -176,6 +130,16 @@ mod tests {
             x ^= x << 17;
             x as u8
         })
+    }
+
+    #[test]
+    fn a_store_in_ram_takes_frames_of_the_machine() {
+        let mut store = PackedStore::in_ram();
+        store.write(SwapSlot(1), &noise()).expect("memory");
+        store.write(SwapSlot(2), &[0; PAGE]).expect("memory");
+        assert_eq!(store.ram_frames(), 1, "a page of one word takes none");
+        store.discard(SwapSlot(1));
+        assert_eq!(store.ram_frames(), 0);
     }
 
     #[test]

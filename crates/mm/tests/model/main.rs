@@ -70,13 +70,16 @@ const STEPS: u64 = 120_000;
 fn random_steps_in_64_to_1024_frames_with_swap_agree_with_the_model() {
     let steps = env::var("MODEL_STEPS").ok().map_or(STEPS, |text| text.parse().unwrap());
     let (mut refused, mut outs, mut ins, mut dropped) = (0, 0, 0, 0);
+    let (mut stored, mut written_back) = (0, 0);
     for turn in 0..steps.div_ceil(WORLD_STEPS) {
         let frame_count = FRAMES[(turn % 6) as usize];
         let policy = &POLICIES[(turn as usize / 6) % POLICIES.len()];
         let geometry = Geometry::ALL[turn as usize % Geometry::ALL.len()];
         // More pages than frames, if all spaces have all of them.
         let page_count = PAGES.max(frame_count * 5 / 8);
-        let (seed, swap) = (turn * 0x9e37_79b9 + 7, Swap::Slots(4096));
+        let seed = turn * 0x9e37_79b9 + 7;
+        let swaps = [Swap::Slots(4096), Swap::Zram(4096), Swap::Zswap(4096)];
+        let swap = swaps[(turn / 6 % 3) as usize];
         // RAM has a megabyte at least: what is more than the frames wanted is taken away.
         let whole = frame_count.max(256);
         let plan = Plan { geometry, frame_count: whole, page_count, seed, swap, is_short: true };
@@ -94,8 +97,12 @@ fn random_steps_in_64_to_1024_frames_with_swap_agree_with_the_model() {
         outs += world.memory.events().swap_outs;
         dropped += world.memory.events().lazily_dropped;
         ins += world.memory.events().swap_ins;
+        stored += world.memory.zswap_usage().stored;
+        written_back += world.memory.zswap_usage().written_back;
         world.finish();
     }
+    eprintln!("{stored} pages were kept by zswap, {written_back} went on to the device");
+    assert!(steps < STEPS || stored > 1000 && written_back > 100);
     eprintln!("{steps} steps: {outs} pages left, {ins} came back, {dropped} were dropped");
     eprintln!("{refused} accesses found no frame");
     assert!(dropped > 50 || steps < STEPS);

@@ -108,6 +108,10 @@ pub(crate) enum Swap {
     Off,
     /// An area of so many slots.
     Slots(u32),
+    /// An area whose pages lie compressed in RAM.
+    Zram(u32),
+    /// An area behind a pool of compressed pages in RAM.
+    Zswap(u32),
 }
 
 /// What world is played with.
@@ -140,8 +144,18 @@ impl World {
         })
         .unwrap();
         let mut memory = Memory::new(&mut hw).unwrap();
-        if let Swap::Slots(count) = swap {
-            memory.swap_on(count, Box::new(PackedStore::new()), LATENCIES[0]);
+        let on_device = || Box::new(PackedStore::new());
+        match swap {
+            Swap::Off => {}
+            Swap::Slots(count) => memory.swap_on(count, on_device(), LATENCIES[0]),
+            Swap::Zram(count) => {
+                let latency = mm::latency("zram").copied().unwrap();
+                memory.swap_on(count, Box::new(PackedStore::in_ram()), latency);
+            }
+            Swap::Zswap(count) => {
+                memory.set_zswap(3);
+                memory.swap_on(count, on_device(), LATENCIES[0]);
+            }
         }
         let layout = Layout {
             mmap_base: VirtAddr::new(0x4000_0000),

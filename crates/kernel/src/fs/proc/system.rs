@@ -108,6 +108,10 @@ const OF_SYS: &[File] = &[
     ("/sys/kernel/mm/transparent_hugepage/use_zero_page", 0o644, Source::Fixed("1\n")),
     ("/sys/kernel/debug/extfrag/extfrag_index", 0o444, Source::Made(blocks::extfrag_index)),
     ("/sys/kernel/debug/extfrag/unusable_index", 0o444, Source::Made(blocks::unusable_index)),
+    ("/sys/module/zswap/parameters/enabled", 0o444, Source::Made(memory::zswap_enabled)),
+    ("/sys/module/zswap/parameters/max_pool_percent", 0o444, Source::Made(memory::zswap_percent)),
+    ("/sys/module/zswap/parameters/accept_threshold_percent", 0o444, Source::Fixed("90\n")),
+    ("/sys/module/zswap/parameters/compressor", 0o444, Source::Fixed("lz4\n")),
     ("/sys/kernel/address_bits", 0o444, Source::Fixed("64\n")),
     ("/sys/kernel/cpu_byteorder", 0o444, Source::Fixed("little\n")),
 ];

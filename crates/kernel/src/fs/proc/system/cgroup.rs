@@ -107,12 +107,15 @@ fn stat(kernel: &Kernel) -> String {
     let (usage, events) = (kernel.memory.usage(), kernel.memory.events());
     let [inactive_anon, active_anon, inactive_file, active_file] = kernel.memory.lru_counts();
     let swap_cached = kernel.memory.swap_usage().cached;
+    let zswap = kernel.memory.zswap_usage();
     let in_bytes = [
         ("anon", usage.anon),
         ("file", usage.file + usage.shmem),
         ("kernel", usage.page_table),
         ("pagetables", usage.page_table),
         ("shmem", usage.shmem),
+        ("zswap", zswap.frames),
+        ("zswapped", zswap.pages),
         ("file_mapped", kernel.memory.mapped_pages()),
         ("file_dirty", kernel.memory.dirty_pages()),
         ("swapcached", swap_cached),
@@ -136,6 +139,9 @@ fn stat(kernel: &Kernel) -> String {
         ("pgrefill", events.refilled),
         ("pgactivate", events.activated),
         ("pgdeactivate", events.deactivated),
+        ("zswpin", zswap.loaded),
+        ("zswpout", zswap.stored),
+        ("zswpwb", zswap.written_back),
     ];
     let bytes = in_bytes.map(|(name, pages)| (name, pages * PAGE_BYTES));
     bytes.iter().chain(&counts).map(|(name, value)| format!("{name} {value}\n")).collect()

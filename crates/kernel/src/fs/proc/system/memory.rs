@@ -81,8 +81,8 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("Mlocked", locked),
         ("SwapTotal", kib(swap.total)),
         ("SwapFree", kib(swap.total - swap.used)),
-        ("Zswap", 0),
-        ("Zswapped", 0),
+        ("Zswap", kib(kernel.memory.zswap_usage().frames)),
+        ("Zswapped", kib(kernel.memory.zswap_usage().pages)),
         ("Dirty", kib(kernel.memory.dirty_pages())),
         ("Writeback", 0),
         ("AnonPages", kib(usage.anon)),
@@ -220,6 +220,9 @@ fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
         "unevictable_pgs_culled" => events.culled,
         "unevictable_pgs_rescued" => events.rescued,
         "swap_ra" => events.swap_ra,
+        "zswpin" => memory.zswap_usage().loaded,
+        "zswpout" => memory.zswap_usage().stored,
+        "zswpwb" => memory.zswap_usage().written_back,
         "swap_ra_hit" => events.swap_ra_hits,
         "workingset_refault_anon" => events.refaults_anon,
         "workingset_refault_file" => events.refaults,
@@ -258,6 +261,16 @@ fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
 pub(super) fn vmstat(kernel: &Kernel) -> String {
     let names = ZONE_NAMES.iter().chain(&NUMA_NAMES).chain(&NODE_NAMES).chain(&EVENT_NAMES);
     names.map(|name| format!("{name} {}\n", vmstat_value(kernel, name))).collect()
+}
+
+/// Whether pages that leave are compressed in RAM first.
+pub(super) fn zswap_enabled(kernel: &Kernel) -> String {
+    if kernel.memory.zswap_usage().percent > 0 { "Y\n" } else { "N\n" }.to_owned()
+}
+
+/// How much of RAM they may take.
+pub(super) fn zswap_percent(kernel: &Kernel) -> String {
+    format!("{}\n", kernel.memory.zswap_usage().percent)
 }
 
 /// The text of `zoneinfo`: the figures of the node stand with its first zone.

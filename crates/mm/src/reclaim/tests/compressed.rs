@@ -1,0 +1,150 @@
+//! Compressed pages in RAM: zram and zswap.
+
+use alloc::boxed::Box;
+
+use machine::{FaultLabel, PAGE_BYTES};
+
+use super::{Failing, byte_of, packed};
+use crate::error::FaultError;
+use crate::swap::{LATENCIES, PackedStore, latency};
+use crate::testing::{RW, World, at, pages};
+
+const FIRST: u64 = 0x1000;
+
+/// Stores noise to the first `bytes` of a page, so that it becomes no smaller than that.
+fn store_noise(world: &mut World, page: u64, bytes: u64) -> Result<(), FaultError> {
+    let mut seed = page.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for offset in 0..bytes {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        world.poke(0, at(page).wrapping_add(offset), seed as u8)?;
+    }
+    world.poke(0, at(page).wrapping_add(PAGE_BYTES - 1), byte_of(page))
+}
+
+fn check_bytes(world: &mut World, page_count: u64) {
+    for page in FIRST..FIRST + page_count {
+        assert_eq!(world.peek(0, at(page).wrapping_add(PAGE_BYTES - 1)), Ok(byte_of(page)));
+    }
+}
+
+fn zram_world(frame_count: u64) -> World {
+    let mut world = World::new(frame_count);
+    let zram = latency("zram").expect("it is in the list");
+    world.memory.swap_on(4096, Box::new(PackedStore::in_ram()), *zram);
+    world
+}
+
+#[test]
+fn zram_takes_frames_for_what_it_keeps() {
+    let mut world = zram_world(256);
+    world.map(pages(FIRST, 300), RW);
+    for page in FIRST..FIRST + 300 {
+        store_noise(&mut world, page, 2000).expect("half of it fits");
+    }
+    let (kernel, swap) = (world.memory.usage().kernel, world.memory.swap_usage());
+    // 15 pages of 2,000 bytes of noise and some more lie in eight frames.
+    assert!(kernel > swap.used / 2 && kernel < swap.used * 3 / 5, "{kernel} for {swap:?}");
+    check_bytes(&mut world, 300);
+    world.unmap(pages(FIRST, 300));
+    assert_eq!(world.memory.usage().kernel, 1, "the page of zeros");
+    assert!(world.memory.pool_frames_max() > 50);
+    world.finish();
+}
+
+#[test]
+fn zram_is_no_way_out_for_pages_that_do_not_become_smaller() {
+    let mut world = zram_world(256);
+    world.map(pages(FIRST, 300), RW);
+    let ends = (FIRST..FIRST + 300).find_map(|page| store_noise(&mut world, page, 4000).err());
+    assert!(matches!(ends, Some(FaultError::OutOfMemory { .. })), "{ends:?}");
+    world.unmap(pages(FIRST, 300));
+    world.finish();
+}
+
+#[test]
+fn swap_5_a_page_comes_back_from_zram_alone() {
+    let mut world = zram_world(256);
+    world.map(pages(FIRST, 400), RW);
+    for page in FIRST..FIRST + 400 {
+        world.poke(0, at(page), byte_of(page)).expect("it fits");
+    }
+    for page in FIRST..FIRST + 400 {
+        assert_eq!(world.peek(0, at(page)), Ok(byte_of(page)));
+    }
+    let faults = world.spaces[0].faults();
+    assert!(faults.major > 100);
+    assert_eq!(faults.major, faults.of(FaultLabel::SwapIn));
+    assert_eq!(world.memory.events().swap_ra, 0);
+    world.finish();
+}
+
+#[test]
+fn zswap_keeps_its_share_of_ram_and_sends_the_oldest_pages_on() {
+    let mut world = World::new(256);
+    world.memory.set_zswap(20);
+    world.memory.swap_on(4096, packed(), LATENCIES[0]);
+    world.map(pages(FIRST, 600), RW);
+    for page in FIRST..FIRST + 600 {
+        store_noise(&mut world, page, 2000).expect("there is swap");
+    }
+    let usage = world.memory.zswap_usage();
+    assert!(usage.written_back > 200 && usage.pages > 60, "{usage:?}");
+    assert!((45..=51).contains(&usage.frames), "{usage:?}");
+    assert_eq!(world.memory.usage().kernel, 1 + usage.frames);
+    // Those that came last are still in the pool when they are wanted.
+    for page in (FIRST..FIRST + 600).rev() {
+        assert_eq!(world.peek(0, at(page).wrapping_add(PAGE_BYTES - 1)), Ok(byte_of(page)));
+    }
+    assert!(world.memory.zswap_usage().loaded > 50);
+    check_bytes(&mut world, 600);
+    world.unmap(pages(FIRST, 600));
+    assert_eq!(world.memory.zswap_usage().pages, 0);
+    assert_eq!(world.memory.swap_usage().held_bytes, 0);
+    world.finish();
+}
+
+#[test]
+fn a_page_from_zswap_costs_no_time_of_the_device() {
+    let mut world = World::new(256);
+    world.memory.set_zswap(50);
+    world.memory.set_page_cluster(0);
+    world.memory.swap_on(4096, packed(), LATENCIES[0]);
+    world.map(pages(FIRST, 300), RW);
+    for page in FIRST..FIRST + 300 {
+        world.poke(0, at(page), byte_of(page)).expect("it fits");
+    }
+    let before = (world.hw.now_ns(), world.spaces[0].faults().major);
+    for page in FIRST..FIRST + 300 {
+        assert_eq!(world.peek(0, at(page)), Ok(byte_of(page)));
+    }
+    let after = (world.hw.now_ns(), world.spaces[0].faults().major);
+    let each_ns = (after.0 - before.0) / (after.1 - before.1);
+    assert!(each_ns < 10_000, "{each_ns}: unpacking, and packing another");
+    assert_eq!(world.memory.zswap_usage().written_back, 0);
+    world.finish();
+}
+
+#[test]
+fn a_device_that_takes_nothing_leaves_pages_in_zswap_and_in_ram() {
+    let mut world = World::new(256);
+    world.memory.set_zswap(20);
+    let store = Failing { inner: PackedStore::new(), writes_left: 0, can_read: true };
+    world.memory.swap_on(4096, Box::new(store), LATENCIES[0]);
+    let first = pages(0x8000, 60);
+    world.map(first, RW);
+    for page in first.start.page().number()..first.end.page().number() {
+        store_noise(&mut world, page, 2000).expect("it fits");
+    }
+    world.map(pages(FIRST, 600), RW);
+    let fits = (FIRST..FIRST + 600)
+        .take_while(|&page| store_noise(&mut world, page, 2000).is_ok())
+        .count() as u64;
+    let usage = world.memory.zswap_usage();
+    assert!(fits < 400 && usage.pages > 60 && usage.written_back == 0, "{fits}, {usage:?}");
+    // With room for what comes back, all of it does.
+    world.unmap(first);
+    check_bytes(&mut world, fits);
+    world.finish();
+}

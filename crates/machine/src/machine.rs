@@ -168,7 +168,8 @@ impl Machine {
 
     /// [`Machine::fetch`] without a panic or a vector register, for what is usual when a page is
     /// entered that has left the L1I: the second level knows it, in a frame of which `is_known`
-    /// holds, and no other page has `slot`. `None` if there is more to it: then nothing has happened.
+    /// holds, and no other page has `slot`. `None` if there is more to it: then nothing has
+    /// happened.
     #[inline(always)]
     pub fn fetch_quickly(
         &mut self,

@@ -117,8 +117,8 @@ impl Core {
         host
     }
 
-    /// Likewise for a site that enters a code page: emitted code goes on in it. Looks at nothing that
-    /// there is one of for each site or block: such things are seldom in a cache.
+    /// Likewise for a site that enters a code page: emitted code goes on in it. Looks at nothing
+    /// that there is one of for each site or block: such things are seldom in a cache.
     #[inline(always)]
     fn quick_fetch(&mut self, hw: &mut Machine, resume: u64) -> Option<()> {
         let slot = hw.fast().get(words::FETCH_SLOT).map_or(0, |slot| *slot as u32);

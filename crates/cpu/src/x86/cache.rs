@@ -155,8 +155,8 @@ impl Cache {
         })
     }
 
-    /// Lets the near branch whose displacement is at host address `field` go to `target`. A `jmp` to
-    /// what stands right behind it is no instruction that does anything.
+    /// Lets the near branch whose displacement is at host address `field` go to `target`. A `jmp`
+    /// to what stands right behind it is no instruction that does anything.
     ///
     /// # Panics
     /// If the branch is not in use.

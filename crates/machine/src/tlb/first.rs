@@ -406,8 +406,8 @@ impl<const SLOTS: usize> Seat<'_, SLOTS> {
         *self.home = slot as u16;
     }
 
-    /// Gives the entry to another page, whose slot is `slot`. The caller has seen to it that emitted
-    /// code does not hit the slot of the former page.
+    /// Gives the entry to another page, whose slot is `slot`. The caller has seen to it that
+    /// emitted code does not hit the slot of the former page.
     #[inline(always)]
     pub(crate) fn take_for(self, slot: usize, tag: u64, page: Translation) {
         if let Some(old) = self.slot() {

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 pub(crate) use file::MachineFile;
 
 /// Page-table formats on which programs run.
-const GEOMETRIES: [(&str, Geometry, &str); 2] = [
+const GEOMETRIES: [(&str, Geometry, &str); 4] = [
     ("x86-64", Geometry::X86_64, "4 levels, 48-bit addresses"),
     ("x86-64-la57", Geometry::La57, "5 levels, 57-bit addresses"),
+    ("i386", Geometry::I386, "2 levels, 32-bit addresses; i386 programs only"),
+    ("i386-pae", Geometry::Pae, "3 levels, 32-bit addresses, NX; i386 programs only"),
 ];
-/// Page-table formats that the machine has and that no program runs on yet.
-const LATER: [&str; 2] = ["i386", "i386-pae"];
 
 /// Reads a file with all that it describes.
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &str, accepted: &str) -> Result<T, Failure> {
@@ -45,17 +45,13 @@ fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
 /// The page-table format with this name.
 ///
 /// # Errors
-/// Exit code 125: there is none, or no program runs on it yet.
+/// Exit code 125: there is none.
 pub(crate) fn find_geometry(name: &str) -> Result<Geometry, Failure> {
     if let Some((_, geometry, _)) = GEOMETRIES.iter().find(|each| each.0 == name) {
         return Ok(*geometry);
     }
     let names = GEOMETRIES.map(|each| each.0).join(", ");
-    let why = match LATER.contains(&name) {
-        true => "no program runs on it yet",
-        false => "no such machine",
-    };
-    Err(Failure::own(format!("--machine {name}: {why}; give {names} or a .toml file")))
+    Err(Failure::own(format!("--machine {name}: no such machine; give {names} or a .toml file")))
 }
 
 /// The TLBs with this name, or in this file.

@@ -52,7 +52,7 @@ fn wrong_options_are_125_and_say_what_is_accepted() {
         (&["run", "--tlb", "enormous", "true"], &["--tlb enormous", "off"]),
         (&["run", "--tlb", "/nonexistent.toml", "true"], &["/nonexistent.toml"]),
         (&["run", "--machine", "pdp-11", "true"], &["--machine pdp-11", "x86-64"]),
-        (&["run", "--machine", "i386", "true"], &["i386", "yet"]),
+        (&["run", "--machine", "i386", "--ram", "5G", "true"], &["--machine i386", "4 GiB"]),
         (&["run", "--timeout", "soon", "true"], &["--timeout", "whole number"]),
         (&["run", "--max-procs", "few", "true"], &["--max-procs", "whole number"]),
         (&["run", "--count", "sheep", "true"], &["sheep", "instructions"]),

@@ -448,7 +448,7 @@ mod tests {
         let header = header(&minimal()).expect("right");
         let stack = StackRights::NoExecute;
         let program = Program { header, segments: vec![segment; 2], interpreter: None, stack };
-        assert!(!segment.is_sane(Abi::X86_64.task_end()));
+        assert!(!segment.is_sane(crate::uaccess::TASK_END));
         let _ = (program.span_bytes(), program.bounds(), program.table_vaddr());
         assert_eq!(program.align_max(), 1);
     }

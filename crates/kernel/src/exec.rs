@@ -17,22 +17,22 @@ mod program;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cpu::Registers;
-use machine::{Event, Machine, PAGE_BYTES, PageSize, VirtAddr};
+use cpu::{DescriptorTable, Registers};
+use machine::{Event, Geometry, Machine, PAGE_BYTES, PageSize, VirtAddr};
 use mm::kernel_space::{KernelSpace, SpaceConfig};
 use mm::{
     Backing, FileKind, Latency, Layout, Limits, MappedFile, Memory, Mm, MmError, MmId, Pager,
     PagerError, Rights, Sharing, Vma, VmaFlags,
 };
 
-use crate::abi::Abi;
-use crate::asid::Asids;
+use crate::abi::{Abi, KernelKind, Room};
+use crate::asid::{Asids, ContextSwitch};
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Credentials, FdTable, FsContext, Vfs, View};
 use crate::ledger::ProcessReports;
 use crate::objects::KernelObjects;
 use crate::outcome::Outcome;
-use crate::process::{Process, initial_limits, memory_limits};
+use crate::process::{LIMIT_COUNT, Process, ResourceLimit, initial_limits, memory_limits};
 use crate::random::Generator;
 use crate::roster::Roster;
 use crate::schedule::Tasks;
@@ -152,6 +152,7 @@ struct Loader<'a> {
     random: &'a mut Generator,
     special: &'a SpecialPages,
     abi: Abi,
+    room: Room,
     /// Whether all that can be read can be executed.
     implies_execute: bool,
 }
@@ -164,6 +165,16 @@ struct Frame {
     limits: Limits,
     uid: u32,
     gid: u32,
+    personality: u32,
+}
+
+impl Frame {
+    /// Those of the first program.
+    fn first(limits: &[ResourceLimit; LIMIT_COUNT], who: &Credentials) -> Self {
+        let (uid, gid) = (who.uid, who.gid);
+        let limits = memory_limits(limits, uid);
+        Self { id: MmId(1), asid: 1, limits, uid, gid, personality: 0 }
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -173,7 +184,9 @@ impl<'a> Loader<'a> {
         random: &'a mut Generator,
         special: &'a SpecialPages,
     ) -> Self {
-        Self { memory, hw, random, special, abi: Abi::X86_64, implies_execute: false }
+        let abi = Abi::X86_64;
+        let room = KernelKind::of(hw.geometry()).room(abi, 0);
+        Self { memory, hw, random, special, abi, room, implies_execute: false }
     }
 
     /// Builds the address space of `prepared`.
@@ -182,7 +195,8 @@ impl<'a> Loader<'a> {
     /// machine has no usable space active: the caller ends the task or activates another.
     fn load(&mut self, prepared: &Prepared, frame: Frame) -> Result<Image, LoadError> {
         (self.abi, self.implies_execute) = (prepared.abi(), prepared.implies_execute());
-        let layout = layout(self.abi, frame.limits.stack_bytes);
+        self.room = KernelKind::of(self.hw.geometry()).room(self.abi, frame.personality);
+        let layout = layout(self.room, frame.limits.stack_bytes);
         let mut mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw)
             .map_err(|error| LoadError::Refused(error.into()))?;
         self.hw.activate(mm.root(), frame.asid);
@@ -203,7 +217,7 @@ impl<'a> Loader<'a> {
 
     /// The empty address space of a first program that was killed while it was loaded.
     fn no_image(&mut self, frame: Frame) -> Result<Image, BootError> {
-        let layout = layout(Abi::X86_64, 0);
+        let layout = layout(self.room, 0);
         let mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw);
         mm.map(Image::empty).map_err(BootError::Memory)
     }
@@ -251,13 +265,13 @@ impl<'a> Loader<'a> {
         mm.layout.env_start = mm.layout.arg_end;
         mm.layout.env_end = VirtAddr::new(block.env_end);
         let entry = interpreter.map_or(auxiliary.entry, |(_, entry)| entry);
-        (entry < self.abi.task_end()).then_some((entry, block.start))
+        (entry < self.room.end).then_some((entry, block.start))
     }
 }
 
-/// Addresses that depend on nothing but the stack limit (AS-1 to AS-4).
-pub(crate) fn layout(abi: Abi, stack_bytes: u64) -> Layout {
-    let end = abi.task_end();
+/// Addresses that depend on nothing but the room and the stack limit (AS-1 to AS-4).
+pub(crate) fn layout(room: Room, stack_bytes: u64) -> Layout {
+    let end = room.end;
     let gap = stack_bytes.checked_add(STACK_GUARD_BYTES).unwrap_or(stack_bytes);
     let gap = gap.clamp(GAP_BYTES_MIN, end / 6 * 5);
     let page_up = |addr: u64| VirtAddr::new(addr.next_multiple_of(PAGE_BYTES));
@@ -305,19 +319,20 @@ pub fn vma_name<'a>(mm: &'a Mm, vma: &'a Vma) -> &'a [u8] {
 }
 
 /// The task that runs `image`, with places for its parts in `tasks`.
-fn first_task(tasks: &mut Tasks, image: &Image, path: &[u8]) -> Task {
+fn first_task(tasks: &mut Tasks, image: &Image, gdt: DescriptorTable, path: &[u8]) -> Task {
     let parts =
         Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
-    let mut task = Task::first(first_registers(image), parts, task_name(path));
+    let mut task = Task::first(first_registers(image, gdt), parts, task_name(path));
     task.personality = personality(0, image.implies_execute);
     task
 }
 
-/// Registers of a program that has not yet run.
-fn first_registers(image: &Image) -> Registers {
+/// Registers of a program that has not yet run; `gdt` is the table of an i386 kernel.
+fn first_registers(image: &Image, gdt: DescriptorTable) -> Registers {
     let mut regs = match image.abi {
         Abi::X86_64 => Registers::new(),
-        Abi::I386 => Registers::new_compat(),
+        Abi::I386 if gdt == DescriptorTable::NONE => Registers::new_compat(),
+        Abi::I386 => Registers::new_i386(gdt),
     };
     regs.rip = image.entry;
     regs.gpr[Registers::RSP] = image.stack_pointer;
@@ -357,6 +372,28 @@ fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
     memory.map_kernel(hw, space)
 }
 
+/// The GDT of an i386 kernel: its frame, and where it is. A 64-bit kernel makes one when a program
+/// has entries of its own.
+fn boot_gdt(
+    memory: &mut Memory,
+    hw: &mut Machine,
+) -> Result<(Option<machine::Frame>, DescriptorTable), MmError> {
+    if KernelKind::of(hw.geometry()) == KernelKind::X86_64 {
+        return Ok((None, DescriptorTable::NONE));
+    }
+    let (frame, table) = crate::compat::segments::new_gdt(memory, hw)
+        .ok_or(MmError::NoMemory("no frame for the GDT"))?;
+    Ok((Some(frame), table))
+}
+
+/// Tags of address spaces (PCID) are an affair of 64-bit kernels.
+const fn context_switch(geometry: Geometry, wanted: ContextSwitch) -> ContextSwitch {
+    match KernelKind::of(geometry) {
+        KernelKind::X86_64 => wanted,
+        KernelKind::I386 => ContextSwitch::Flushed,
+    }
+}
+
 /// Why a program could not be found: itself, or a file that it needs, is not there.
 fn missing(vfs: &mut Vfs, view: &View<'_>, path: &[u8]) -> BootError {
     let program = path.to_vec();
@@ -393,8 +430,7 @@ impl Kernel {
                     Errno::ENOENT => missing(&mut vfs, &view, &path),
                     errno => refuse(errno),
                 })?;
-        let Credentials { uid, gid, .. } = fs.credentials;
-        let frame = Frame { id: MmId(1), asid: 1, limits: memory_limits(&limits, uid), uid, gid };
+        let frame = Frame::first(&limits, &fs.credentials);
         let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special);
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
@@ -404,8 +440,9 @@ impl Kernel {
         fs.exe = prepared.main.path.clone();
         log_exec(&mut hw, task::PID, &image);
         let mut tasks = Tasks::default();
-        let task = first_task(&mut tasks, &image, &path);
-        let mut asids = Asids::new(config.context_switch);
+        let (gdt, table) = boot_gdt(&mut memory, &mut hw).map_err(BootError::Memory)?;
+        let task = first_task(&mut tasks, &image, table, &path);
+        let mut asids = Asids::new(context_switch(hw.geometry(), config.context_switch));
         asids.of(tasks.take_mm());
         let objects = KernelObjects::first(planted, &mut memory, &mut hw)?;
         let kernel = Self {
@@ -426,7 +463,7 @@ impl Kernel {
             asids,
             special,
             window: crate::compat::Window::default(),
-            gdt: None,
+            gdt,
             settings: BTreeMap::new(),
             ledger: ProcessReports::default(),
             swap_areas,
@@ -457,7 +494,8 @@ impl Kernel {
         let Credentials { uid, gid, .. } = self.fs.credentials;
         let limits = memory_limits(&self.process.limits, uid);
         let id = self.tasks.take_mm();
-        let frame = Frame { id, asid: self.asids.of(id), limits, uid, gid };
+        let personality = self.task.personality;
+        let frame = Frame { id, asid: self.asids.of(id), limits, uid, gid, personality };
         let Self { memory, hw, random, special, .. } = self;
         let mut loader = Loader::new(memory, hw, random, special);
         match loader.load(&prepared, frame) {
@@ -493,7 +531,7 @@ impl Kernel {
         self.leave_memory_to_others();
         self.take_over_leader();
         log_exec(&mut self.hw, self.task.tid, &image);
-        let regs = first_registers(&image);
+        let regs = first_registers(&image, self.gdt_at_boot());
         let implies_execute = image.implies_execute;
         let old_key = self.task.parts.mm;
         self.process.account.exec_count += 1;
@@ -642,13 +680,17 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_linux_without_randomisation() {
-        let base = |stack| layout(Abi::X86_64, stack).mmap_base.as_u64();
-        assert_eq!(base(8 << 20), 0x7fff_f7ff_f000);
-        assert_eq!(base(1 << 30), 0x7fff_bfef_f000);
-        assert_eq!(base(u64::MAX), 0x1555_5555_6000);
-        assert_eq!(Abi::X86_64.pie_base() & !(PAGE_BYTES - 1), 0x5555_5555_4000);
-        let base = |stack| layout(Abi::I386, stack).mmap_base.as_u64();
-        assert_eq!(base(8 << 20), 0xf7ff_e000);
+        let base = |abi, stack| {
+            let room = KernelKind::X86_64.room(abi, 0);
+            layout(room, stack).mmap_base.as_u64()
+        };
+        let (long, i386) = (|stack| base(Abi::X86_64, stack), |stack| base(Abi::I386, stack));
+        assert_eq!(long(8 << 20), 0x7fff_f7ff_f000);
+        assert_eq!(long(1 << 30), 0x7fff_bfef_f000);
+        assert_eq!(long(u64::MAX), 0x1555_5555_6000);
+        let pie_base = KernelKind::X86_64.room(Abi::X86_64, 0).pie_base;
+        assert_eq!(pie_base & !(PAGE_BYTES - 1), 0x5555_5555_4000);
+        assert_eq!(i386(8 << 20), 0xf7ff_e000);
     }
 
     #[test]

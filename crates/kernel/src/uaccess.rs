@@ -44,7 +44,7 @@ fn resolve(
     addr: VirtAddr,
     access: Access,
 ) -> Result<PhysAddr, Refused> {
-    if addr.as_u64() >= TASK_END {
+    if addr >= mm.layout.task_end {
         return Err(Refused::Fault);
     }
     for _ in 0..FAULTS_MAX {

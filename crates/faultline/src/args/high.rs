@@ -174,6 +174,10 @@ fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, 
         Some(name) => find_tlb(name)?,
         None => file.tlb.unwrap_or(TlbMode::Model(*machine::tlb_default())),
     };
+    if geometry == Geometry::I386 && ram_bytes > 1 << geometry.physical_bits() {
+        let why = "entries of i386 name 4 GiB of RAM at most; give i386-pae or less RAM";
+        return Err(Failure::own(format!("--machine i386: {why}")));
+    }
     Ok(MachineConfig {
         ram_bytes,
         geometry,

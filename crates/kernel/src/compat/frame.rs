@@ -26,8 +26,6 @@ use crate::signal::{
 };
 use crate::vdso;
 
-const USER_CS: u16 = 0x23;
-const USER_DS: u16 = 0x2b;
 const FSAVE_BYTES: usize = 112;
 const CONTEXT_BYTES: usize = 88;
 const OLD_BYTES: usize = 732;
@@ -162,6 +160,7 @@ impl Kernel {
     }
 
     fn enter_i386_handler(&mut self, signal: u8, handler: u64, frame: u64, has_info: bool) {
+        let (code, data) = self.kind().selectors();
         let regs = &mut self.task.regs;
         regs.gpr[Registers::RAX] = signal.into();
         regs.gpr[Registers::RDX] = if has_info { frame + INFO as u64 } else { 0 };
@@ -171,10 +170,10 @@ impl Kernel {
         regs.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
         regs.fpu = XsaveArea::new();
         let flat = [
-            (SegmentName::Cs, USER_CS),
-            (SegmentName::Ss, USER_DS),
-            (SegmentName::Ds, USER_DS),
-            (SegmentName::Es, USER_DS),
+            (SegmentName::Cs, code),
+            (SegmentName::Ss, data),
+            (SegmentName::Ds, data),
+            (SegmentName::Es, data),
         ];
         for (name, selector) in flat {
             let loaded = regs.load_segment(&mut self.hw, name, selector);

@@ -8,20 +8,18 @@
 //! # Source
 //! Linux 6.12 `arch/x86/kernel/tls.c`, `arch/x86/include/asm/desc.h:fill_ldt`.
 
-use cpu::{DescriptorTable, GDT_X86_64, Segment, SegmentName, descriptor};
-use machine::{PAGE_BYTES, VirtAddr};
+use cpu::{DescriptorTable, Segment, SegmentName, descriptor};
+use machine::{Frame, Machine, PAGE_BYTES, VirtAddr};
+use mm::Memory;
 
 use super::{Args, word};
 use crate::Kernel;
-use crate::abi::Abi;
+use crate::abi::{Abi, KernelKind};
 use crate::errno::{Errno, SysResult};
 use crate::syscall::ldt;
 
-/// The first of the entries for threads, and how many there are.
-const FIRST: u64 = 12;
 /// How many entries a task has.
 pub(crate) const COUNT: usize = 3;
-const GDT_BYTES: u16 = 128;
 
 /// The bits behind the limit in `struct user_desc`.
 mod flag {
@@ -81,9 +79,23 @@ impl UserDescriptor {
     }
 }
 
-/// The place in a task's list of entry `number` of the GDT.
-fn slot_of(number: u64) -> Result<usize, Errno> {
-    let slot = number.checked_sub(FIRST).and_then(|slot| usize::try_from(slot).ok());
+/// A GDT in RAM, as it is before any program has entries of its own, or `None` without a frame.
+pub(crate) fn new_gdt(memory: &mut Memory, hw: &mut Machine) -> Option<(Frame, DescriptorTable)> {
+    let frame = memory.take_kernel_frame(hw)?;
+    let entries = KernelKind::of(hw.geometry()).descriptors();
+    let mut bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    bytes.resize(PAGE_BYTES as usize, 0);
+    hw.store(frame.start(), &bytes);
+    Some((frame, table_in(frame, entries)))
+}
+
+fn table_in(frame: Frame, entries: &[u64]) -> DescriptorTable {
+    DescriptorTable { base: frame.start(), limit: (entries.len() * 8 - 1) as u16 }
+}
+
+/// The place in a task's list of entry `number` of the GDT, whose first for threads is `first`.
+fn slot_of(first: u64, number: u64) -> Result<usize, Errno> {
+    let slot = number.checked_sub(first).and_then(|slot| usize::try_from(slot).ok());
     slot.filter(|&slot| slot < COUNT).ok_or(Errno::EINVAL)
 }
 
@@ -92,13 +104,13 @@ pub(super) fn set_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
     let packed = wanted.pack()?;
     let number = if wanted.entry == 0xffff_ffff {
         let free = kernel.task.tls.iter().position(|&entry| entry == 0).ok_or(Errno::ESRCH)?;
-        let number = FIRST + free as u64;
+        let number = kernel.first_thread_entry() + free as u64;
         kernel.write_user_u32(VirtAddr::new(args[0]), number as u32)?;
         number
     } else {
         wanted.entry
     };
-    let slot = slot_of(number)?;
+    let slot = slot_of(kernel.first_thread_entry(), number)?;
     kernel.prepare_gdt()?;
     kernel.task.tls[slot] = packed;
     kernel.load_tls();
@@ -117,7 +129,8 @@ pub(super) fn set_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
 
 pub(super) fn get_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
     let number = kernel.read_user_u32(VirtAddr::new(args[0]))?;
-    let packed = kernel.task.tls[slot_of(number.into())?];
+    let slot = slot_of(kernel.first_thread_entry(), number.into())?;
+    let packed = kernel.task.tls[slot];
     let segment = Segment::of(packed);
     let rights = u64::from(segment.rights);
     let bit = |right: u64, flag: u64| if rights & right != 0 { flag } else { 0 };
@@ -147,7 +160,7 @@ impl Kernel {
     pub(crate) fn tls_of_thread(&mut self, addr: u64) -> Result<[u64; COUNT], Errno> {
         let wanted = UserDescriptor::read(self, addr)?;
         let packed = wanted.pack()?;
-        let slot = slot_of(wanted.entry)?;
+        let slot = slot_of(self.first_thread_entry(), wanted.entry)?;
         self.prepare_gdt()?;
         let mut entries = self.task.tls;
         entries[slot] = packed;
@@ -156,18 +169,33 @@ impl Kernel {
 
     /// Gives the running task a GDT in RAM.
     fn prepare_gdt(&mut self) -> Result<(), Errno> {
-        let frame = match self.gdt {
-            Some(frame) => frame,
-            None => self.memory.take_kernel_frame(&mut self.hw).ok_or(Errno::ENOMEM)?,
+        let entries = self.kind().descriptors();
+        self.task.regs.gdt = match self.gdt {
+            Some(frame) => table_in(frame, entries),
+            None => {
+                let (frame, table) =
+                    new_gdt(&mut self.memory, &mut self.hw).ok_or(Errno::ENOMEM)?;
+                self.gdt = Some(frame);
+                table
+            }
         };
-        if self.gdt.replace(frame).is_none() {
-            let mut bytes =
-                GDT_X86_64.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<_>>();
-            bytes.resize(PAGE_BYTES as usize, 0);
-            self.hw.store(frame.start(), &bytes);
-        }
-        self.task.regs.gdt = DescriptorTable { base: frame.start(), limit: GDT_BYTES - 1 };
         Ok(())
+    }
+
+    /// The GDT that every task of an i386 kernel has; those of a 64-bit one need none in RAM.
+    pub(crate) fn gdt_at_boot(&self) -> DescriptorTable {
+        let is_needed = self.kind() == KernelKind::I386;
+        let frame = self.gdt.filter(|_| is_needed);
+        frame.map_or(DescriptorTable::NONE, |frame| table_in(frame, self.kind().descriptors()))
+    }
+
+    /// Which kernel this is.
+    pub(crate) fn kind(&self) -> KernelKind {
+        KernelKind::of(self.hw.geometry())
+    }
+
+    fn first_thread_entry(&self) -> u64 {
+        self.kind().first_thread_entry()
     }
 
     /// Writes the entries of a task that gets the CPU to the GDT, and loads what it has of them.
@@ -182,7 +210,7 @@ impl Kernel {
     fn load_tls(&mut self) {
         let Some(frame) = self.gdt.filter(|_| self.task.regs.gdt.limit != 0) else { return };
         let bytes: Vec<u8> = self.task.tls.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-        self.hw.store(frame.start().wrapping_add(FIRST * 8), &bytes);
+        self.hw.store(frame.start().wrapping_add(self.first_thread_entry() * 8), &bytes);
     }
 
     /// Gives the frame of the GDT back.
@@ -213,6 +241,8 @@ mod tests {
         }
         let empty = UserDescriptor { entry: 12, base: 0, limit: 0, flags: 0x28 };
         assert_eq!(empty.pack(), Ok(0));
-        assert_eq!((slot_of(12), slot_of(14), slot_of(15)), (Ok(0), Ok(2), Err(Errno::EINVAL)));
+        let slots = [12, 14, 15].map(|number| slot_of(12, number));
+        assert_eq!(slots, [Ok(0), Ok(2), Err(Errno::EINVAL)]);
+        assert_eq!([6, 5].map(|number| slot_of(6, number)), [Ok(0), Err(Errno::EINVAL)]);
     }
 }

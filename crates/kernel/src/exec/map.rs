@@ -34,7 +34,7 @@ impl Loader<'_> {
         let spot = match main.program.header.placement {
             Placement::Fixed => Spot::Fixed,
             Placement::Anywhere if is_dynamic => {
-                Spot::At(self.abi.pie_base() & !(main.program.align_max() - 1))
+                Spot::At(self.room.pie_base & !(main.program.align_max() - 1))
             }
             Placement::Anywhere => Spot::Free,
         };
@@ -46,7 +46,7 @@ impl Loader<'_> {
         mm.layout.start_data = at(bounds.start_data);
         mm.layout.end_data = at(bounds.end_data);
         // A program in the mmap area would have no room for its break behind it (BRK-7).
-        let base = VirtAddr::new(self.abi.pie_base());
+        let base = VirtAddr::new(self.room.pie_base);
         let brk = if matches!(spot, Spot::Free) { base } else { at(bounds.brk) };
         mm.layout.start_brk = brk.align_up(PageSize::K4)?;
         mm.layout.brk = mm.layout.start_brk;
@@ -85,13 +85,13 @@ impl Loader<'_> {
         };
         // Without a fixed place the first segment lies in what was reserved, like the others.
         let remaining = if matches!(spot, Spot::Fixed) { rest } else { segments.as_slice() };
-        if matches!(spot, Spot::Fixed) && !first.is_sane(self.abi.task_end()) {
+        if matches!(spot, Spot::Fixed) && !first.is_sane(self.room.end) {
             return None;
         }
         for segment in remaining {
             let start = segment.vaddr.wrapping_add(bias) & !(PAGE_BYTES - 1);
             self.map_segment(mm, file, segment, (start, MapFlags::FIXED))?;
-            if !segment.is_sane(self.abi.task_end()) {
+            if !segment.is_sane(self.room.end) {
                 return None;
             }
         }
@@ -103,7 +103,7 @@ impl Loader<'_> {
     fn reserve(&mut self, mm: &mut Mm, file: &ElfFile, wanted: Option<u64>) -> Option<u64> {
         let bytes = file.program.span_bytes();
         let align = file.program.align_max();
-        let task_end = self.abi.task_end();
+        let task_end = self.room.end;
         if bytes == 0 || bytes > task_end || align > task_end {
             return None;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use machine::Machine;
 use mm::{MappedFile, Memory, Readahead, Rights};
 
-use crate::abi::Abi;
+use crate::abi::{Abi, KernelKind};
 use crate::elf::{self, HEADER_BYTES, Placement, Program, ProgramBytes, StackRights};
 use crate::errno::Errno;
 use crate::fs::{Vfs, View};
@@ -123,6 +123,7 @@ pub(super) fn prepare(
     stack_bytes: u64,
 ) -> Result<Prepared, Errno> {
     strings.check(stack_bytes)?;
+    let kind = KernelKind::of(hw.geometry());
     let mut path = strings.path.clone();
     for _ in 0..=SCRIPT_DEPTH_MAX {
         let file = vfs.open_program((memory, hw), view, &path)?;
@@ -138,7 +139,11 @@ pub(super) fn prepare(
         }
         let mut head = [0; HEADER_BYTES];
         head.copy_from_slice(&probe[..HEADER_BYTES]);
-        let program = elf::program(&mut content, elf::header(&head)?)?;
+        let header = elf::header(&head)?;
+        if !kind.runs(header.abi) {
+            return Err(Errno::ENOEXEC);
+        }
+        let program = elf::program(&mut content, header)?;
         let interpreter_path = program.interpreter_path(&mut content)?;
         let interpreter = match interpreter_path {
             Some(path) => {

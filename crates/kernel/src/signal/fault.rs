@@ -4,7 +4,7 @@
 //! Linux 6.12 `arch/x86/mm/fault.c`, `arch/x86/kernel/traps.c`; semantics FLT-1, K64-4, measured.
 
 use cpu::{Exception, Registers};
-use machine::{Access, PageFault, VirtAddr};
+use machine::{Access, Geometry, PageFault, VirtAddr};
 use mm::FaultError;
 
 use super::number::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
@@ -12,7 +12,6 @@ use super::{SI_KERNEL, SigDetail, SigInfo};
 use crate::Kernel;
 use crate::errno::Errno;
 use crate::syscall;
-use crate::uaccess::TASK_END;
 
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
@@ -32,10 +31,18 @@ pub(crate) const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000;
 const VSYSCALL_NUMBERS: [u64; 3] = [96, 201, 309];
 
 impl Kernel {
+    /// The fault as the kernel hears of it: page tables of two levels have no NX, and then the
+    /// error code has no bit for fetches (Intel SDM 3A, 4.7).
+    fn without_fetches(&self, fault: PageFault) -> PageFault {
+        let is_plain = self.hw.geometry() == Geometry::I386 && fault.access == Access::Fetch;
+        if is_plain { PageFault { access: Access::Read, ..fault } } else { fault }
+    }
+
     /// Resolves a page fault of the task, or sends the signal for it.
     pub(crate) fn page_fault(&mut self, fault: PageFault) {
+        let fault = self.without_fetches(fault);
         let addr = fault.addr.as_u64();
-        if addr >= TASK_END {
+        if addr >= self.kind().user_end() {
             if addr & !0xfff == VSYSCALL_PAGE && self.emulate_vsyscall(fault) {
                 return;
             }

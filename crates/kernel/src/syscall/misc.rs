@@ -32,7 +32,8 @@ pub const NODE: &str = "faultline";
 
 fn sys_uname(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let mut bytes = [0; 6 * 65];
-    let fields = ["Linux", NODE, RELEASE, VERSION, "x86_64", "(none)"];
+    let machine = kernel.kind().machine(kernel.task.personality);
+    let fields = ["Linux", NODE, RELEASE, VERSION, machine, "(none)"];
     for (index, field) in fields.iter().enumerate() {
         bytes[index * 65..index * 65 + field.len()].copy_from_slice(field.as_bytes());
     }

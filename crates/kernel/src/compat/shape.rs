@@ -17,6 +17,10 @@ pub(super) enum Field {
     Count,
     /// An `unsigned long`; too large a one is told as the largest `int`.
     Capped,
+    /// An offset; one that does not fit: `EOVERFLOW`.
+    Offset,
+    /// A length; one that does not fit is told as the largest.
+    Length,
     /// A resource limit: the largest number means none.
     Limit,
     /// A `long long` of which a 32-bit program means the lower half.
@@ -32,7 +36,7 @@ pub(super) enum Field {
 /// A structure.
 pub(super) type Shape = [Field];
 
-use Field::{Address, Capped, Count, Limit, Long, Low, Only32, Only64, Same};
+use Field::{Address, Capped, Count, Length, Limit, Long, Low, Offset, Only32, Only64, Same};
 
 /// One `long`.
 pub(super) const LONG: &Shape = &[Long];
@@ -59,7 +63,7 @@ pub(super) const STACK: &Shape = &[Address, Same(4), Only64(4), Address];
 /// `struct sigevent`; the thread number is the only member of the union that means anything.
 pub(super) const SIGEVENT: &Shape = &[Address, Same(12), Only32(48), Only64(44)];
 /// `struct flock`.
-pub(super) const FLOCK: &Shape = &[Same(4), Only64(4), Long, Long, Same(4), Only64(4)];
+pub(super) const FLOCK: &Shape = &[Same(4), Only64(4), Offset, Length, Same(4), Only64(4)];
 /// `struct flock64`.
 pub(super) const FLOCK_64: &Shape = &[Same(4), Only64(4), Same(16), Same(4), Only64(4)];
 /// `struct statfs`.
@@ -91,7 +95,7 @@ pub(super) const MASK: &Shape = &[Address, Address];
 /// Bytes of the 32-bit form.
 pub(super) fn bytes_32(shape: &Shape) -> usize {
     let bytes = |field: &Field| match field {
-        Long | Address | Count | Capped | Limit => 4,
+        Long | Address | Count | Capped | Offset | Length | Limit => 4,
         Low => 8,
         Same(bytes) | Only32(bytes) => *bytes,
         Only64(_) => 0,
@@ -102,7 +106,7 @@ pub(super) fn bytes_32(shape: &Shape) -> usize {
 /// Bytes of the 64-bit form.
 pub(super) fn bytes_64(shape: &Shape) -> usize {
     let bytes = |field: &Field| match field {
-        Long | Address | Count | Capped | Limit | Low => 8,
+        Long | Address | Count | Capped | Offset | Length | Limit | Low => 8,
         Same(bytes) | Only64(bytes) => *bytes,
         Only32(_) => 0,
     };
@@ -115,7 +119,7 @@ pub(super) fn widen(shape: &Shape, bytes: &[u8]) -> Vec<u8> {
     let mut at = 0;
     for field in shape {
         match *field {
-            Long => wide.extend(super::signed(word(bytes, at)).to_le_bytes()),
+            Long | Offset | Length => wide.extend(super::signed(word(bytes, at)).to_le_bytes()),
             Limit if word(bytes, at) == 0xffff_ffff => wide.extend(u64::MAX.to_le_bytes()),
             Address | Count | Capped | Limit | Low => wide.extend(word(bytes, at).to_le_bytes()),
             Same(count) => wide.extend(&bytes[at..at + count]),
@@ -141,7 +145,9 @@ pub(super) fn narrow(shape: &Shape, bytes: &[u8]) -> Result<Vec<u8>, Errno> {
             Count if is_large() => return Err(Errno::EOVERFLOW),
             Limit if is_large() => slim.extend([0xff; 4]),
             Capped if is_large() || low[3] >> 7 != 0 => slim.extend(i32::MAX.to_le_bytes()),
-            Long | Address | Count | Capped | Limit => slim.extend(low),
+            Offset if wide_at(bytes, at) > i32::MAX.into() => return Err(Errno::EOVERFLOW),
+            Length if wide_at(bytes, at) > i32::MAX.into() => slim.extend(i32::MAX.to_le_bytes()),
+            Long | Address | Count | Capped | Offset | Length | Limit => slim.extend(low),
             Low => slim.extend(&bytes[at..at + 8]),
             Same(count) => slim.extend(&bytes[at..at + count]),
             Only32(count) => slim.resize(slim.len() + count, 0),
@@ -150,6 +156,12 @@ pub(super) fn narrow(shape: &Shape, bytes: &[u8]) -> Result<Vec<u8>, Errno> {
         at += bytes_64(&[*field]);
     }
     Ok(slim)
+}
+
+/// The signed word of 64 bits at `at`.
+fn wide_at(bytes: &[u8], at: usize) -> i64 {
+    let half = |at| word(bytes, at);
+    (half(at) | half(at + 4) << 32).cast_signed()
 }
 
 #[cfg(test)]
@@ -181,6 +193,9 @@ mod tests {
         assert_eq!(widen(&[Limit], &[0xff; 4]), [0xff; 8]);
         assert_eq!(narrow(&[Limit], &(1_u64 << 32).to_le_bytes()), Ok(vec![0xff; 4]));
         assert_eq!(narrow(&[Count], &(1_u64 << 32).to_le_bytes()), Err(Errno::EOVERFLOW));
+        assert_eq!(narrow(&[Offset], &(1_u64 << 31).to_le_bytes()), Err(Errno::EOVERFLOW));
+        assert_eq!(narrow(&[Offset], &u64::MAX.to_le_bytes()), Ok(vec![0xff; 4]));
+        assert_eq!(narrow(&[Length], &(1_u64 << 31).to_le_bytes()), Ok(vec![255, 255, 255, 127]));
         let low = [1, 0, 0, 0, 0xaa, 0xaa, 0xaa, 0xaa];
         assert_eq!(widen(&[Low], &low), 1_u64.to_le_bytes());
     }

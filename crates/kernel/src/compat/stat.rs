@@ -36,6 +36,18 @@ pub(super) fn fstat(kernel: &mut Kernel, args: Args) -> SysResult {
     told(kernel, FSTAT, args, 1, small)
 }
 
+pub(super) fn oldstat(kernel: &mut Kernel, args: Args) -> SysResult {
+    told(kernel, STAT, args, 1, oldest)
+}
+
+pub(super) fn oldlstat(kernel: &mut Kernel, args: Args) -> SysResult {
+    told(kernel, LSTAT, args, 1, oldest)
+}
+
+pub(super) fn oldfstat(kernel: &mut Kernel, args: Args) -> SysResult {
+    told(kernel, FSTAT, args, 1, oldest)
+}
+
 pub(super) fn stat64(kernel: &mut Kernel, args: Args) -> SysResult {
     told(kernel, STAT, args, 1, large)
 }
@@ -67,11 +79,30 @@ fn native(bytes: &[u8], at: usize) -> u64 {
     word.map_or(0, |word| u64::from_le_bytes(*word))
 }
 
+/// `value`, if it is at most `most`.
+fn fits(value: u64, most: u64) -> Result<u64, Errno> {
+    if value > most { Err(Errno::EOVERFLOW) } else { Ok(value) }
+}
+
+/// `struct __old_kernel_stat`, 32 bytes.
+fn oldest(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
+    let word = |at| native(bytes, at);
+    let inode = fits(word(8), u16::MAX.into())?;
+    let links = fits(word(16), u16::MAX.into())?;
+    let size = fits(word(48), SIZE_MAX)?;
+    let [uid, gid] = [28, 32].map(|at| super::process::id_16(word(at) as u32));
+    let [mode, device, special] = [24, 0, 40].map(|at| word(at) as u16);
+    let halves = [device, inode as u16, mode, links as u16, uid, gid, special, 0];
+    let mut oldest = halves.map(u16::to_le_bytes).concat();
+    let rest = [size, word(72), word(88), word(104)];
+    oldest.extend(rest.map(|value| (value as u32).to_le_bytes()).concat());
+    Ok(oldest)
+}
+
 /// `struct stat`, 64 bytes.
 fn small(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
     let word = |at| native(bytes, at);
     let (mode, uid, gid) = (word(24) as u32, word(28) as u32, word(32) as u32);
-    let fits = |value: u64, most: u64| if value > most { Err(Errno::EOVERFLOW) } else { Ok(value) };
     let inode = fits(word(8), u32::MAX.into())?;
     let links = fits(word(16), u16::MAX.into())?;
     let size = fits(word(48), SIZE_MAX)?;

@@ -7,12 +7,15 @@ use machine::VirtAddr;
 
 use super::read_write::writable;
 use super::stat::is_empty_path;
-use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, in_tree, low32, path_argument};
+use super::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, SMALL_FILE_BYTES_MAX, in_tree, low32,
+    path_argument,
+};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{
     Change, FILE_BYTES_MAX, Follow, Grant, NodeId, Opened, SEALS_WRITE, Target, Timestamp,
-    WalkRules, permits,
+    WalkRules, flag, permits,
 };
 use crate::syscall::Handler;
 
@@ -265,7 +268,8 @@ fn sys_ftruncate(kernel: &mut Kernel, [fd, bytes, ..]: [u64; 6]) -> SysResult {
         let is_path = matches!(file.opened, Opened::Path(_));
         return Err(if is_path { Errno::EBADF } else { Errno::EINVAL });
     };
-    if !file.can_write() {
+    let is_small = file.status & flag::LARGEFILE == 0;
+    if !file.can_write() || is_small && bytes > SMALL_FILE_BYTES_MAX {
         return Err(Errno::EINVAL);
     }
     resize(kernel, node, bytes)

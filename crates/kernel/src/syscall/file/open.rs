@@ -2,8 +2,9 @@
 
 use machine::VirtAddr;
 
-use super::{AT_FDCWD, in_tree, low32, path_argument};
+use super::{AT_FDCWD, SMALL_FILE_BYTES_MAX, in_tree, low32, path_argument};
 use crate::Kernel;
+use crate::abi::KernelKind;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{FileId, Inherit, Opened, WalkRules, check_flags, flag};
 use crate::syscall::Handler;
@@ -28,7 +29,7 @@ fn sys_open(kernel: &mut Kernel, [path, flags, mode, ..]: [u64; 6]) -> SysResult
 }
 
 fn sys_creat(kernel: &mut Kernel, [path, mode, ..]: [u64; 6]) -> SysResult {
-    let flags = flag::CREAT | flag::WRONLY | flag::TRUNC;
+    let flags = flag::CREAT | flag::WRONLY | flag::TRUNC | implied_flags(kernel.kind());
     open(kernel, AT_FDCWD, path, (flags, low32(mode)))
 }
 
@@ -36,9 +37,26 @@ fn sys_openat(kernel: &mut Kernel, [dirfd, path, flags, mode, ..]: [u64; 6]) -> 
     open(kernel, dirfd, path, (low32(flags), low32(mode)))
 }
 
+/// What a kernel adds to the flags of calls that i386 programs share (`force_o_largefile`).
+const fn implied_flags(kind: KernelKind) -> u32 {
+    match kind {
+        KernelKind::X86_64 => flag::LARGEFILE,
+        KernelKind::I386 => 0,
+    }
+}
+
+/// Whether a program that does not know large files has opened one (`generic_file_open`).
+fn is_too_large(kernel: &Kernel, file: FileId, flags: u32) -> bool {
+    let Opened::Regular(node) = kernel.vfs.file(file).opened else { return false };
+    let bytes = kernel.vfs.size_of(node);
+    flags & flag::LARGEFILE == 0 && bytes.is_ok_and(|bytes| bytes > SMALL_FILE_BYTES_MAX)
+}
+
 fn open(kernel: &mut Kernel, dirfd: u64, path: u64, (flags, mode): (u32, u32)) -> SysResult {
-    // Linux fs/open.c, build_open_flags: bits without a meaning are ignored, `O_LARGEFILE` is set.
-    let flags = flags & 0o37_777_777 | flag::LARGEFILE;
+    // Linux fs/open.c, build_open_flags: bits without a meaning are ignored. i386 programs say
+    // themselves whether they know large files.
+    let implied = if kernel.is_in_i386_call() { 0 } else { flag::LARGEFILE };
+    let flags = flags & 0o37_777_777 | implied;
     open_with(kernel, dirfd, path, (flags, mode), WalkRules::default())
 }
 
@@ -57,6 +75,10 @@ fn open_with(
     let limit = kernel.files_max();
     let file = in_tree(kernel, |vfs, view| vfs.open(view, start, &path, (flags, mode), rules))?;
     let file = kernel.finish_terminal(file, flags)?;
+    if is_too_large(kernel, file, flags) {
+        kernel.release_file(file);
+        return Err(Errno::EOVERFLOW);
+    }
     if flags & flag::TRUNC != 0
         && flags & flag::PATH == 0
         && let Err(errno) = truncate(kernel, file)
@@ -152,7 +174,8 @@ fn sys_openat2(kernel: &mut Kernel, [dirfd, path, how, bytes, ..]: [u64; 6]) -> 
     if rules.0 & WalkRules::CACHED != 0 {
         return Err(Errno::EAGAIN);
     }
-    open_with(kernel, dirfd, path, (flags | flag::LARGEFILE, low32(mode)), rules)
+    let flags = flags | implied_flags(kernel.kind());
+    open_with(kernel, dirfd, path, (flags, low32(mode)), rules)
 }
 
 fn sys_close(kernel: &mut Kernel, [fd, ..]: [u64; 6]) -> SysResult {

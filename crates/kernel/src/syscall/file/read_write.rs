@@ -11,7 +11,7 @@ use mm::ALL_PAGES;
 
 use super::cached_read::{cached_file, read_cached};
 use super::terminal::pseudo_terminal;
-use super::{LIMIT_FILE_BYTES, low32};
+use super::{LIMIT_FILE_BYTES, SMALL_FILE_BYTES_MAX, low32};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{Device, FileId, Opened, PIPE_BUF, flag, write_device};
@@ -582,6 +582,11 @@ impl Kernel {
         let limit = self.process.limits[LIMIT_FILE_BYTES].soft;
         if at >= limit && !bytes.is_empty() {
             self.send_self(SigInfo::kernel(SIGXFSZ));
+            return Err(Errno::EFBIG);
+        }
+        let is_small = open.status & flag::LARGEFILE == 0;
+        let limit = if is_small { limit.min(SMALL_FILE_BYTES_MAX) } else { limit };
+        if at >= limit && !bytes.is_empty() {
             return Err(Errno::EFBIG);
         }
         let count = bytes.len().min(to_usize(limit - at.min(limit)));

@@ -47,6 +47,16 @@ mod option {
     pub(super) const MARK: u32 = 36;
     pub(super) const PROTOCOL: u32 = 38;
     pub(super) const DOMAIN: u32 = 39;
+
+    /// The usual number of an option that has two: `SO_RCVTIMEO_NEW`, `SO_SNDTIMEO_NEW` have times
+    /// of 64 bits everywhere.
+    pub(super) const fn usual(name: u32) -> u32 {
+        match name {
+            66 => RCVTIMEO,
+            67 => SNDTIMEO,
+            name => name,
+        }
+    }
 }
 
 /// `net.core.wmem_max` and `rmem_max`.
@@ -64,7 +74,7 @@ fn sys_setsockopt(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if low32(level) != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP);
     }
-    let name = low32(name);
+    let name = option::usual(low32(name));
     if matches!(name, option::TYPE | option::ERROR | option::DOMAIN | option::PROTOCOL) {
         return Err(Errno::ENOPROTOOPT);
     }
@@ -121,7 +131,7 @@ fn sys_getsockopt(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     let is_listening = kernel.is_listening(id);
     let socket = kernel.vfs.socket_mut(id)?;
-    let name = low32(name);
+    let name = option::usual(low32(name));
     let word = |value: u32| value.to_le_bytes().to_vec();
     let answer = match name {
         option::TYPE => word(socket.kind.number()),

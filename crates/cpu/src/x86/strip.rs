@@ -13,10 +13,12 @@
 //! Invariants
 //! 1. No instruction of a strip can fault: its pages are there, vector exceptions are masked, and
 //!    operands are as aligned as in the iteration before, which was made with probes.
-//! 2. All registers of an address stay or move by a constant in every iteration.
+//! 2. All registers of an address stay or move by a constant in every iteration, and those that
+//!    move do not wrap, at 32 bits in 32-bit code.
 
 use super::block::{Scan, Step};
 use super::classify::{Class, number};
+use super::compat::is_compat;
 use super::emit::{RSP, Reg, S0, S1};
 use super::group::{Anchor, written};
 use super::operand::{is_short_address, operand_bytes, used_registers};
@@ -30,7 +32,7 @@ pub(super) const STREAMS_MAX: usize = 8;
 /// Most bytes of a stream in one iteration.
 const SPAN_BYTES: i32 = 512;
 /// Most bytes by which a register of an address moves per iteration.
-const STRIDE_MAX: i32 = 512;
+pub(super) const STRIDE_MAX: i32 = 512;
 /// Most accesses of one strip.
 const ACCESSES_MAX: u64 = 1 << 15;
 
@@ -270,21 +272,32 @@ fn motions(body: &[Step]) -> [Motion; 16] {
     motions
 }
 
-/// The 64-bit register that an instruction moves by a small constant, and by how much.
+/// The register, as long as addresses are, that an instruction moves by a small constant, and by
+/// how much.
 fn steady_move(one: &Instruction) -> Option<(Reg, i32)> {
     let register = one.op0_register();
-    if one.op_count() == 0 || one.op0_kind() != OpKind::Register || register.size() != 8 {
+    let is_short = is_compat(one);
+    let bytes = if is_short { 4 } else { 8 };
+    if one.op_count() == 0 || one.op0_kind() != OpKind::Register || register.size() != bytes {
         return None;
     }
     let is_constant = one.op_count() == 2
-        && matches!(one.op1_kind(), OpKind::Immediate8to64 | OpKind::Immediate32to64);
+        && matches!(
+            one.op1_kind(),
+            OpKind::Immediate8to64
+                | OpKind::Immediate32to64
+                | OpKind::Immediate8to32
+                | OpKind::Immediate32
+        );
+    let signed = |value: u64| if is_short { i64::from(value as u32 as i32) } else { value as i64 };
+    let is_itself = one.memory_base() == register.full_register();
     let bytes = match one.mnemonic() {
         Mnemonic::Inc => 1,
         Mnemonic::Dec => -1,
-        Mnemonic::Add if is_constant => one.immediate(1) as i64,
-        Mnemonic::Sub if is_constant => (one.immediate(1) as i64).wrapping_neg(),
-        Mnemonic::Lea if one.memory_base() == register && one.memory_index() == Register::None => {
-            one.memory_displacement64() as i64
+        Mnemonic::Add if is_constant => signed(one.immediate(1)),
+        Mnemonic::Sub if is_constant => signed(one.immediate(1)).wrapping_neg(),
+        Mnemonic::Lea if is_itself && one.memory_index() == Register::None => {
+            signed(one.memory_displacement64())
         }
         _ => return None,
     };
@@ -320,6 +333,11 @@ impl Streams {
         if let Some((register, bytes)) = steady_move(one) {
             let moved = &mut self.moved[usize::from(register)];
             *moved = moved.checked_add(bytes)?;
+            // What wraps is looked for that far from where the register is (`strip_code.rs`).
+            let is_steady = matches!(motions[usize::from(register)], Motion::Steady(_));
+            if is_compat(one) && is_steady && moved.abs() > STRIDE_MAX {
+                return None;
+            }
         }
         Some(())
     }

@@ -21,7 +21,7 @@ use super::emit::{CLK, Mem, Patch, Reg, S0, S1};
 use super::group::Group;
 use super::operand::register_of;
 use super::probe::tag;
-use super::strip::{Stream, Strip};
+use super::strip::{STRIDE_MAX, Stream, Strip};
 use super::stubs::Reason;
 use super::translate::Emitter;
 use super::words;
@@ -135,6 +135,14 @@ impl Emitter {
             self.asm.load_if(if is_upward { GREATER } else { LESS }, S0, limit);
         }
         self.asm.store(limit, S0);
+        if self.now.flavor.is_compat() {
+            // The same for registers of 32 bits.
+            let beyond = if is_upward { STRIDE_MAX } else { -STRIDE_MAX };
+            self.asm.lea(S0, Mem::at(S0, beyond));
+            self.asm.shift_right_flags(S0, 32);
+            fails.push(self.asm.branch(NOT_EQUAL));
+            return;
+        }
         // A register far from where numbers wrap does not wrap in this page.
         self.asm.copy(S0, register);
         self.asm.double_flags(S0);
@@ -147,6 +155,22 @@ impl Emitter {
         self.asm.load(S1, word);
         self.asm.lea(S0, Mem::at(CLK, stream.last));
         self.asm.store(Mem::table(layout::STAMP, S1), S0);
+        match self.now.flavor.is_compat() {
+            true => self.wrapped_base(stream, word),
+            false => self.plain_base(stream),
+        }
+        if stream.holder < S1 {
+            self.asm.store(Mem::word(words::home(stream.holder)), stream.holder);
+            self.asm.copy(stream.holder, S0);
+        } else {
+            self.asm.store(word, S0);
+        }
+        debug_assert!(strip.streams.len() <= super::strip::STREAMS_MAX, "a word for each stream");
+    }
+
+    /// What the holder of a stream will hold: the host address of its operand less what moves; the
+    /// slot of its page is in r15.
+    fn plain_base(&mut self, stream: &Stream) {
         self.asm.load(S0, Mem::table(layout::HOST, S1));
         self.asm.add_flags(S0, Mem::table(tag(stream.access), S1));
         let (base, index) = stream.still();
@@ -162,13 +186,35 @@ impl Emitter {
             self.asm.constant(S1, stream.anchor.absolute);
             self.asm.lea(S0, Mem::sum(S0, S1));
         }
-        if stream.holder < S1 {
-            self.asm.store(Mem::word(words::home(stream.holder)), stream.holder);
-            self.asm.copy(stream.holder, S0);
-        } else {
-            self.asm.store(word, S0);
+    }
+
+    /// Likewise in 32-bit code, where the sum of an address may wrap: the host address of the
+    /// lowest byte now, less the register that moves and the displacement. The slot is in `word`.
+    fn wrapped_base(&mut self, stream: &Stream, word: Mem) {
+        let Stream { anchor, low, .. } = *stream;
+        self.group_address(&Group {
+            first: 0,
+            last: 0,
+            anchor,
+            low,
+            bytes: 1,
+            reads: 0,
+            writes: 0,
+        });
+        self.asm.load(S1, word);
+        self.asm.add_flags(S0, Mem::table(layout::HOST, S1));
+        self.asm.add_flags(S0, Mem::table(tag(stream.access), S1));
+        let Some((mover, scale)) = stream.mover else {
+            return self.asm.lea(S0, Mem::at(S0, -low));
+        };
+        let register = self.current(mover, S1);
+        if register != S1 {
+            self.asm.copy(S1, register);
         }
-        debug_assert!(strip.streams.len() <= super::strip::STREAMS_MAX, "a word for each stream");
+        self.asm.complement(S1);
+        let displacement = (1 << scale) - low;
+        let index = Some((S1, scale));
+        self.asm.lea(S0, Mem { base: Some(S0), index, displacement, is_gs: false });
     }
 
     /// Loads the holders that are scratch registers, and the stolen registers.

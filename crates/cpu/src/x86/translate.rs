@@ -213,9 +213,7 @@ impl Emitter {
         let body = self.asm.here();
         self.now.body = body;
         let is_whole = !self.now.is_single && second.is_none() && start.counter.is_none();
-        // Strips know nothing of addresses that wrap at 32 bits.
-        let may_strip = is_whole && !scan.flavor.is_compat();
-        self.strip = if may_strip { strip::find(scan, &mut self.factory) } else { None };
+        self.strip = if is_whole { strip::find(scan, &mut self.factory) } else { None };
         if let Some(counter) = start.counter {
             self.count(counter);
         }

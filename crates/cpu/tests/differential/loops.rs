@@ -1,12 +1,12 @@
 //! Loops that go through memory by pointers which move by constants, up and down, over every kind
 //! of page border: what the engine runs in strips.
 
-use crate::builder::{decode_all, put_code};
+use crate::builder::{decode_all, decode_code, put_code};
 use crate::case::{Case, Rules, State};
 use crate::layout;
 use crate::random::Random;
 use crate::states::random_state;
-use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Encoder, Instruction, MemoryOperand, OpKind, Register};
 
 const GENERAL: [Register; 15] = [
     Register::RAX,
@@ -86,13 +86,26 @@ struct Loop<'r> {
     still: Register,
     counter: Register,
     others: Vec<Register>,
+    general: Vec<Register>,
 }
 
 /// The loop number `index` of the run with `seed`.
 pub fn case(seed: u64, index: u64) -> Case {
+    loop_of(seed, index, &GENERAL, long)
+}
+
+/// Likewise in 32-bit code.
+pub fn case_compat(seed: u64, index: u64) -> Case {
+    loop_of(seed, index, &GENERAL[..7], compat)
+}
+
+/// What makes a case of a state, a body and where it starts.
+type Finish = fn(State, Vec<Instruction>, u64, String) -> Case;
+
+fn loop_of(seed: u64, index: u64, general: &[Register], finish: Finish) -> Case {
     let mut random = Random::new(seed.wrapping_add(index.wrapping_mul(0x1_0000_0007)));
     let start = layout::CODE + 64 + random.below(0xd00);
-    let mut one = Loop::new(&mut random);
+    let mut one = Loop::new(&mut random, general);
     for _ in 0..=one.random.below(6) {
         one.add_something();
     }
@@ -100,17 +113,121 @@ pub fn case(seed: u64, index: u64) -> Case {
     one.add_counting();
     let Loop { random, mut state, mut body, .. } = one;
     body.push(with(Instruction::with_branch(random.pick(&CONDITIONS), start)));
-    let code = assemble(&body, start);
     state.rip = start;
+    finish(state, body, start, format!("loop seed {seed} index {index}"))
+}
+
+fn long(state: State, body: Vec<Instruction>, start: u64, name: String) -> Case {
+    let code = assemble(&body, start);
     let mut patches = Vec::new();
     put_code(&mut patches, start, &code);
     let instructions = decode_all(&code, start);
-    let name = format!("loop seed {seed} index {index}");
     Case { name, state, patches, instructions, rules: Rules::default() }
+}
+
+/// The same loop with words of 32 bits.
+fn compat(mut state: State, body: Vec<Instruction>, start: u64, name: String) -> Case {
+    let body: Vec<_> = body.into_iter().map(twin).collect();
+    let mut encoder = Encoder::new(32);
+    let mut rip = start;
+    for one in &body {
+        rip += encoder.encode(one, rip).expect("operands fit the code") as u64;
+    }
+    let code = encoder.take_buffer();
+    state.is_compat = true;
+    state.gpr = state.gpr.map(|register| register & 0xffff_ffff);
+    state.gpr[8..].fill(0);
+    let mut patches = Vec::new();
+    put_code(&mut patches, start, &code);
+    let instructions = decode_code(&code, start, true);
+    Case { name: format!("32-bit {name}"), state, patches, instructions, rules: Rules::default() }
+}
+
+/// The instruction of 32-bit code that does the same with words of 32 bits.
+fn twin(mut one: Instruction) -> Instruction {
+    one.set_code(twin_code(one.code()));
+    for operand in 0..one.op_count() {
+        match one.op_kind(operand) {
+            OpKind::Register => {
+                one.set_op_register(operand, twin_register(one.op_register(operand)))
+            }
+            OpKind::Immediate8to64 => one.set_op_kind(operand, OpKind::Immediate8to32),
+            OpKind::Immediate32to64 => one.set_op_kind(operand, OpKind::Immediate32),
+            OpKind::NearBranch64 => {
+                let target = one.near_branch_target() as u32;
+                one.set_op_kind(operand, OpKind::NearBranch32);
+                one.set_near_branch32(target);
+            }
+            _ => {}
+        }
+    }
+    if (0..one.op_count()).any(|operand| one.op_kind(operand) == OpKind::Memory) {
+        let is_global = one.memory_base() == Register::RIP;
+        let base = if is_global { Register::None } else { twin_register(one.memory_base()) };
+        one.set_memory_base(base);
+        one.set_memory_index(twin_register(one.memory_index()));
+        if is_global || one.memory_displ_size() == 8 {
+            one.set_memory_displ_size(4);
+        }
+        one.set_memory_displacement64(one.memory_displacement64() & 0xffff_ffff);
+    }
+    one
+}
+
+/// The register of 32-bit code in the place of one of 64-bit code.
+fn twin_register(register: Register) -> Register {
+    if register.is_gpr64() {
+        Register::EAX + register.number() as u32
+    } else if register.is_gpr8() {
+        Register::AL + register.number() as u32 % 4
+    } else if register.is_xmm() {
+        Register::XMM0 + register.number() as u32 % 8
+    } else if register.is_ymm() {
+        Register::YMM0 + register.number() as u32 % 8
+    } else {
+        register
+    }
+}
+
+fn twin_code(code: Code) -> Code {
+    match code {
+        Code::Mov_r64_rm64 => Code::Mov_r32_rm32,
+        Code::Mov_rm64_r64 => Code::Mov_rm32_r32,
+        Code::Add_r64_rm64 => Code::Add_r32_rm32,
+        Code::Add_rm64_r64 => Code::Add_rm32_r32,
+        Code::Adc_r64_rm64 => Code::Adc_r32_rm32,
+        Code::Cmp_r64_rm64 => Code::Cmp_r32_rm32,
+        Code::Cmova_r64_rm64 => Code::Cmova_r32_rm32,
+        Code::Imul_r64_rm64 => Code::Imul_r32_rm32,
+        Code::Movbe_r64_m64 => Code::Movbe_r32_m32,
+        Code::Xchg_rm64_r64 => Code::Xchg_rm32_r32,
+        Code::Cvtsi2sd_xmm_rm64 => Code::Cvtsi2sd_xmm_rm32,
+        Code::Lea_r64_m => Code::Lea_r32_m,
+        Code::Sub_rm64_imm32 => Code::Sub_rm32_imm32,
+        Code::Add_rm64_imm32 => Code::Add_rm32_imm32,
+        Code::Sub_rm64_imm8 => Code::Sub_rm32_imm8,
+        Code::Inc_rm64 => Code::Inc_r32,
+        Code::Dec_rm64 => Code::Dec_r32,
+        Code::Jne_rel8_64 => Code::Jne_rel8_32,
+        Code::Jne_rel32_64 => Code::Jne_rel32_32,
+        Code::Jg_rel32_64 => Code::Jg_rel32_32,
+        Code::Ja_rel32_64 => Code::Ja_rel32_32,
+        Code::Jns_rel8_64 => Code::Jns_rel8_32,
+        code => code,
+    }
 }
 
 /// Loops whose index wraps, as a number with a sign, where a page ends.
 pub fn wrapping() -> Vec<Case> {
+    wrapping_of(long)
+}
+
+/// Likewise in 32-bit code, where numbers without a sign wrap.
+pub fn wrapping_compat() -> Vec<Case> {
+    wrapping_of(compat)
+}
+
+fn wrapping_of(finish: Finish) -> Vec<Case> {
     const SIGN: u64 = 1 << 63;
     let start = layout::CODE + 0x200;
     let (counter, index) = (Register::RDX, Register::RCX);
@@ -125,17 +242,12 @@ pub fn wrapping() -> Vec<Case> {
             with(Instruction::with2(Code::Sub_rm64_imm8, counter, 1)),
             with(Instruction::with_branch(Code::Jne_rel32_64, start)),
         ];
-        let code = assemble(&body, start);
         let mut state = State::new();
         state.rip = start;
         state.gpr[1] = from;
         state.gpr[2] = 30;
         state.gpr[3] = border.wrapping_sub(SIGN);
-        let mut patches = Vec::new();
-        put_code(&mut patches, start, &code);
-        let instructions = decode_all(&code, start);
-        let name = format!("index wraps at {border:#x} by {stride}");
-        Case { name, state, patches, instructions, rules: Rules::default() }
+        finish(state, body.to_vec(), start, format!("index wraps at {border:#x} by {stride}"))
     };
     cases.map(case).collect()
 }
@@ -171,11 +283,11 @@ pub fn endless(count: u64) -> Case {
 }
 
 impl<'r> Loop<'r> {
-    fn new(random: &'r mut Random) -> Self {
+    fn new(random: &'r mut Random, general: &[Register]) -> Self {
         let mut state = random_state(random);
         // Strings are not in here.
         state.rflags &= !(1 << 10);
-        let mut free = GENERAL.to_vec();
+        let mut free = general.to_vec();
         let mut take =
             |random: &mut Random| free.swap_remove(random.below(free.len() as u64) as usize);
         let counter = take(random);
@@ -184,8 +296,16 @@ impl<'r> Loop<'r> {
         for register in &mut state.gpr {
             *register = random.integer();
         }
-        let mut one =
-            Self { random, state, body: Vec::new(), pointers, still, counter, others: free };
+        let mut one = Self {
+            random,
+            state,
+            body: Vec::new(),
+            pointers,
+            still,
+            counter,
+            others: free,
+            general: general.to_vec(),
+        };
         let most = if one.random.chance(70) { 40 } else { 1200 };
         let count = 1 + one.random.below(most);
         one.set(counter, count);
@@ -267,7 +387,7 @@ impl<'r> Loop<'r> {
         let register = self.random.pick(&self.others.clone());
         let one = match self.random.below(10) {
             0 => {
-                let from = self.random.pick(&GENERAL);
+                let from = self.random.pick(&self.general.clone());
                 Instruction::with2(
                     Code::Lea_r64_m,
                     register,
@@ -275,7 +395,7 @@ impl<'r> Loop<'r> {
                 )
             }
             1 => {
-                let from = self.random.pick(&GENERAL);
+                let from = self.random.pick(&self.general.clone());
                 Instruction::with2(Code::Add_r64_rm64, register, from)
             }
             2..=4 => {

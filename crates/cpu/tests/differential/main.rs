@@ -87,6 +87,21 @@ fn loops_do_what_the_host_does() {
 }
 
 #[test]
+fn loops_of_32_bit_code_do_what_the_host_does() {
+    let (seed, count) = (seed(), case_count(20_000));
+    for build in [Build::Usual, Build::SmallTlb] {
+        let mut bench = Bench::new(seed, build);
+        for first in (0..count / 2).step_by(BATCH as usize) {
+            let indexes = first..first + BATCH;
+            let cases: Vec<_> = indexes.map(|index| loops::case_compat(seed, index)).collect();
+            bench.run(&cases);
+        }
+        bench.run(&loops::wrapping_compat());
+        bench.finish();
+    }
+}
+
+#[test]
 fn slices_of_loops_end_at_the_same_access_with_and_without_the_fast_path() {
     const SLICES: usize = 12;
     let base = layout::base_content(&mut random::Random::new(seed()));
@@ -341,6 +356,9 @@ fn emitted_loops_keep_to_their_words_probes_and_strips() {
     let count = case_count(3000);
     let strips = verify_emitted(Build::SmallTlb, count, |_, index| loops::case(seed(), index));
     assert!(strips as u64 > count / 4, "only {strips} strips");
+    let strips =
+        verify_emitted(Build::SmallTlb, count, |_, index| loops::case_compat(seed(), index));
+    assert!(strips as u64 > count / 4, "only {strips} strips of 32-bit code");
 }
 
 /// Runs the same switches with and without the fast path; returns the former.

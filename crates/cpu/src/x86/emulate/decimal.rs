@@ -75,7 +75,11 @@ fn adjust_packed(regs: &mut Registers, old: u8, is_subtraction: bool) {
         flags |= CARRY;
     }
     set_al(regs, value);
-    regs.rflags = with(regs.rflags, flags | of_byte(value));
+    // As on the CPUs of AMD: OF is that of the whole step.
+    let by = if is_subtraction { old.wrapping_sub(value) } else { !value.wrapping_sub(old) };
+    let is_over = (old ^ by) & (old ^ value) & 0x80 != 0;
+    let overflow = if is_over { OVERFLOW } else { 0 };
+    regs.rflags = with(regs.rflags, flags | overflow | of_byte(value));
 }
 
 /// `aaa` and `aas`.

@@ -261,6 +261,7 @@ fn return_far(bus: &mut Bus, regs: &mut Registers, instruction: &Instruction) ->
     let selector = bus.peek_stack(regs, bytes as u64, bytes)? as u16;
     let offset = bus.peek_stack(regs, 0, bytes)?;
     let drop = if instruction.op_count() > 0 { u64::from(instruction.immediate16()) } else { 0 };
+    read_outer_stack(bus, regs, selector, 2 * bytes as u64 + drop, bytes)?;
     require_level(regs, selector)?;
     let mask = stack_mask(regs);
     enter_code(bus, regs, selector, offset)?;
@@ -274,6 +275,22 @@ fn drop_frame(regs: &mut Registers, mask: u64, bytes: u64) {
     let mask = mask | stack_mask(regs);
     let rsp = &mut regs.gpr[Registers::RSP];
     *rsp = *rsp & !mask | rsp.wrapping_add(bytes) & mask;
+}
+
+/// Reads the stack segment and pointer that a return to another level takes from `place` behind the
+/// stack pointer. On the CPUs of AMD they come before all checks of the selector.
+fn read_outer_stack(
+    bus: &mut Bus,
+    regs: &Registers,
+    selector: u16,
+    place: u64,
+    bytes: usize,
+) -> Result<()> {
+    if selector & 3 != 3 {
+        bus.peek_stack(regs, place + bytes as u64, bytes)?;
+        bus.peek_stack(regs, place, bytes)?;
+    }
+    Ok(())
 }
 
 /// A return does not go to a more privileged level.
@@ -303,6 +320,9 @@ fn return_from_interrupt(
         frame[slot] = bus.peek_stack(regs, (bytes * slot) as u64, bytes)?;
     }
     let [offset, code, flags, stack, data] = frame;
+    if !is_long {
+        read_outer_stack(bus, regs, code as u16, 3 * bytes as u64, bytes)?;
+    }
     require_level(regs, code as u16)?;
     let mask = stack_mask(regs);
     enter_code(bus, regs, code as u16, offset)?;

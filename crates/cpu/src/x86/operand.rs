@@ -547,7 +547,7 @@ fn set_operand(copy: &mut Instruction, leases: &Leases, is_folded: bool, displac
 }
 
 /// Turns a `mov` with an absolute 64-bit address into the form with ModRM.
-fn without_absolute(copy: &mut Instruction) {
+pub(super) fn without_absolute(copy: &mut Instruction) {
     let code = match copy.code() {
         Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
         Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,

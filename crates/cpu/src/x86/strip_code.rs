@@ -19,7 +19,7 @@ use super::block::{Scan, Step};
 use super::classify::{Class, number};
 use super::emit::{CLK, Mem, Patch, Reg, S0, S1};
 use super::group::Group;
-use super::operand::register_of;
+use super::operand::{register_of, without_absolute};
 use super::probe::tag;
 use super::strip::{STRIDE_MAX, Stream, Strip};
 use super::stubs::Reason;
@@ -318,6 +318,7 @@ fn set_stream_operand(strip: &Strip, copy: &mut Instruction, stream: &Stream) {
     } else {
         copy.memory_displacement64()
     };
+    without_absolute(copy);
     copy.set_segment_prefix(Register::None);
     copy.set_memory_base(wide(stream.holder));
     copy.set_memory_index(Register::None);

@@ -11,6 +11,7 @@ mod args;
 mod elf;
 mod explain;
 mod failure;
+mod keys;
 mod machine;
 mod output;
 mod policy;
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Run(typed) => run::run(RunPlan::new(*typed, &host())?),
+        Command::Run(typed) => {
+            let plan = RunPlan::new(*typed, &host())?;
+            keys::away_from_handlers(|| run::run(plan))
+        }
         Command::Explain(typed) => explain::explain(&typed).map(|()| ExitCode::SUCCESS),
         Command::Elf(typed) => elf::show(&typed).map(|()| ExitCode::SUCCESS),
         Command::Policy(Policy::List { names }) => policy::list(names).map(|()| ExitCode::SUCCESS),

@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::args::high::{JsonTarget, RunPlan, SwapPlan, TextTarget};
 use crate::failure::{Failure, FailureKind};
+use crate::keys;
 use crate::output::{self, Name};
 use crate::report::{Report, json, text};
 use crate::swap_file::SwapFile;
@@ -40,6 +41,9 @@ pub(crate) fn run(plan: RunPlan) -> Result<ExitCode, Failure> {
     check_host_paths(&plan)?;
     let mut outputs = Outputs::open(&plan)?;
     let mut kernel = boot(&plan)?;
+    if let Some(keys) = keys::hear() {
+        kernel.hear_keys(keys);
+    }
     let outcome = match &mut outputs.trace {
         Some((trace, _)) => traced(&mut kernel, trace),
         None => kernel.run(),

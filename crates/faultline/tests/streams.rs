@@ -178,3 +178,53 @@ os.write(2, str(sent).encode())
     let command = [python, "-uc", script];
     assert_eq!(run(inside(&[], &command)), run(piped(&command)));
 }
+
+/// Starts a command of `sh` at a terminal of its own, presses a key as soon as it says that it is
+/// ready; everything that the terminal shows, and the exit code. The command begins with `exec`:
+/// the shell would die of the key, too.
+fn key_pressed(command: &str, key: u8) -> (String, Option<i32>) {
+    let mut child = piped(&["/usr/bin/script", "-qec", command, "/dev/null"]);
+    let mut output = child.stdout.take().expect("it is a pipe");
+    let mut input = child.stdin.take().expect("it is a pipe");
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while !said.ends_with(b"ready\r\n") && output.read(&mut byte).is_ok_and(|count| count > 0) {
+        said.push(byte[0]);
+    }
+    input.write_all(&[key]).expect("it is read");
+    output.read_to_end(&mut said).expect("it can be read");
+    let status = child.wait().expect("it ends");
+    (String::from_utf8_lossy(&said).into_owned(), status.code())
+}
+
+/// A program may be anywhere when the key is pressed: each of these ends the same then.
+#[test]
+fn keys_of_the_terminal_are_for_the_program_inside() {
+    const CTRL_C: u8 = 3;
+    const CTRL_BACKSLASH: u8 = 28;
+    if installed("/usr/bin/script").is_none() {
+        return;
+    }
+    for (script, key, code) in [
+        ("echo ready; exec cat", CTRL_C, 130),
+        ("trap \"echo caught; exit 7\" INT; echo ready; while :; do read x; done", CTRL_C, 7),
+        ("trap \"echo caught; exit 8\" INT; echo ready; while :; do :; done", CTRL_C, 8),
+        (
+            "trap \"echo quit; exit 9\" QUIT; echo ready; while :; do read x; done",
+            CTRL_BACKSLASH,
+            9,
+        ),
+        // Only the job in the foreground, which has a group of its own.
+        (
+            "set -m; (trap \"echo inner; exit 4\" INT; echo ready; while :; do read x; done)
+             echo code $?; exit 10",
+            CTRL_C,
+            10,
+        ),
+    ] {
+        let native = key_pressed(&format!("exec /bin/sh -c '{script}'"), key);
+        assert_eq!(native.1, Some(code), "{native:?}");
+        let ours = env!("CARGO_BIN_EXE_faultline");
+        let inside = format!("exec {ours} run --report none -- /bin/sh -c '{script}'");
+        assert_eq!(key_pressed(&inside, key), native, "{script}");
+    }
+}

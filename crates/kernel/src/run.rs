@@ -43,6 +43,7 @@ impl Kernel {
                 }
                 return Some(outcome);
             }
+            self.send_pressed_keys();
             self.expire();
             self.sample_if_due();
             if self.hw.now_ns() >= self.time_limit_ns() {

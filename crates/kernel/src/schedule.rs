@@ -253,7 +253,7 @@ impl Kernel {
             for &(stream, events) in &ready {
                 self.wake(Channel::Stream(stream, events));
             }
-            if !ready.is_empty() {
+            if !ready.is_empty() || self.patience.take_woken() {
                 return;
             }
         }

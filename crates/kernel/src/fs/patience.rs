@@ -14,6 +14,7 @@ use rustix::time::{
 };
 
 use super::Stream;
+use super::keys::Keys;
 use super::stream::{poll_streams, timespec};
 
 /// How long the machine waits for a reader of its output before other tasks get their turns,
@@ -28,13 +29,33 @@ pub(crate) struct Patience {
     /// Measures waits, if there is a limit.
     timer: Option<OwnedFd>,
     waited_ns: u64,
+    /// The keys that end waits, if there is a terminal.
+    keys: Option<Keys>,
+    /// Whether a key ended a wait.
+    is_woken: bool,
 }
 
 impl Patience {
     /// No wait yet. Only if the run has a time limit, waits are measured.
     pub(crate) fn new(is_limited: bool) -> Self {
         let create = || timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC);
-        Self { timer: is_limited.then(create).and_then(Result::ok), waited_ns: 0 }
+        let timer = is_limited.then(create).and_then(Result::ok);
+        Self { timer, waited_ns: 0, keys: None, is_woken: false }
+    }
+
+    /// From now on these keys end waits.
+    pub(crate) fn hear(&mut self, keys: Keys) {
+        self.keys = Some(keys);
+    }
+
+    /// The signals of the keys that were pressed since this was last asked.
+    pub(crate) fn take_pressed(&self) -> Vec<u8> {
+        self.keys.as_ref().map_or_else(Vec::new, Keys::take)
+    }
+
+    /// Whether a key ended a wait since this was last asked.
+    pub(crate) fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.is_woken)
     }
 
     /// Nanoseconds of the host for which the run waited while the machine's time stood still.
@@ -42,24 +63,36 @@ impl Patience {
         self.waited_ns
     }
 
-    /// Waits until the host says that one of the streams is ready for its poll events, at most
-    /// `pause_ns`; returns those that are. A wait that ends by its length is not counted: the
-    /// machine's time passes by it.
+    /// Waits until the host says that one of the streams is ready for its poll events, or a key is
+    /// pressed, at most `pause_ns`; returns the streams that are ready. A wait that ends by its
+    /// length is not counted: the machine's time passes by it.
     pub(crate) fn wait(
         &mut self,
         streams: &[(Stream, u16)],
         pause_ns: Option<u64>,
     ) -> Vec<(Stream, u16)> {
+        let ready = self.wait_measured(streams, pause_ns);
+        self.is_woken |= self.keys.as_ref().is_some_and(Keys::drain);
+        ready
+    }
+
+    fn wait_measured(
+        &mut self,
+        streams: &[(Stream, u16)],
+        pause_ns: Option<u64>,
+    ) -> Vec<(Stream, u16)> {
+        let wake = self.keys.as_ref().map(Keys::wake);
         let (Some(timer), Some(pause_ns)) = (&self.timer, pause_ns) else {
-            return poll_streams(streams, None, pause_ns);
+            return poll_streams(streams, wake.as_slice(), pause_ns);
         };
         let start = set_timer(timer, pause_ns);
         if pause_ns == 0 || start.is_none() {
-            return poll_streams(streams, None, Some(pause_ns));
+            return poll_streams(streams, wake.as_slice(), Some(pause_ns));
         }
-        let ready = poll_streams(streams, Some(timer.as_fd()), None);
+        let alarms: Vec<_> = wake.into_iter().chain([timer.as_fd()]).collect();
+        let ready = poll_streams(streams, &alarms, None);
         let left_ns = set_timer(timer, 0).unwrap_or(0);
-        if !ready.is_empty() {
+        if !ready.is_empty() || left_ns > 0 {
             let waited_ns = pause_ns.saturating_sub(left_ns);
             self.waited_ns = self.waited_ns.saturating_add(waited_ns);
         }

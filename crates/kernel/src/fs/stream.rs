@@ -110,7 +110,7 @@ impl Stream {
 
     /// Whether the host could do this now.
     fn is_ready(self, events: PollFlags) -> bool {
-        !poll_streams(&[(self, events.bits())], None, Some(0)).is_empty()
+        !poll_streams(&[(self, events.bits())], &[], Some(0)).is_empty()
     }
 
     /// Whether it is a terminal.
@@ -154,18 +154,18 @@ impl Stream {
     }
 }
 
-/// Asks the host until one of the streams is ready for its poll events, the alarm rings, or
-/// `pause_ns` are over; returns the streams that are ready.
+/// Asks the host until one of the streams is ready for its poll events, one of the alarms can be
+/// read, or `pause_ns` are over; returns the streams that are ready.
 pub(super) fn poll_streams(
     streams: &[(Stream, u16)],
-    alarm: Option<BorrowedFd<'_>>,
+    alarms: &[BorrowedFd<'_>],
     pause_ns: Option<u64>,
 ) -> Vec<(Stream, u16)> {
     let poll_fd = |&(stream, events): &(Stream, u16)| {
         PollFd::from_borrowed_fd(stream.fd(), PollFlags::from_bits_truncate(events))
     };
-    let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(alarm, PollFlags::IN));
-    let mut fds: Vec<PollFd<'_>> = streams.iter().map(poll_fd).chain(alarm).collect();
+    let alarms = alarms.iter().map(|&alarm| PollFd::from_borrowed_fd(alarm, PollFlags::IN));
+    let mut fds: Vec<PollFd<'_>> = streams.iter().map(poll_fd).chain(alarms).collect();
     let limit = pause_ns.map(timespec);
     // A failure is as if nothing were ready: time passes.
     if io::retry_on_intr(|| event::poll(&mut fds, limit.as_ref())).is_err() {

@@ -13,8 +13,8 @@ use super::open::install;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{
-    Control, Device, FileId, Inherit, Opened, Settings, TerminalEnd, TerminalId, TerminalSignal,
-    flag,
+    Control, Device, FileId, Inherit, Keys, Opened, Settings, TerminalEnd, TerminalId,
+    TerminalSignal, flag,
 };
 use crate::signal::number::{
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH,
@@ -115,6 +115,18 @@ impl Kernel {
             self.vfs.terminals.set_control(terminal, control);
         }
         takes
+    }
+
+    /// From now on the keys of the host's terminal reach the group in its foreground.
+    pub fn hear_keys(&mut self, keys: Keys) {
+        self.patience.hear(keys);
+    }
+
+    /// Sends what keys of the host's terminal mean to the group in its foreground.
+    pub(crate) fn send_pressed_keys(&mut self) {
+        for signal in self.patience.take_pressed() {
+            self.signal_group(self.vfs.terminals.control(TerminalId::Host).group, signal);
+        }
     }
 
     /// Sends a signal to all processes of a group.

@@ -1,7 +1,5 @@
-//! Ctrl-C and Ctrl-\\ at the host's terminal: they are for the program inside, as its own terminal
-//! would have it, not for us.
-//!
-//! Does not: hear Ctrl-Z. It stops us, and with us the machine, until the shell lets us go on.
+//! Ctrl-C, Ctrl-\\ and Ctrl-Z at the host's terminal: they are for the program inside, as its own
+//! terminal would have it, not for us.
 
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixStream;
@@ -11,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use kernel::fs::Keys;
-use kernel::signal::number::{SIGINT, SIGQUIT};
+use kernel::signal::number::{SIGINT, SIGQUIT, SIGTSTP};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
@@ -42,7 +40,7 @@ pub(crate) fn hear() -> Option<Keys> {
     reader.set_nonblocking(true).ok()?;
     writer.set_nonblocking(true).ok()?;
     let mut pressed = Vec::new();
-    for signal in [SIGINT, SIGQUIT] {
+    for signal in [SIGINT, SIGQUIT, SIGTSTP] {
         let mark = Arc::new(AtomicBool::new(false));
         let end = writer.try_clone().ok()?;
         flag::register(signal.into(), Arc::clone(&mark)).ok()?;

@@ -201,6 +201,7 @@ fn key_pressed(command: &str, key: u8) -> (String, Option<i32>) {
 fn keys_of_the_terminal_are_for_the_program_inside() {
     const CTRL_C: u8 = 3;
     const CTRL_BACKSLASH: u8 = 28;
+    const CTRL_Z: u8 = 26;
     if installed("/usr/bin/script").is_none() {
         return;
     }
@@ -220,11 +221,28 @@ fn keys_of_the_terminal_are_for_the_program_inside() {
             CTRL_C,
             10,
         ),
+        ("set -m; (echo ready; exec cat); echo code $?", CTRL_Z, 0),
     ] {
         let native = key_pressed(&format!("exec /bin/sh -c '{script}'"), key);
         assert_eq!(native.1, Some(code), "{native:?}");
         let ours = env!("CARGO_BIN_EXE_faultline");
         let inside = format!("exec {ours} run --report none -- /bin/sh -c '{script}'");
         assert_eq!(key_pressed(&inside, key), native, "{script}");
+    }
+}
+
+/// The shell of the host sees a stopped job, whatever is inside: by SIGTSTP, which is 20, or, since
+/// we hear that one, by SIGSTOP, which is 19.
+#[test]
+fn a_first_program_that_stops_stops_the_run() {
+    const CTRL_Z: u8 = 26;
+    if installed("/usr/bin/script").is_none() {
+        return;
+    }
+    let ours = env!("CARGO_BIN_EXE_faultline");
+    for (runner, code) in [(String::new(), 148), (format!("{ours} run --report none -- "), 147)] {
+        let job = format!("{runner}/bin/sh -c \"echo ready; exec cat\"; echo code $?");
+        let (said, _) = key_pressed(&format!("exec /bin/sh -mc '{job}'"), CTRL_Z);
+        assert!(said.ends_with(&format!("code {code}\r\n")), "{said}");
     }
 }

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::process::{Signal, getpid, kill_process};
+
 /// What the front end hears.
 #[derive(Debug)]
 pub struct Keys {
@@ -27,6 +29,13 @@ impl Keys {
     pub(super) fn take(&self) -> Vec<u8> {
         let is_pressed = |(_, mark): &&(u8, Arc<AtomicBool>)| mark.swap(false, Ordering::Relaxed);
         self.pressed.iter().filter(is_pressed).map(|(signal, _)| *signal).collect()
+    }
+
+    /// Stops the process that we are, as the key would have without us, until the host lets it go
+    /// on.
+    pub(crate) fn stop_run() {
+        // There is nobody to tell if the host does not do it.
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 
     /// What becomes readable when a key is pressed.

@@ -19,7 +19,8 @@ use crate::fs::{
 use crate::signal::number::{
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH,
 };
-use crate::signal::{SigInfo, bit};
+use crate::signal::{SigAction, SigInfo, bit};
+use crate::task::PID;
 use crate::wait::{Channel, Interrupted};
 
 /// Requests of `ioctl` about terminals.
@@ -122,11 +123,24 @@ impl Kernel {
         self.patience.hear(keys);
     }
 
-    /// Sends what keys of the host's terminal mean to the group in its foreground.
+    /// Sends what keys of the host's terminal mean to the group in its foreground. If one would
+    /// stop the first process, whom only the host's shell could let go on, the whole run stops.
     pub(crate) fn send_pressed_keys(&mut self) {
         for signal in self.patience.take_pressed() {
-            self.signal_group(self.vfs.terminals.control(TerminalId::Host).group, signal);
+            let group = self.vfs.terminals.control(TerminalId::Host).group;
+            if signal == SIGTSTP && self.stops_first(group) {
+                Keys::stop_run();
+            } else {
+                self.signal_group(group, signal);
+            }
         }
+    }
+
+    /// Whether SIGTSTP to a group stops the first process of the run.
+    fn stops_first(&self, group: u32) -> bool {
+        self.process_of(PID).is_some_and(|first| {
+            first.group == group && first.actions.get(SIGTSTP).handler == SigAction::DEFAULT
+        })
     }
 
     /// Sends a signal to all processes of a group.

@@ -61,9 +61,10 @@ pub struct TranslatorConfig {
     pub code_bytes: u64,
 }
 
-/// Bytes of the code cache if nothing else is said. What is thrown away when the cache is full has to
-/// be translated again: with 24 or 32 MiB `make` of ten C files, whose programs share the cache, took
-/// 1.5 times as long, although `cc1` alone took 16 or 7 MiB less of the host's memory and no longer.
+/// Bytes of the code cache if nothing else is said. What is thrown away when the cache is full has
+/// to be translated again: with 24 or 32 MiB `make` of ten C files, whose programs share the cache,
+/// took 1.5 times as long, although `cc1` alone took 16 or 7 MiB less of the host's memory and no
+/// longer.
 const CODE_BYTES: u64 = 64 << 20;
 
 impl Default for TranslatorConfig {

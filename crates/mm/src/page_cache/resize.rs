@@ -74,7 +74,7 @@ impl Memory {
         for mm in spaces {
             zap_object(mm, self, hw, id, pages.clone(), which);
         }
-        self.forget_swapped(id, &pages);
+        self.forget_swapped(hw, id, &pages);
         let Some(object) = self.cache.object_mut(id) else { return };
         object.shadows.retain(|index, _| !pages.contains(index));
         object.cold.remove(pages.clone());

@@ -97,13 +97,19 @@ impl Memory {
     }
 
     /// Lets go of the slots of pages of the object with an index in `pages`.
-    pub(super) fn forget_swapped(&mut self, id: ObjectId, pages: &RangeInclusive<u64>) {
+    pub(super) fn forget_swapped(
+        &mut self,
+        hw: &mut Machine,
+        id: ObjectId,
+        pages: &RangeInclusive<u64>,
+    ) {
         let Some(object) = self.cache.object_mut(id) else { return };
         let gone: Vec<SwapPlace> = object.swapped.range(pages.clone()).map(|(_, &p)| p).collect();
         object.swapped.retain(|index, _| !pages.contains(index));
         for place in gone {
             self.swap.release(place);
         }
+        self.settle_pool(hw);
     }
 
     /// Changes bytes of a page that is in swap, in its slot if there is no frame for it.

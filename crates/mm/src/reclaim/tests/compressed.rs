@@ -1,6 +1,7 @@
 //! Compressed pages in RAM: zram and zswap.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use machine::{FaultLabel, PAGE_BYTES};
 
@@ -8,6 +9,7 @@ use super::{Failing, byte_of, packed};
 use crate::error::FaultError;
 use crate::swap::{LATENCIES, PackedStore, latency};
 use crate::testing::{RW, World, at, pages};
+use crate::ObjectId;
 
 const FIRST: u64 = 0x1000;
 
@@ -146,5 +148,40 @@ fn a_device_that_takes_nothing_leaves_pages_in_zswap_and_in_ram() {
     // With room for what comes back, all of it does.
     world.unmap(first);
     check_bytes(&mut world, fits);
+    world.finish();
+}
+
+/// A page of noise for [`Memory::write_object`](crate::Memory::write_object).
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..PAGE_BYTES).map(|_| next()).collect()
+}
+
+/// Shared memory of 300 pages in 256 frames, half of whose bytes are noise.
+fn shared_world() -> (World, ObjectId) {
+    let mut world = zram_world(256);
+    let object = world.memory.add_shared_zeros(300 * PAGE_BYTES);
+    for page in 0..300 {
+        let bytes = &noise(page)[..2000];
+        let World { memory, hw, .. } = &mut world;
+        assert_eq!(memory.write_object(hw, object, page * PAGE_BYTES, bytes), Ok(2000));
+    }
+    assert!(world.memory.object_swap_pages(object) > 60);
+    (world, object)
+}
+
+#[test]
+fn shared_memory_that_is_cut_off_gives_the_frames_of_its_compressed_pages_back() {
+    let (mut world, object) = shared_world();
+    assert!(world.memory.usage().kernel > 30);
+    world.memory.truncate_object(&mut [], &mut world.hw, object, 0);
+    assert_eq!(world.memory.usage().kernel, 1, "the page of zeros");
+    world.memory.drop_object(&mut world.hw, object);
     world.finish();
 }

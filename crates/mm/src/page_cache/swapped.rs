@@ -128,10 +128,15 @@ impl Memory {
         }
         let mut page = [0; PAGE_BYTES as usize];
         if self.swap.read(place, &mut page).is_ok() {
+            self.wait_for_swap(hw, place.area, 1);
             page[skip as usize..skip as usize + bytes.len()].copy_from_slice(bytes);
             // On failure the page is damaged, and its next reader hears of it (SWAP-6).
             let _reader_is_told = self.swap.rewrite(place, &page);
-            self.settle_pool(hw);
+            if !self.settle_pool(hw) {
+                // It needs one frame more than before, and nobody has one: likewise.
+                self.swap.discard(place);
+                self.settle_pool(hw);
+            }
         }
     }
 

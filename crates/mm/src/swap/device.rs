@@ -378,7 +378,8 @@ impl Swap {
         is_last
     }
 
-    fn discard(&mut self, place: SwapPlace) {
+    /// Forgets the bytes of a slot: who reads it before it is written again gets an error.
+    pub(crate) fn discard(&mut self, place: SwapPlace) {
         if let Some(area) = self.area_mut(place.area) {
             area.store.discard(place.slot);
         }

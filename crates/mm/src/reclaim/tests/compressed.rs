@@ -1,6 +1,7 @@
 //! Compressed pages in RAM: zram and zswap.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use machine::{FaultLabel, PAGE_BYTES};
@@ -9,7 +10,7 @@ use super::{Failing, byte_of, packed};
 use crate::error::FaultError;
 use crate::swap::{LATENCIES, PackedStore, latency};
 use crate::testing::{RW, World, at, pages};
-use crate::ObjectId;
+use crate::{ObjectId, Readahead};
 
 const FIRST: u64 = 0x1000;
 
@@ -183,5 +184,36 @@ fn shared_memory_that_is_cut_off_gives_the_frames_of_its_compressed_pages_back()
     world.memory.truncate_object(&mut [], &mut world.hw, object, 0);
     assert_eq!(world.memory.usage().kernel, 1, "the page of zeros");
     world.memory.drop_object(&mut world.hw, object);
+    world.finish();
+}
+
+/// SWAP-6: a page that is written in its slot, and for which there is no frame then, is lost, and
+/// who reads it is told; no other page is.
+#[test]
+fn a_page_that_no_frame_is_left_for_is_told_to_its_reader() {
+    let (mut world, object) = shared_world();
+    let mut taken = Vec::new();
+    while let Some(frame) = world.memory.take_reserve(crate::folio::FrameState::Kernel) {
+        taken.push(frame);
+    }
+    let World { memory, hw, .. } = &mut world;
+    for page in 0..300 {
+        assert_eq!(memory.write_object(hw, object, page * PAGE_BYTES, &noise(!page)), Ok(4096));
+        assert_eq!(memory.swap.check(), Ok(()), "after page {page}");
+    }
+    for frame in taken {
+        memory.give_kernel_frame(hw, frame);
+    }
+    let mut bytes = vec![0; PAGE_BYTES as usize];
+    let mut lost = 0;
+    for page in 0..300 {
+        let place = (page * PAGE_BYTES, bytes.as_mut_slice());
+        match memory.read_object(hw, object, place, &mut Readahead::default()) {
+            Ok(_) => assert_eq!(bytes, noise(!page), "page {page}"),
+            Err(_) => lost += 1,
+        }
+    }
+    assert!(lost > 0, "some pages became larger");
+    memory.drop_object(hw, object);
     world.finish();
 }

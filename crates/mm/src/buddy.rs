@@ -37,7 +37,7 @@ mod mobility;
 /// The number of orders: blocks have 1 to 1,024 frames.
 pub(crate) const ORDERS: usize = 11;
 /// The highest order.
-const ORDER_MAX: u32 = 10;
+pub(crate) const ORDER_MAX: u32 = 10;
 /// Frames on a hot stack before the oldest are merged back.
 const HOT_MAX: usize = 512;
 /// How many of the oldest are merged back at once.

@@ -100,7 +100,8 @@ pub struct MemoryUsage {
     pub shmem: u64,
     /// Frames that are page tables, roots included.
     pub page_table: u64,
-    /// Frames of the memory manager itself: the zero frame, the kernel's page tables.
+    /// Frames of the memory manager itself: the zero frame, the kernel's page tables, descriptor
+    /// tables, compressed pages of swap.
     pub kernel: u64,
     /// Frames of slabs: small objects of the kernel (`Slab`).
     pub slab: u64,

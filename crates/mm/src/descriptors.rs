@@ -10,8 +10,9 @@
 //! # Source
 //! Intel SDM 3A, 3.5.1; Linux 6.12 `arch/x86/kernel/ldt.c`; semantics section 19.
 
-use machine::{Frame, Machine, PAGE_BYTES, PhysAddr};
+use machine::{Frame, Machine, PhysAddr};
 
+use crate::memory::block::order_of;
 use crate::{Memory, Mm, MmError};
 
 /// Most bytes of a table: 8,192 descriptors of 8 bytes.
@@ -36,11 +37,6 @@ impl Descriptors {
     fn order(self) -> u32 {
         order_of(self.bytes)
     }
-}
-
-/// Log2 of the frames that hold `bytes` bytes.
-fn order_of(bytes: u64) -> u32 {
-    bytes.div_ceil(PAGE_BYTES).next_power_of_two().trailing_zeros()
 }
 
 impl Mm {
@@ -103,9 +99,7 @@ impl Mm {
 
     pub(crate) fn drop_descriptors(&mut self, memory: &mut Memory, hw: &mut Machine) {
         let Some(table) = self.descriptors.take() else { return };
-        for number in 0..1 << table.order() {
-            memory.give_kernel_frame(hw, Frame::new(table.first.number() + number));
-        }
+        memory.free_block(hw, table.first, table.order());
     }
 }
 

@@ -38,7 +38,8 @@ pub enum FrameState {
     File,
     /// A page of shared memory in the page cache.
     Shmem,
-    /// The memory manager's own: the zero frame, page tables of the kernel.
+    /// The memory manager's own: the zero frame, page tables of the kernel, descriptor tables,
+    /// compressed pages of swap.
     Kernel,
     /// Small objects of the kernel.
     Slab,

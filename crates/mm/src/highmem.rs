@@ -10,7 +10,8 @@
 //!
 //! Nouns: [`Highmem`] (slots and their counts), [`KmapUsage`] (what is shown of them).
 //!
-//! The caller keeps the frame in use while it is mapped.
+//! The caller keeps the frame in use while it is mapped. Copying and clearing pages takes slots of
+//! `kmap_local`; nothing but tests takes those of `kmap` yet.
 //!
 //! Invariants
 //! 1. A slot with count 0 is not mapped, any other maps its frame; a frame has one slot at most.

@@ -33,7 +33,7 @@ use crate::swap::{Swap, SwapPlace};
 use crate::vmalloc::Vmalloc;
 use crate::zones::Zones;
 
-mod block;
+pub(crate) mod block;
 
 /// What the bytes of a new frame shall be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,7 +191,8 @@ impl Memory {
         Some(frame)
     }
 
-    /// Takes one frame for `state`: but for the page of zeros, the only source of frames.
+    /// Takes one frame for `state`: the usual source of frames. Others are `memory/block.rs`, for
+    /// blocks, and [`Memory::take_reserve`].
     #[inline]
     pub(crate) fn alloc(
         &mut self,
@@ -262,16 +263,6 @@ impl Memory {
     /// Takes a frame for the kernel itself; its bytes are anything. `None` if none is free.
     pub fn take_kernel_frame(&mut self, hw: &mut Machine) -> Option<Frame> {
         self.alloc(hw, FrameState::Kernel, Content::Any)
-    }
-
-    /// Takes 2^`order` zeroed frames in a row for the kernel itself; `None` if there are none. Each
-    /// is given back with [`Memory::give_kernel_frame`].
-    pub(crate) fn take_kernel_block(&mut self, hw: &mut Machine, order: u32) -> Option<Frame> {
-        let first = self.alloc_block(hw, FrameState::Kernel, order, Mobility::Unmovable)?;
-        for number in 0..1 << order {
-            hw.ram.zero_frame(first.wrapping_add(number));
-        }
-        Some(first)
     }
 
     /// Gives a frame of the kernel back.
@@ -463,11 +454,6 @@ impl Memory {
     /// Cached pages of files that their pagers do not have yet (`nr_dirty`).
     pub const fn dirty_pages(&self) -> u64 {
         self.dirty_pages
-    }
-
-    /// Free blocks of each order (`/proc/buddyinfo`).
-    pub fn free_blocks_by_order(&self) -> [u32; 11] {
-        self.zones.block_counts()
     }
 
     /// What a frame is used for.

@@ -36,6 +36,7 @@ use crate::buddy::Mobility;
 use crate::error::MmError;
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
+use crate::memory::block::order_of;
 
 /// The most bytes of one `kmalloc` (SLAB-1).
 const KMALLOC_BYTES_MAX: u64 = 4 << 20;
@@ -201,7 +202,7 @@ impl Memory {
         if let Some(cache) = Cache::of_bytes(bytes) {
             return self.take_object(hw, cache);
         }
-        let order = cache::order_of(bytes);
+        let order = order_of(bytes);
         let first = self.alloc_block(hw, FrameState::Slab, order, Mobility::Unmovable)?;
         for number in 0..1 << order {
             let owner = Owner::Slab { cache: Cache::Kmalloc8k, first };
@@ -300,7 +301,8 @@ impl Memory {
     }
 
     /// Whether an object of a cache is in use at a place.
-    pub fn is_object(&self, place: PhysAddr) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_object(&self, place: PhysAddr) -> bool {
         let Some(slab) = self.slab_of(place.frame()) else { return false };
         let Some(cache) = slab.cache else { return true };
         let places = &self.slabs.groups[cache as usize].slabs[&slab.first.number()];

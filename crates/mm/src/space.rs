@@ -188,13 +188,12 @@ impl Mm {
         hw: &mut Machine,
     ) -> Result<Self, MmError> {
         let slot = memory.add_space(id);
-        let Some(tables) = PageTables::new(memory, hw, slot) else {
+        let Some(mut tables) = PageTables::new(memory, hw, slot) else {
             memory.remove_space(slot);
             return Err(MmError::NoMemory("no frame for the root table"));
         };
         let mut own_object = Objects::of(Cache::MmStruct);
         if let Err(error) = memory.set_objects(hw, &mut own_object, 1) {
-            let mut tables = tables;
             tables.free_all(memory, hw);
             memory.remove_space(slot);
             return Err(error);

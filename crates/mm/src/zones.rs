@@ -222,17 +222,6 @@ impl Zones {
         self.zones.iter().map(|zone| u64::from(zone.buddy.free_count())).sum()
     }
 
-    /// Free blocks of each order, of all zones.
-    pub(crate) fn block_counts(&self) -> [u32; ORDERS] {
-        let mut sums = [0; ORDERS];
-        for of_kind in self.zones.iter().flat_map(|zone| zone.buddy.block_counts()) {
-            for (sum, count) in sums.iter_mut().zip(of_kind) {
-                *sum += count;
-            }
-        }
-        sums
-    }
-
     /// Every free block as (first frame, order), ascending.
     pub(crate) fn free_blocks(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.zones.iter().flat_map(|zone| {

@@ -1,10 +1,15 @@
 //! Blocks of adjacent frames for the kernel's own objects: taken in lowmem, given back whole.
 
-use machine::{Frame, Machine};
+use machine::{Frame, Machine, PAGE_BYTES};
 
 use super::Memory;
-use crate::buddy::Mobility;
+use crate::buddy::{Mobility, ORDER_MAX};
 use crate::folio::FrameState;
+
+/// The order of the smallest block of at least `bytes`, or the highest one.
+pub(crate) fn order_of(bytes: u64) -> u32 {
+    bytes.div_ceil(PAGE_BYTES).max(1).next_power_of_two().ilog2().min(ORDER_MAX)
+}
 
 impl Memory {
     /// Takes 2^`order` adjacent frames that the kernel reaches without more ado, for one of its own
@@ -27,6 +32,16 @@ impl Memory {
         let first = Frame::new(self.zones.alloc_low_block(order, mobility)?.into());
         for number in 0..1 << order {
             self.claim(first.wrapping_add(number), state);
+        }
+        Some(first)
+    }
+
+    /// Takes 2^`order` zeroed frames in a row for the kernel itself; `None` if there are none, as
+    /// [`Memory::alloc_block`].
+    pub(crate) fn take_kernel_block(&mut self, hw: &mut Machine, order: u32) -> Option<Frame> {
+        let first = self.alloc_block(hw, FrameState::Kernel, order, Mobility::Unmovable)?;
+        for number in 0..1 << order {
+            hw.ram.zero_frame(first.wrapping_add(number));
         }
         Some(first)
     }

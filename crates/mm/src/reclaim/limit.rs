@@ -101,10 +101,9 @@ impl Memory {
     }
 
     /// Frames of the kernel itself, which no group is charged for.
-    const fn kernel_frames(&self) -> u64 {
-        self.count_of(FrameState::Kernel)
-            + self.count_of(FrameState::Slab)
-            + self.count_of(FrameState::Vmalloc)
+    fn kernel_frames(&self) -> u64 {
+        let of_kernel = FrameState::ALL.into_iter().filter(|state| state.is_kernel());
+        of_kernel.map(|state| self.count_of(state)).sum()
     }
 
     /// Whether the group has all that it may have.

@@ -7,6 +7,7 @@
 use machine::PAGE_BYTES;
 
 use crate::buddy::Mobility;
+use crate::memory::block::order_of;
 
 /// What kind of object: each has slabs of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,8 +77,6 @@ const ROWS: [Row; 27] = [
 
 /// Slabs have at most 2^3 frames if an object fits (`slub_max_order`).
 const ORDER_MAX: u32 = 3;
-/// The highest order of the buddy allocator.
-const ORDER_LAST: u32 = 10;
 
 impl Cache {
     /// How many caches there are.
@@ -144,12 +143,6 @@ impl Cache {
     pub fn least_order(self) -> u32 {
         order_of(self.object_bytes())
     }
-}
-
-/// The order of the smallest block of at least `bytes`.
-pub(super) fn order_of(bytes: u64) -> u32 {
-    let frames = bytes.div_ceil(PAGE_BYTES).max(1).next_power_of_two();
-    frames.ilog2().min(ORDER_LAST)
 }
 
 #[cfg(test)]

@@ -468,7 +468,7 @@ impl Core {
         is_second: bool,
     ) -> Result<(u64, u64), Stop> {
         let rip = self.site_rip(&site);
-        let address = if is_second { (rip | (PAGE_BYTES - 1)).wrapping_add(1) } else { rip };
+        let address = if is_second { self.next_page(rip) } else { rip };
         let place = hw
             .fetch(VirtAddr::new(address), number)
             .map_err(|fault| Stop::Exit(Exit::Fault(fault)))?;

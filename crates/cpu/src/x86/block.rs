@@ -220,7 +220,7 @@ impl Scan {
                 break;
             }
         }
-        self.next_rip = next_rip;
+        self.next_rip = next_rip & self.flavor.linear_mask();
         self.note_seen(offset, offset + next_rip.wrapping_sub(rip));
         self.find_live_flags(code, rip - offset);
         group::find(self);

@@ -117,7 +117,7 @@ impl Core {
         let mut code = [0; 15];
         hw.load(frame.start().wrapping_add(offset), &mut code[..bytes as usize]);
         if bytes < 15 {
-            let next = VirtAddr::new(rip.wrapping_add(bytes));
+            let next = VirtAddr::new(self.next_page(rip));
             if let Ok(place) = hw.probe(next, Access::Fetch, Privilege::User) {
                 hw.load(place, &mut code[bytes as usize..]);
             }

@@ -141,8 +141,8 @@ impl Core {
         self.emitter.stubs.enter
     }
 
-    /// Where to enter emitted code to go on at `rip`. Makes the fetch access if `rip` is on another
-    /// page than the one that was executed last.
+    /// Where to enter emitted code to go on at `rip`, which wraps at 32 bits in 32-bit code. Makes
+    /// the fetch access if `rip` is on another page than the one that was executed last.
     pub(super) fn locate(
         &mut self,
         hw: &mut Machine,
@@ -150,6 +150,7 @@ impl Core {
         extent: Extent,
         ways: Ways,
     ) -> Result<BlockId, Exit> {
+        let rip = rip & self.pages.flavor.linear_mask();
         if !VirtAddr::new(rip).is_canonical(self.canonical_bits) {
             return Err(Exit::Exception(Exception::GeneralProtection));
         }
@@ -293,8 +294,14 @@ impl Core {
         statistics.block_count += 1;
         statistics.translated_instruction_count += self.scan.steps.len() as u64;
         let first = self.scan.steps[0].instruction.ip();
-        statistics.translated_bytes += self.scan.next_rip.wrapping_sub(first);
+        let bytes = self.scan.next_rip.wrapping_sub(first) & self.pages.flavor.linear_mask();
+        statistics.translated_bytes += bytes;
         statistics.emitted_bytes += self.emitter.asm.len() as u64;
+    }
+
+    /// The page behind that of `rip`.
+    pub(super) fn next_page(&self, rip: u64) -> u64 {
+        (rip | (PAGE_BYTES - 1)).wrapping_add(1) & self.pages.flavor.linear_mask()
     }
 
     /// Fills `scan`; returns the second page if the instruction reaches into it.
@@ -315,7 +322,11 @@ impl Core {
         }
         self.code.clear();
         self.code.extend_from_slice(code);
-        let next = (rip | (PAGE_BYTES - 1)).wrapping_add(1);
+        let next = self.next_page(rip);
+        if next == 0 && !self.pages.flavor.is_odd() {
+            // Linear addresses are offsets: the instruction reaches over the limit of its segment.
+            return Err(Refused::Exit(Exit::Exception(Exception::GeneralProtection)));
+        }
         let place = hw
             .probe(VirtAddr::new(next), Access::Fetch, Privilege::User)
             .map_err(|fault| Refused::Exit(Exit::Fault(fault)))?;

@@ -81,7 +81,7 @@ impl Emitter {
         }
         self.asm.resolve(done);
         self.restore(&strip);
-        (self.now.rip, self.now.next_rip) = (last.instruction.ip(), last.instruction.next_ip());
+        (self.now.rip, self.now.next_rip) = (last.instruction.ip(), scan.next_rip);
         self.go(self.now.next_rip, self.now.is_flags_live_next);
         for branch in fails {
             self.asm.resolve_to(branch, self.now.body);

@@ -291,7 +291,7 @@ impl Emitter {
     pub(super) fn begin(&mut self, step: &Step) {
         let instruction = &step.instruction;
         self.now.rip = instruction.ip();
-        self.now.next_rip = instruction.next_ip();
+        self.now.next_rip = instruction.next_ip() & self.now.flavor.linear_mask();
         self.now.live = step.live;
         self.now.ordinal = 0;
         self.now.is_quiet = step.is_quiet();

@@ -28,6 +28,7 @@ mod spaces;
 mod states;
 mod strings;
 mod sweeps;
+mod top;
 mod verify;
 
 use guest::Build;
@@ -300,6 +301,23 @@ fn loops_that_are_done_one_at_a_time_can_be_stopped() {
         case.state.rip = layout::CODE;
         case.patches = vec![(0, code.to_vec())];
         assert_eq!(guest.run(&case).end, case::End::Endless, "{code:x?}");
+    }
+}
+
+#[test]
+fn code_of_32_bits_runs_on_from_the_last_byte_to_the_first() {
+    let base = layout::base_content(&mut random::Random::new(seed()));
+    for (build, fast_path) in [
+        (Build::Usual, machine::FastPath::Filled),
+        (Build::Tight, machine::FastPath::Filled),
+        (Build::Usual, machine::FastPath::Empty),
+    ] {
+        let mut guest = guest::Guest::new(&base, build, fast_path);
+        top::map(&mut guest.hw);
+        for program in top::PROGRAMS.iter().cycle().take(3 * top::PROGRAMS.len()) {
+            let outcome = guest.run(&program.case());
+            assert_eq!(program.end(&outcome), program.expected, "{}", program.name);
+        }
     }
 }
 

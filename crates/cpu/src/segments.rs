@@ -58,17 +58,34 @@ pub struct Segment {
     pub rights: u16,
 }
 
-const WRITABLE: u16 = 1 << 1;
-const READABLE_CODE: u16 = 1 << 1;
-const EXPANDS_DOWN: u16 = 1 << 2;
-const CONFORMING: u16 = 1 << 2;
-const CODE: u16 = 1 << 3;
-const NOT_SYSTEM: u16 = 1 << 4;
-const PRESENT: u16 = 1 << 7;
-const LONG: u16 = 1 << 13;
-const BIG: u16 = 1 << 14;
 /// The accessed bit in a descriptor.
-const ACCESSED: u64 = 1 << 40;
+const ACCESSED: u64 = (Segment::ACCESSED as u64) << 40;
+
+/// Bits of [`Segment::rights`].
+impl Segment {
+    /// It has been loaded.
+    pub const ACCESSED: u16 = 1;
+    /// Data: can be written.
+    pub const WRITABLE: u16 = 1 << 1;
+    /// Code: can be read as data.
+    pub const READABLE: u16 = 1 << 1;
+    /// Data: the offsets above the limit are the valid ones.
+    pub const EXPANDS_DOWN: u16 = 1 << 2;
+    /// Code: less privileged code may call it.
+    pub const CONFORMING: u16 = 1 << 2;
+    /// Code, not data.
+    pub const CODE: u16 = 1 << 3;
+    /// Code or data, not a gate, a task state segment or a local table.
+    pub const NOT_SYSTEM: u16 = 1 << 4;
+    /// Can be loaded.
+    pub const PRESENT: u16 = 1 << 7;
+    /// Code: 64-bit.
+    pub const LONG: u16 = 1 << 13;
+    /// 32-bit, not 16-bit; the upper end of data that expands down is 4 GiB, not 64 KiB.
+    pub const BIG: u16 = 1 << 14;
+    /// The descriptor's limit counts pages of 4 KiB.
+    pub const IN_PAGES: u16 = 1 << 15;
+}
 
 impl Segment {
     /// What a register with a null selector holds.
@@ -85,66 +102,70 @@ impl Segment {
         let base = descriptor >> 16 & 0xff_ffff | descriptor >> 32 & 0xff00_0000;
         let limit = (descriptor & 0xffff | descriptor >> 32 & 0xf_0000) as u32;
         let rights = (descriptor >> 40) as u16 & 0xf0ff;
-        let limit = if rights & 0x8000 != 0 { limit << 12 | 0xfff } else { limit };
+        let limit = if rights & Self::IN_PAGES != 0 { limit << 12 | 0xfff } else { limit };
         Self { base, limit, rights }
     }
 
-    const fn has(self, right: u16) -> bool {
+    /// Whether it has this right, one of the bits above.
+    pub const fn has(self, right: u16) -> bool {
         self.rights & right != 0
     }
 
-    const fn dpl(self) -> u16 {
+    /// Its privilege level, 0 to 3.
+    pub const fn dpl(self) -> u16 {
         self.rights >> 5 & 3
     }
 
-    const fn is_code(self) -> bool {
-        self.has(NOT_SYSTEM) && self.has(CODE)
+    /// Whether it is of code, of whatever size.
+    pub const fn is_code(self) -> bool {
+        self.has(Self::NOT_SYSTEM) && self.has(Self::CODE)
     }
 
     /// Whether it is of 64-bit code.
-    pub(crate) const fn is_long(self) -> bool {
-        self.has(LONG)
+    pub const fn is_long(self) -> bool {
+        self.has(Self::LONG)
     }
 
     /// Whether `lar` and its kin show it to a user program: a code or data segment of its level.
-    pub(crate) const fn is_visible(self) -> bool {
-        self.has(NOT_SYSTEM) && (self.dpl() == 3 || self.is_code() && self.has(CONFORMING))
+    pub const fn is_visible(self) -> bool {
+        self.has(Self::NOT_SYSTEM)
+            && (self.dpl() == 3 || self.is_code() && self.has(Self::CONFORMING))
     }
 
     /// Whether data can be read through it.
     pub(crate) const fn is_readable(self) -> bool {
-        self.has(PRESENT) && self.is_for_reads()
+        self.has(Self::PRESENT) && self.is_for_reads()
     }
 
     /// Whether data can be written through it.
     pub(crate) const fn is_writable(self) -> bool {
-        self.has(PRESENT) && self.is_for_writes()
+        self.has(Self::PRESENT) && self.is_for_writes()
     }
 
     /// What `verr` says: whether its type allows reads, be it present or not.
-    pub(crate) const fn is_for_reads(self) -> bool {
-        self.has(NOT_SYSTEM) && (!self.has(CODE) || self.has(READABLE_CODE))
+    pub const fn is_for_reads(self) -> bool {
+        self.has(Self::NOT_SYSTEM) && (!self.has(Self::CODE) || self.has(Self::READABLE))
     }
 
     /// What `verw` says: whether its type allows writes, be it present or not.
     pub(crate) const fn is_for_writes(self) -> bool {
-        self.has(NOT_SYSTEM) && !self.has(CODE) && self.has(WRITABLE)
+        self.has(Self::NOT_SYSTEM) && !self.has(Self::CODE) && self.has(Self::WRITABLE)
     }
 
     /// Whether a stack in it uses esp and not sp; for code, whether it is 32-bit code.
     pub(crate) const fn is_big(self) -> bool {
-        self.has(BIG)
+        self.has(Self::BIG)
     }
 
     /// Whether every access of 32 bits is allowed.
     pub(crate) const fn is_open(self) -> bool {
-        self.is_writable() && !self.has(EXPANDS_DOWN) && self.limit == u32::MAX
+        self.is_writable() && !self.has(Self::EXPANDS_DOWN) && self.limit == u32::MAX
     }
 
-    /// Whether `bytes` bytes at `offset` lie in it.
-    pub(crate) const fn holds(self, offset: u32, bytes: u32) -> bool {
+    /// Whether `bytes` bytes at `offset` lie in it; none count as one.
+    pub const fn holds(self, offset: u32, bytes: u32) -> bool {
         let Some(last) = offset.checked_add(bytes.saturating_sub(1)) else { return false };
-        if self.has(CODE) || !self.has(EXPANDS_DOWN) {
+        if self.has(Self::CODE) || !self.has(Self::EXPANDS_DOWN) {
             return last <= self.limit;
         }
         let top = if self.is_big() { u32::MAX } else { 0xffff };
@@ -211,7 +232,7 @@ const fn code_of(selector: u16) -> u32 {
 impl Registers {
     /// Which code the CPU executes.
     pub const fn mode(&self) -> Mode {
-        if self.segments[1].rights & LONG != 0 { Mode::Long } else { Mode::Compat }
+        if self.segments[1].is_long() { Mode::Long } else { Mode::Compat }
     }
 
     /// Makes the code and stack segments those of 64-bit programs, as a kernel does for a handler.
@@ -383,20 +404,20 @@ impl Registers {
         let (descriptor, place) = self.find_descriptor(hw, selector).ok_or(protection)?;
         let segment = Segment::of(descriptor);
         let is_allowed = if name == SegmentName::Ss {
-            segment.has(NOT_SYSTEM)
-                && !segment.has(CODE)
-                && segment.has(WRITABLE)
+            segment.has(Segment::NOT_SYSTEM)
+                && !segment.has(Segment::CODE)
+                && segment.has(Segment::WRITABLE)
                 && selector & 3 == 3
                 && segment.dpl() == 3
         } else {
-            segment.has(NOT_SYSTEM)
-                && (!segment.has(CODE) || segment.has(READABLE_CODE))
-                && (segment.dpl() == 3 || segment.is_code() && segment.has(CONFORMING))
+            segment.has(Segment::NOT_SYSTEM)
+                && (!segment.has(Segment::CODE) || segment.has(Segment::READABLE))
+                && (segment.dpl() == 3 || segment.is_code() && segment.has(Segment::CONFORMING))
         };
         if !is_allowed {
             return Err(protection);
         }
-        if !segment.has(PRESENT) {
+        if !segment.has(Segment::PRESENT) {
             return Err(match name {
                 SegmentName::Ss => (Exception::StackFault, code),
                 _ => (Exception::NotPresent, code),
@@ -416,11 +437,14 @@ impl Registers {
         let protection = (Exception::GeneralProtection, code);
         let (descriptor, place) = self.find_descriptor(hw, selector).ok_or(protection)?;
         let segment = Segment::of(descriptor);
-        let is_level = segment.has(CONFORMING) || segment.dpl() == 3;
-        if !segment.is_code() || !is_level || segment.has(LONG) && segment.has(BIG) {
+        let is_level = segment.has(Segment::CONFORMING) || segment.dpl() == 3;
+        if !segment.is_code()
+            || !is_level
+            || segment.has(Segment::LONG) && segment.has(Segment::BIG)
+        {
             return Err(protection);
         }
-        if !segment.has(PRESENT) {
+        if !segment.has(Segment::PRESENT) {
             return Err((Exception::NotPresent, code));
         }
         mark_accessed(hw, descriptor, place);

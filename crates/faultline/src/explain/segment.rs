@@ -43,17 +43,6 @@ const GDT_64: [Entry; 10] = [
     (14, "TLS entry 3 (set_thread_area)", None),
 ];
 
-/// Bits of [`Segment::rights`].
-const ACCESSED: u16 = 1;
-const WRITABLE: u16 = 1 << 1;
-const EXPANDS_DOWN: u16 = 1 << 2;
-const CODE: u16 = 1 << 3;
-const NOT_SYSTEM: u16 = 1 << 4;
-const PRESENT: u16 = 1 << 7;
-const LONG: u16 = 1 << 13;
-const BIG: u16 = 1 << 14;
-const IN_PAGES: u16 = 1 << 15;
-
 /// How a logical address became linear.
 #[derive(Debug, Serialize)]
 pub(super) struct Segmentation {
@@ -164,7 +153,7 @@ impl Segmentation {
             name,
             table_offset: selector.index * 8,
             descriptor: format!("{descriptor:#018x}"),
-            dpl: u64::from(segment.rights >> 5 & 3),
+            dpl: segment.dpl().into(),
             kind: kind(segment),
             bits: bits(segment),
             base: segment.base,
@@ -214,65 +203,59 @@ fn entry(is_32: bool, selector: Selector, given: Option<u64>) -> Result<(String,
 }
 
 const fn is_long(segment: Segment) -> bool {
-    segment.rights & (CODE | LONG) == CODE | LONG
+    segment.has(Segment::CODE) && segment.is_long()
 }
 
 const fn kind(segment: Segment) -> &'static str {
-    match (segment.rights & NOT_SYSTEM, segment.rights & CODE) {
-        (0, _) => "system",
-        (_, 0) => "data",
-        _ => "code",
+    match (segment.has(Segment::NOT_SYSTEM), segment.has(Segment::CODE)) {
+        (false, _) => "system",
+        (true, false) => "data",
+        (true, true) => "code",
     }
 }
 
 /// The rights of a descriptor that do not go without saying.
 fn bits(segment: Segment) -> Vec<&'static str> {
-    let rights = segment.rights;
-    let has = |bit: u16| rights & bit != 0;
-    let is_code = has(CODE);
-    let mut bits = vec![if has(PRESENT) { "present" } else { "not present" }];
-    if has(NOT_SYSTEM) {
-        bits.push(match (is_code, has(WRITABLE)) {
-            (true, true) => "readable",
-            (true, false) => "execute only",
-            (false, true) => "writable",
-            (false, false) => "read only",
+    let has = |right: u16| segment.has(right);
+    let mut bits = vec![if has(Segment::PRESENT) { "present" } else { "not present" }];
+    if has(Segment::NOT_SYSTEM) {
+        let is_code = segment.is_code();
+        bits.push(match (is_code, has(Segment::READABLE), has(Segment::WRITABLE)) {
+            (true, true, _) => "readable",
+            (true, false, _) => "execute only",
+            (false, _, true) => "writable",
+            (false, _, false) => "read only",
         });
-        if has(EXPANDS_DOWN) {
-            bits.push(if is_code { "conforming" } else { "expands down" });
+        match is_code {
+            true if has(Segment::CONFORMING) => bits.push("conforming"),
+            false if has(Segment::EXPANDS_DOWN) => bits.push("expands down"),
+            _ => {}
         }
-        bits.push(match (has(LONG) && is_code, has(BIG)) {
+        bits.push(match (is_code && segment.is_long(), has(Segment::BIG)) {
             (true, _) => "64-bit",
             (false, true) => "32-bit",
             (false, false) => "16-bit",
         });
-        if has(ACCESSED) {
+        if has(Segment::ACCESSED) {
             bits.push("accessed");
         }
     }
-    bits.push(if has(IN_PAGES) { "limit in pages" } else { "limit in bytes" });
+    bits.push(if has(Segment::IN_PAGES) { "limit in pages" } else { "limit in bytes" });
     bits
 }
 
 /// The exception of a user program that loads the selector into DS and reads a byte at `offset`.
 fn exception(selector: Selector, segment: Segment, offset: u64) -> Option<String> {
-    let has = |bit: u16| segment.rights & bit != 0;
     let code = selector.raw & !3;
-    let is_conforming = has(CODE) && has(EXPANDS_DOWN);
-    let is_readable = has(NOT_SYSTEM) && (!has(CODE) || has(WRITABLE));
-    if !is_readable {
+    if !segment.is_for_reads() {
         return Some(format!("#GP({code:#x}): no segment that data can be read through"));
     }
-    if segment.rights >> 5 & 3 != 3 && !is_conforming {
+    if !segment.is_visible() {
         return Some(format!("#GP({code:#x}): a user program may not use a DPL below 3"));
     }
-    if !has(PRESENT) {
+    if !segment.has(Segment::PRESENT) {
         return Some(format!("#NP({code:#x}): not present (#SS if it is loaded into SS)"));
     }
-    let limit = u64::from(segment.limit);
-    let is_inside = match !has(CODE) && has(EXPANDS_DOWN) {
-        true => offset > limit && offset <= if has(BIG) { 0xffff_ffff } else { 0xffff },
-        false => offset <= limit,
-    };
+    let is_inside = u32::try_from(offset).is_ok_and(|offset| segment.holds(offset, 1));
     (!is_inside).then(|| "#GP(0): the offset is beyond the limit (#SS through SS)".to_owned())
 }

@@ -13,29 +13,20 @@ mod trace;
 
 use std::io::{self, Write};
 
-use machine::{Geometry, PAGE_BYTES, TlbMode, TlbSpec, VirtAddr};
+use machine::{PAGE_BYTES, TlbMode, TlbSpec, VirtAddr};
 use mm::kernel_space::{KernelSpace, Region, RegionKind, Release, SpaceConfig};
 use serde::Serialize;
 
 use crate::args::high::parse_size;
 use crate::args::low;
 use crate::failure::Failure;
-use crate::machine::{MachineFile, find_tlb};
+use crate::machine::{MachineFile, RAM_DEFAULT, find_geometry, find_tlb};
 use paging::Translation;
 use segment::Segmentation;
 use trace::History;
 
-/// RAM of the machine unless told otherwise, bytes.
-const RAM_DEFAULT: u64 = 4 << 30;
 /// The machine of a file that names none.
 const MACHINE_DEFAULT: &str = "x86-64";
-/// The machines whose map is known.
-const MACHINES: [(&str, Geometry); 4] = [
-    ("i386", Geometry::I386),
-    ("i386-pae", Geometry::Pae),
-    ("x86-64", Geometry::X86_64),
-    ("x86-64-la57", Geometry::La57),
-];
 
 /// All that is said of an address.
 #[derive(Debug, Serialize)]
@@ -111,12 +102,7 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
         Some(file) => file.geometry.as_deref().unwrap_or(MACHINE_DEFAULT),
         None => &typed.machine,
     };
-    let found = MACHINES.iter().find(|(name, _)| *name == asked);
-    let Some((name, geometry)) = found else {
-        let names = MACHINES.map(|(name, _)| name).join(", ");
-        let names = format!("{names} or a .toml file");
-        return Err(Failure::own(format!("--machine {asked}: no such machine; give {names}")));
-    };
+    let (name, geometry) = find_geometry(asked)?;
     let ram_bytes = match (&typed.ram, file.and_then(|file| file.ram_bytes)) {
         (Some(text), _) => size("--ram", text)?,
         (None, Some(bytes)) => bytes,
@@ -125,7 +111,7 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
     let config = SpaceConfig {
         page_offset: match &typed.page_offset {
             Some(text) => number("--page-offset", text)?,
-            None => SpaceConfig::new(*geometry, 0).page_offset,
+            None => SpaceConfig::new(geometry, 0).page_offset,
         },
         vmalloc_bytes: typed.vmalloc.as_deref().map(|text| size("--vmalloc", text)).transpose()?,
         cpus: typed.cpus,
@@ -133,7 +119,7 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
             low::KernelRelease::V4_4 => Release::V4_4,
             low::KernelRelease::V6_12 => Release::V6_12,
         },
-        ..SpaceConfig::new(*geometry, ram_bytes)
+        ..SpaceConfig::new(geometry, ram_bytes)
     };
     let space = KernelSpace::new(config).map_err(|error| Failure::own(format!("{error}")))?;
     Ok((name, space))

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 pub(crate) use file::MachineFile;
 
+/// RAM unless told otherwise, bytes.
+pub(crate) const RAM_DEFAULT: u64 = 4 << 30;
 /// Page-table formats on which programs run.
 const GEOMETRIES: [(&str, Geometry, &str); 4] = [
     ("x86-64", Geometry::X86_64, "4 levels, 48-bit addresses"),
@@ -42,16 +44,21 @@ fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
     1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count()
 }
 
-/// The page-table format with this name.
+/// The page-table format with this name, and the name.
 ///
 /// # Errors
 /// Exit code 125: there is none.
-pub(crate) fn find_geometry(name: &str) -> Result<Geometry, Failure> {
-    if let Some((_, geometry, _)) = GEOMETRIES.iter().find(|each| each.0 == name) {
-        return Ok(*geometry);
+pub(crate) fn find_geometry(name: &str) -> Result<(&'static str, Geometry), Failure> {
+    if let Some((name, geometry, _)) = GEOMETRIES.iter().find(|each| each.0 == name) {
+        return Ok((*name, *geometry));
     }
-    let names = GEOMETRIES.map(|each| each.0).join(", ");
+    let names = geometry_names();
     Err(Failure::own(format!("--machine {name}: no such machine; give {names} or a .toml file")))
+}
+
+/// The names of all page-table formats, for a message.
+fn geometry_names() -> String {
+    GEOMETRIES.map(|each| each.0).join(", ")
 }
 
 /// The TLBs with this name, or in this file.

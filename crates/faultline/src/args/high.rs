@@ -13,10 +13,8 @@ use mm::Warmth;
 
 use super::low;
 use crate::failure::Failure;
-use crate::machine::{MachineFile, find_geometry, find_tlb};
+use crate::machine::{MachineFile, RAM_DEFAULT, find_geometry, find_tlb};
 
-/// RAM unless told otherwise, bytes.
-const RAM_DEFAULT: u64 = 4 << 30;
 /// Variables of the host that the program gets, besides `LC_*`.
 const PASSED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TERM", "LANG", "TZ"];
 /// `vm.overcommit_ratio` until the program sets it.
@@ -167,7 +165,7 @@ fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, 
         None => file.ram_bytes.unwrap_or(RAM_DEFAULT),
     };
     let geometry = match &file.geometry {
-        Some(name) => find_geometry(name)?,
+        Some(name) => find_geometry(name)?.1,
         None => Geometry::X86_64,
     };
     let tlb = match &typed.tlb {

@@ -9,13 +9,10 @@ use machine::TlbMode;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{find_tlb, line_of, read_file, wrong_toml};
+use super::{GEOMETRIES, find_tlb, geometry_names, line_of, read_file, wrong_toml};
 use crate::args::high::parse_ram;
 use crate::failure::Failure;
 
-/// Name, levels and linear address bits of each page-table format.
-const FORMATS: [(&str, i64, i64); 4] =
-    [("i386", 2, 32), ("i386-pae", 3, 32), ("x86-64", 4, 48), ("x86-64-la57", 5, 57)];
 /// The keys of a file.
 const KEYS: &str = "geometry, levels, address_bits, ram and tlb";
 
@@ -67,28 +64,28 @@ impl Place<'_> {
 
     /// The format that is named, or has these levels and bits.
     fn geometry(&self, written: &Written) -> Result<Option<String>, Failure> {
-        let mut fitting = FORMATS.to_vec();
+        let mut fitting = GEOMETRIES.to_vec();
         if let Some(name) = &written.geometry {
             fitting.retain(|format| format.0 == name.get_ref());
             if fitting.is_empty() {
-                let names = FORMATS.map(|format| format.0).join(", ");
-                let why = format!("geometry {}: no such machine; give {names}", name.get_ref());
+                let (text, names) = (name.get_ref(), geometry_names());
+                let why = format!("geometry {text}: no such machine; give {names}");
                 return Err(self.wrong(name.span(), why));
             }
         }
         if let Some(levels) = &written.levels {
             let (span, levels) = (levels.span(), *levels.get_ref());
             let why = match fitting.as_slice() {
-                [(name, has, _)] => format!("levels {levels}: {name} has {has}"),
+                [(name, format, _)] => format!("levels {levels}: {name} has {}", format.levels()),
                 _ => format!("levels {levels}: no such page tables; give 2, 3, 4 or 5"),
             };
-            fitting.retain(|format| format.1 == levels);
+            fitting.retain(|format| i64::from(format.1.levels()) == levels);
             if fitting.is_empty() {
                 return Err(self.wrong(span, why));
             }
         }
         if let Some(bits) = &written.address_bits {
-            fitting.retain(|format| format.2 == *bits.get_ref());
+            fitting.retain(|format| i64::from(format.1.address_bits()) == *bits.get_ref());
             let why = match fitting.as_slice() {
                 [] => "no such addresses; give 32 with 2 or 3 levels, 48 with 4, 57 with 5",
                 [_, _, ..] => "two formats have them; give levels or geometry too",

@@ -310,6 +310,7 @@ impl Vfs {
                 let file = files.get(number.into()).map_err(|_| Errno::ENOENT)?;
                 self.file(file).node().ok_or(Errno::ENXIO)
             }
+            // Differs from Linux: no capability is asked for.
             Magic::Mapping(start) => {
                 let mm = roster.mm_of(task).ok_or(Errno::ENOENT)?;
                 let vma = mapping_at(mm, start)?;

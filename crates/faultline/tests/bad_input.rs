@@ -297,7 +297,8 @@ fn a_kill_leaves_no_half_written_report_under_its_name() {
     let names = [&text, &json, &trace].map(|path| path.to_str().expect("our own names are text"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
     command.args(["run", "-o", names[0], "--json", names[1], "--trace", names[2], "--"]);
-    command.args(["/bin/sh", "-c", "echo; while :; do :; done"]).stdout(Stdio::piped());
+    command.args(["/bin/sh", "-c", "echo; while :; do :; done"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let mut first = [0];
     child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("the program runs");

@@ -111,19 +111,38 @@ fn vmallocinfo_shows_a_stack_for_each_task() {
     assert_eq!(last.lines().map(stack).count(), 2, "{last}");
 }
 
-/// Slabs and stacks never leave RAM, and all of them come back: also from a thousand processes,
-/// from threads, from those that `exec` ends, and when RAM is too short for more.
+/// All objects and stacks come back: from a thousand forks, from fifty processes that `exec`, and
+/// from those of threads.
 #[test]
 fn the_kernels_memory_comes_back() {
-    for (ram, script) in [
-        ("64M", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; cat /proc/slabinfo"),
-        ("3M", "i=0; while [ $i -lt 300 ]; do sleep 100 & i=$((i+1)); done 2>/dev/null"),
-    ] {
-        let guest = Guest::new(["/bin/sh", "-c", script]).options(["--ram", ram]);
-        let (ran, report, _) = guest.inside_with_json();
-        assert_eq!(report["memory"]["frames_leaked"], 0, "{ram}: {ran:?}");
+    let mut scripts = vec![
+        "i=0; while [ $i -lt 1000 ]; do (:); i=$((i+1)); done; \
+         i=0; while [ $i -lt 50 ]; do /bin/true; i=$((i+1)); done; cat /proc/slabinfo"
+            .to_owned(),
+    ];
+    if let Some(program) = build("proc/tasks.c", Build::Dynamic) {
+        scripts.push(format!("{} >/dev/null && cat /proc/slabinfo", program.display()));
     }
-    let Some(program) = build("proc/tasks.c", Build::Dynamic) else { return };
-    let (_, report, _) = Guest::new([program]).inside_with_json();
-    assert_eq!(report["memory"]["frames_leaked"], 0);
+    for script in scripts {
+        let guest = Guest::new(["/bin/sh", "-c", &script]).options(["--ram", "64M"]);
+        let (ran, report, _) = guest.inside_with_json();
+        assert_eq!(ran.code(), Some(0), "{script}: {ran:?}");
+        assert_eq!(report["memory"]["frames_leaked"], 0, "{script}");
+        let rows = slabs(&ran.text());
+        for name in ["task_struct", "mm_struct", "signal_cache", "sighand_cache", "pid"] {
+            assert_eq!(rows[name][0], 2, "{name}: the shell and cat are left of {script}");
+        }
+    }
+}
+
+/// Slabs and stacks never leave RAM: where they take all of it somebody is killed, and then they
+/// come back too.
+#[test]
+fn the_kernels_memory_comes_back_where_there_was_too_little() {
+    let script = "i=0; while [ $i -lt 300 ]; do sleep 100 & i=$((i+1)); done 2>/dev/null";
+    let guest = Guest::new(["/bin/sh", "-c", script]).options(["--ram", "3M"]);
+    let (ran, report, _) = guest.inside_with_json();
+    assert_eq!(ran.signal(), Some(9), "the shell is killed at last: {ran:?}");
+    assert!(report["oom"]["count"].as_u64() > Some(0), "{}", report["oom"]);
+    assert_eq!(report["memory"]["frames_leaked"], 0, "{ran:?}");
 }

@@ -7,6 +7,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
+/// The table.
+#[derive(Deserialize)]
+struct Table {
+    #[serde(default)]
+    row: Vec<Row>,
+}
+
+/// A row as it is written; keys besides these say what it is about.
+#[derive(Deserialize)]
+struct Row {
+    n: Option<usize>,
+    shows: Option<String>,
+    test: Option<String>,
+    waits: Option<String>,
+}
+
 /// What a row can name.
 pub(super) struct Evidence {
     /// Files below the top, by path, with the names of their functions.
@@ -33,17 +51,17 @@ impl Evidence {
 
     /// What is wrong with the table.
     pub(super) fn check(&self, table: &str, found: &mut Vec<String>) {
-        for (place, row) in table.split("[[row]]").skip(1).enumerate() {
-            let value = |key: &str| {
-                let line = row.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
-                line.map(|text| text.trim_matches('"'))
-            };
+        let rows = match toml::from_str::<Table>(table) {
+            Ok(table) => table.row,
+            Err(error) => return found.push(format!("seeds.toml: {error}")),
+        };
+        for (place, row) in rows.iter().enumerate() {
             let number = place + 1;
             let mut wrong = |what: String| found.push(format!("seeds.toml: row {number}: {what}"));
-            if value("n") != Some(&number.to_string()) {
+            if row.n != Some(number) {
                 wrong("its number n is another, or missing".to_owned());
             }
-            match (value("shows"), value("test"), value("waits")) {
+            match (&row.shows, &row.test, &row.waits) {
                 (Some(shows), Some(tests), None) => {
                     let words = words(shows).filter(|word| !self.has(word));
                     words.for_each(|word| wrong(format!("there is no {word}")));
@@ -125,6 +143,8 @@ mod tests {
             ("[[row]]\nn = 1\nshows = \"a run\"\n".to_owned(), "shows and test"),
             (row(1, "a run", test) + "waits = \"devices\"\n", "shows and test"),
             ("[[row]]\nn = 1\n".to_owned(), "shows and test"),
+            ("[[row]]\nn = 1\nwaits = \"\"\n".to_owned(), "shows and test"),
+            ("[[row]]\nn = 1\nwaits = devices\n".to_owned(), "line 3"),
         ] {
             let found = check(&wrong);
             assert!(found.len() == 1 && found[0].contains(says), "{wrong}: {found:?}");

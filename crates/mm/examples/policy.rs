@@ -6,15 +6,13 @@
 //! `cargo run --release -p mm --example policy`
 #![expect(clippy::print_stdout, reason = "it reports")]
 
-use machine::{
-    Access, FastPath, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, TlbMode, VirtAddr,
-    tlb_default,
-};
-use mm::ops::{MapFlags, MapRequest, MapSource, mmap};
-use mm::{
-    LATENCIES, Layout, Limits, Memory, Mm, MmId, POLICIES, PackedStore, PageSeen, Replacement,
-    Rights, Sharing, Verdict, handle_fault,
-};
+#[path = "common/mod.rs"]
+mod common;
+
+use common::{BASE, Bench, boot, config, layout, page_addr};
+use machine::{Access, FastPath, MachineConfig, PAGE_BYTES, TlbMode, tlb_default};
+use mm::ops::{MapFlags, MapSource};
+use mm::{LATENCIES, Limits, POLICIES, PackedStore, PageSeen, Replacement, Verdict};
 
 /// Keeps what was used since the last time that it forgot, and forgets every 200 looks.
 #[derive(Debug, Default)]
@@ -35,48 +33,26 @@ impl Replacement for NotRecentlyUsed {
     }
 }
 
-const BASE: u64 = 0x7f00_0000_0000;
 const PAGES: u64 = 1200;
 
 /// Major faults of the loop under `policy`.
 fn major_faults(policy: Box<dyn Replacement>) -> u64 {
-    let config = MachineConfig {
-        ram_bytes: 1024 * PAGE_BYTES,
-        geometry: Geometry::X86_64,
+    let (hw, mut memory) = boot(MachineConfig {
         tlb: TlbMode::Model(*tlb_default()),
         reference: FastPath::Empty,
-        keep: Keep::HashOnly,
-        boot_seconds: 0,
-    };
-    let mut hw = Machine::new(config).expect("it is small");
-    let mut memory = Memory::new(&mut hw).expect("there are frames");
+        ..config(1024 * PAGE_BYTES)
+    });
     memory.swap_on(4096, Box::new(PackedStore::new()), LATENCIES[0]);
     memory.set_policy(policy);
-    let task_end = VirtAddr::new(0x7fff_ffff_f000);
-    let layout = Layout { mmap_base: VirtAddr::new(BASE), task_end, ..Layout::default() };
-    let mm = Mm::new(MmId(1), layout, Limits::default(), &mut memory, &mut hw);
-    let mut mm = mm.expect("there are frames");
-    hw.activate(mm.root(), 1);
-    let request = MapRequest {
-        addr: BASE,
-        bytes: PAGES * PAGE_BYTES,
-        rights: Rights::READ | Rights::WRITE,
-        sharing: Sharing::Private,
-        flags: MapFlags::FIXED,
-        source: MapSource::Anonymous,
-    };
-    mmap(&mut mm, &mut memory, &mut hw, request).expect("the range is free");
+    let mut bench = Bench::of((hw, memory), layout(), Limits::default());
+    bench.map(BASE, PAGES, MapFlags::FIXED, MapSource::Anonymous);
     for turn in 0..PAGES * 10 {
         for page in [turn % PAGES, turn * 7 % 100, turn * 11 % 100, turn * 13 % 100] {
-            let addr = VirtAddr::new(BASE + page * PAGE_BYTES);
-            while let Err(fault) = hw.access(addr, Access::Write) {
-                handle_fault(&mut mm, &mut memory, &mut hw, fault).expect("there is swap");
-            }
+            bench.touch(page_addr(page), Access::Write);
         }
     }
-    let major = mm.faults().major;
-    mm.exit(&mut memory, &mut hw);
-    assert_eq!(memory.shutdown(&mut hw), 0, "every frame came back");
+    let major = bench.mm.faults().major;
+    assert_eq!(bench.stop(), 0, "every frame came back");
     major
 }
 

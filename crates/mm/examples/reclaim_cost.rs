@@ -4,22 +4,20 @@
 #![expect(clippy::disallowed_types, reason = "it measures the host")]
 #![expect(clippy::print_stdout, reason = "it reports")]
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use machine::{
-    Access, FastPath, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, TlbMode, VirtAddr,
-};
-use mm::ops::{MapFlags, MapRequest, MapSource, mmap};
-use mm::{
-    FileKind, LATENCIES, Layout, Limits, MappedFile, Memory, Mm, MmId, PackedStore, Pager,
-    PagerError, Rights, Sharing, handle_fault,
-};
+use common::{BASE, Bench, page_addr};
+use machine::{Access, Machine, PAGE_BYTES};
+use mm::ops::{MapFlags, MapSource};
+use mm::{FileKind, LATENCIES, MappedFile, Mm, PackedStore, Pager, PagerError, Rights};
 
 const FRAMES: u64 = 16_384;
 /// Four times RAM: nearly each page that is asked for has left.
 const PAGES: u64 = 4 * FRAMES;
-const BASE: u64 = 0x7f00_0000_0000;
 /// Rounds; the least counts.
 const ROUNDS: usize = 3;
 
@@ -40,95 +38,51 @@ impl Pager for Nothing {
     }
 }
 
-struct Bench {
-    hw: Machine,
-    memory: Memory,
-    mm: Mm,
+fn map(bench: &mut Bench, source: MapSource) {
+    bench.map(BASE, PAGES, MapFlags::FIXED | MapFlags::NO_RESERVE, source);
 }
 
-impl Bench {
-    fn new(ram_frames: u64) -> Self {
-        let mut hw = Machine::new(MachineConfig {
-            ram_bytes: ram_frames * PAGE_BYTES,
-            geometry: Geometry::X86_64,
-            tlb: TlbMode::Off,
-            reference: FastPath::Filled,
-            keep: Keep::HashOnly,
-            boot_seconds: 0,
-        })
-        .expect("the host has address space");
-        let mut memory = Memory::new(&mut hw).expect("there are frames");
-        let layout = Layout {
-            mmap_base: VirtAddr::new(BASE),
-            task_end: VirtAddr::new(0x7fff_ffff_f000),
-            ..Layout::default()
-        };
-        let mm = Mm::new(MmId(1), layout, Limits::default(), &mut memory, &mut hw);
-        let mut bench = Self { mm: mm.expect("there are frames"), hw, memory };
-        bench.hw.activate(bench.mm.root(), 1);
-        bench
+/// Reads each page in turn; how many nanoseconds all of them took.
+fn sweep(bench: &mut Bench) -> f64 {
+    let start = Instant::now();
+    for page in 0..PAGES {
+        bench.touch(page_addr(page), Access::Read);
     }
+    start.elapsed().as_nanos() as f64
+}
 
-    fn map(&mut self, source: MapSource) {
-        let request = MapRequest {
-            addr: BASE,
-            bytes: PAGES * PAGE_BYTES,
-            rights: Rights::READ | Rights::WRITE,
-            sharing: Sharing::Private,
-            flags: MapFlags::FIXED | MapFlags::NO_RESERVE,
-            source,
-        };
-        mmap(&mut self.mm, &mut self.memory, &mut self.hw, request).expect("the range is free");
-    }
-
-    /// An access to each page in turn; how many nanoseconds all of them took.
-    fn sweep(&mut self, access: Access) -> f64 {
-        let start = Instant::now();
-        for page in 0..PAGES {
-            let addr = VirtAddr::new(BASE + page * PAGE_BYTES);
-            while let Err(fault) = self.hw.access(addr, access) {
-                handle_fault(&mut self.mm, &mut self.memory, &mut self.hw, fault)
-                    .expect("pages can leave");
-            }
-        }
-        start.elapsed().as_nanos() as f64
-    }
-
-    fn stop(mut self) {
-        self.mm.exit(&mut self.memory, &mut self.hw);
-        assert_eq!(self.memory.shutdown(&mut self.hw), 0, "frames leaked");
-    }
+fn stop(bench: Bench) {
+    assert_eq!(bench.stop(), 0, "frames leaked");
 }
 
 /// What the same sweep over a file costs with room for all of it, and without: the difference is
 /// reclaim.
 fn clean_pages() {
-    let sweep = |ram_frames: u64| {
+    let cost = |ram_frames: u64| {
         let mut least = f64::MAX;
         let mut stolen = 0;
         for _ in 0..ROUNDS {
-            let mut bench = Bench::new(ram_frames);
+            let mut bench = Bench::new(ram_frames * PAGE_BYTES);
             let object = bench.memory.add_object(Box::new(Nothing), FileKind::Regular);
             let (path, may) = (Box::from(*b"/file"), Rights::all());
             let kind = FileKind::Regular;
             let file = MappedFile { object, path, device: (0, 1), inode: 1, kind, may };
-            bench.map(MapSource::File { file: Arc::new(file), offset: 0 });
-            least = least.min(bench.sweep(Access::Read));
+            map(&mut bench, MapSource::File { file: Arc::new(file), offset: 0 });
+            least = least.min(sweep(&mut bench));
             stolen = bench.memory.events().stolen;
-            bench.stop();
+            stop(bench);
         }
         (least, stolen)
     };
-    let (roomy, _) = sweep(PAGES * 2);
-    let (short, stolen) = sweep(FRAMES);
+    let (roomy, _) = cost(PAGES * 2);
+    let (short, stolen) = cost(FRAMES);
     let cost = (short - roomy) / stolen as f64;
     println!("reclaiming a clean page of a file               {cost:>9.1} ns (goal: 300)");
 }
 
 /// A page that holds text, as the heaps of programs do, and one word in sixteen that differs.
 fn write_text(hw: &mut Machine, mm: &Mm, page: u64) {
-    let addr = VirtAddr::new(BASE + page * PAGE_BYTES);
-    let Some((at, _)) = hw.peek(mm.root(), addr) else { return };
+    let Some((at, _)) = hw.peek(mm.root(), page_addr(page)) else { return };
     let bytes = hw.ram.slice_mut(at, PAGE_BYTES);
     let mut seed = page.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for (at, line) in bytes.as_chunks_mut::<64>().0.iter_mut().enumerate() {
@@ -143,25 +97,21 @@ fn compressed_swap() {
     let mut least = f64::MAX;
     let mut figures = (0, 0, 0);
     for _ in 0..ROUNDS {
-        let mut bench = Bench::new(FRAMES);
+        let mut bench = Bench::new(FRAMES * PAGE_BYTES);
         let latency = mm::latency("zram").copied().unwrap_or(LATENCIES[0]);
         bench.memory.swap_on(PAGES as u32 + 1, Box::new(PackedStore::new()), latency);
         bench.memory.set_page_cluster(0);
-        bench.map(MapSource::Anonymous);
+        map(&mut bench, MapSource::Anonymous);
         for page in 0..PAGES {
-            let addr = VirtAddr::new(BASE + page * PAGE_BYTES);
-            while let Err(fault) = bench.hw.access(addr, Access::Write) {
-                handle_fault(&mut bench.mm, &mut bench.memory, &mut bench.hw, fault)
-                    .expect("pages can leave");
-            }
+            bench.touch(page_addr(page), Access::Write);
             write_text(&mut bench.hw, &bench.mm, page);
         }
         let before = *bench.memory.events();
-        least = least.min(bench.sweep(Access::Read));
+        least = least.min(sweep(&mut bench));
         let after = *bench.memory.events();
         let held = bench.memory.swap_usage().held_bytes;
         figures = (after.swap_ins - before.swap_ins, after.swap_outs - before.swap_outs, held);
-        bench.stop();
+        stop(bench);
     }
     let (ins, outs, held) = figures;
     let cost = least / ins as f64;

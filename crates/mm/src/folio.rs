@@ -65,6 +65,16 @@ impl FrameState {
         matches!(self, Self::Kernel | Self::Slab | Self::Vmalloc)
     }
 
+    /// Whether the kernel reaches it by its logical address: it lies in lowmem. Other frames it
+    /// maps for a while, or in an area.
+    ///
+    /// # Source
+    /// Linux 6.12 `include/asm-generic/pgalloc.h` (`GFP_PGTABLE_KERNEL`; x86 without
+    /// `CONFIG_HIGHPTE`), `mm/slub.c`, `mm/vmalloc.c` (`__GFP_HIGHMEM`).
+    pub(crate) const fn is_low(self) -> bool {
+        matches!(self, Self::PageTable | Self::Kernel | Self::Slab)
+    }
+
     /// What can become of a frame in this state.
     #[inline]
     pub(crate) const fn mobility(self) -> Mobility {

@@ -209,7 +209,11 @@ impl Memory {
         if self.is_refused() {
             return None;
         }
-        let frame = Frame::new(self.zones.alloc_frame(state.mobility())?.into());
+        let frame = if state.is_low() {
+            self.take_low(hw, 0, state.mobility())?
+        } else {
+            Frame::new(self.zones.alloc_frame(state.mobility())?.into())
+        };
         if let Some(list) = self.reclaim.first_list(state) {
             self.reclaim.lru.push(frame.number() as u32, list);
         }

@@ -89,6 +89,8 @@ pub(crate) struct Reclaim {
     is_exhausted: bool,
     /// What the latest major faults brought, and the next place in it.
     latest: ([Option<Frame>; PROGRESS_PAGES as usize], usize),
+    /// Only frames below this one are taken: others would not help the allocation that waits.
+    below: u64,
     /// Pages that may still be looked at before the running allocation goes on.
     budget: u64,
     /// Pages that left or were activated; see `workingset.rs`.
@@ -129,6 +131,7 @@ impl Reclaim {
             is_running: false,
             is_exhausted: false,
             latest: ([None; PROGRESS_PAGES as usize], 0),
+            below: u64::MAX,
             budget: 0,
             age: 0,
             costs: [0; 2],
@@ -295,6 +298,24 @@ impl Memory {
         is_worth_it
     }
 
+    /// Takes frames of lowmem back for an allocation that finds none there, though there may be
+    /// free ones in `HighMem`. False if there are none to be had, or the machine has no `HighMem`:
+    /// then all frames were balanced before.
+    ///
+    /// # Source
+    /// Linux 6.12 `mm/vmscan.c:isolate_lru_folios` (`reclaim_idx`: pages of other zones are skipped).
+    #[cold]
+    pub(crate) fn take_back_low(&mut self, hw: &mut Machine) -> bool {
+        let low = self.zones.lowmem_frames();
+        if low == self.frames.len() as u64 || self.reclaim.is_running {
+            return false;
+        }
+        self.reclaim.below = low;
+        let taken = self.balance(hw, Cause::Short, BATCH_PAGES);
+        self.reclaim.below = u64::MAX;
+        taken > 0
+    }
+
     /// Notes a page that a major fault brought: reclaim leaves the latest eight of them where they
     /// are, so that the program has all at once that an instruction needs, and gets on. Linux has
     /// no such rule: there, time breaks the tie.
@@ -371,13 +392,13 @@ impl Memory {
         self.events.wait_ns += hw.now_ns() - start;
     }
 
-    /// Moves a page that is on a list to the front of another.
     /// Whether a frame is on a list of active ones, or of those that may not be taken.
     pub(crate) fn is_active(&self, frame: Frame) -> bool {
         let lists = [ListId::ActiveAnon, ListId::ActiveFile, ListId::Unevictable];
         lists.iter().any(|list| self.reclaim.lru.is_on(frame.number() as u32, *list))
     }
 
+    /// Moves a page that is on a list to the front of another.
     fn move_to(&mut self, frame: Frame, list: ListId) {
         self.reclaim.lru.move_to(frame.number() as u32, list);
     }

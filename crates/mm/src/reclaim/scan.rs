@@ -192,7 +192,8 @@ impl Memory {
             _ => 1,
         };
         let is_needed = self.reclaim.latest.0.contains(&Some(frame));
-        if is_needed || self.frames.hold_count(frame) != own_holds {
+        let is_of_no_use = frame.number() >= self.reclaim.below;
+        if is_of_no_use || is_needed || self.frames.hold_count(frame) != own_holds {
             return Fate::Verdict(Verdict::Keep);
         }
         let is_locked =

@@ -244,7 +244,7 @@ fn sys_pidfd_send_signal(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     }
     let pids = match scope {
         Scope::Thread | Scope::Process => kernel.pid_of(tid).into_iter().collect(),
-        Scope::Group => kernel.pids_of_group(tid),
+        Scope::Group => kernel.group_members(tid),
     };
     if pids.is_empty() {
         return Err(Errno::ESRCH);
@@ -280,11 +280,6 @@ impl Kernel {
     pub(crate) fn open_pidfd(&mut self, pid: u32, status: u32) -> SysResult {
         let file = self.vfs.open_process(pid, status);
         install_flagged(self, file, flag::CLOEXEC)
-    }
-
-    fn pids_of_group(&self, group: u32) -> Vec<u32> {
-        let is_member = |pid: &u32| self.process_of(*pid).is_some_and(|one| one.group == group);
-        self.pids().into_iter().filter(is_member).collect()
     }
 
     /// Whether a thread has not ended yet.

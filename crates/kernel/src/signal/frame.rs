@@ -53,6 +53,13 @@ const CONTEXT_ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2,
 /// Offset of `struct sigcontext` in the ucontext.
 const SIGCONTEXT: usize = 40;
 
+/// The legacy area of a floating-point state on the program's stack.
+struct LegacyArea {
+    bytes: [u8; 512],
+    /// Whether the whole state is there: the words of the kernel are intact.
+    has_xstate: bool,
+}
+
 impl Kernel {
     /// Builds the frame of `action`'s handler and points the registers at it.
     ///
@@ -192,14 +199,12 @@ impl Kernel {
             self.task.regs.fpu = XsaveArea::new();
             return Ok(());
         }
-        let mut legacy = [0; 512];
-        self.read_user(VirtAddr::new(addr), &mut legacy)?;
-        let has_xstate = self.frame_has_xstate(addr, &legacy)?;
+        let legacy = self.read_legacy(addr)?;
         // What `xrstor` and `fxrstor` ask for.
-        if !addr.is_multiple_of(if has_xstate { 64 } else { 16 }) {
+        if !addr.is_multiple_of(if legacy.has_xstate { 64 } else { 16 }) {
             return Err(Errno::EFAULT);
         }
-        self.restore_xstate_copied(addr)
+        self.load_state(addr, &legacy)
     }
 
     /// Loads the floating-point state at `addr` from wherever it is, as for i386 frames.
@@ -207,17 +212,28 @@ impl Kernel {
     /// # Errors
     /// `EFAULT`: it cannot be read, or no processor would load it; nothing has changed.
     pub(crate) fn restore_xstate_copied(&mut self, addr: u64) -> Result<(), Errno> {
-        let mut legacy = [0; 512];
-        self.read_user(VirtAddr::new(addr), &mut legacy)?;
+        let legacy = self.read_legacy(addr)?;
+        self.load_state(addr, &legacy)
+    }
+
+    /// Reads the legacy area at `addr`, and looks at what is behind it.
+    fn read_legacy(&mut self, addr: u64) -> Result<LegacyArea, Errno> {
+        let mut bytes = [0; 512];
+        self.read_user(VirtAddr::new(addr), &mut bytes)?;
+        let has_xstate = self.frame_has_xstate(addr, &bytes)?;
+        Ok(LegacyArea { bytes, has_xstate })
+    }
+
+    /// Loads the state at `addr`, of which `legacy` has been read.
+    fn load_state(&mut self, addr: u64, legacy: &LegacyArea) -> Result<(), Errno> {
         let mut fpu = XsaveArea::new();
-        let has_xstate = self.frame_has_xstate(addr, &legacy)?;
-        if has_xstate {
+        if legacy.has_xstate {
             let mut bytes = [0; XSAVE_BYTES];
             self.read_user(VirtAddr::new(addr), &mut bytes)?;
             load_xstate(&mut fpu, &bytes)?;
         } else {
             // Only the legacy part counts; the rest starts afresh.
-            fpu.bytes_mut()[..464].copy_from_slice(&legacy[..464]);
+            fpu.bytes_mut()[..464].copy_from_slice(&legacy.bytes[..464]);
             fpu.bytes_mut()[512] = 3;
         }
         if fpu.mxcsr() & !XsaveArea::MXCSR_BITS != 0 {

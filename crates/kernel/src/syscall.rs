@@ -67,7 +67,7 @@ impl Kernel {
         let (number, args) = Self::call_of(&self.task);
         let is_i386 = self.is_in_i386_call();
         let log_number = if is_i386 { number | names::I386 } else { number };
-        let handler = handler(number.into());
+        let handler = if is_i386 { None } else { handler(number.into()) };
         if self.task.wait.is_none() {
             let is_known = if is_i386 { compat::is_known(number) } else { handler.is_some() };
             self.tally.note(log_number, is_known);

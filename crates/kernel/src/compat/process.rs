@@ -4,14 +4,12 @@
 use cpu::Registers;
 use machine::VirtAddr;
 
-use super::shape::{self, RLIMIT};
 use super::{Args, signed};
 use crate::Kernel;
 use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
 
 const UNAME: u16 = 63;
-const GETRLIMIT: u16 = 97;
 const SYSINFO: u16 = 99;
 const GETPRIORITY: u16 = 140;
 const SETPRIORITY: u16 = 141;
@@ -45,23 +43,6 @@ pub(super) fn execveat(kernel: &mut Kernel, args: Args) -> SysResult {
 pub(super) fn clone(kernel: &mut Kernel, args: Args) -> SysResult {
     let [flags, stack, parent_tid, tls, child_tid, _] = args;
     crate::clone::sys_clone(kernel, [flags, stack, parent_tid, child_tid, tls, 0])
-}
-
-/// A limit that does not fit is told as the largest signed number.
-pub(super) fn getrlimit(kernel: &mut Kernel, args: Args) -> SysResult {
-    const LARGEST: u64 = 0x7fff_ffff;
-    let place = kernel.window.add(vec![0; shape::bytes_64(RLIMIT)]);
-    kernel.call_native(GETRLIMIT, [args[0], place, 0, 0, 0, 0])?;
-    let bytes = kernel.window.take_written(place).unwrap_or_default();
-    let told: Vec<u8> = bytes
-        .chunks_exact(8)
-        .flat_map(|word| {
-            let value = word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
-            (value.min(LARGEST) as u32).to_le_bytes()
-        })
-        .collect();
-    kernel.write_user(VirtAddr::new(args[1]), &told)?;
-    Ok(0)
 }
 
 /// Amounts that do not fit are told in pages.

@@ -54,6 +54,8 @@ pub(super) const TMS: &Shape = &[Long, Long, Long, Long];
 pub(super) const UTIMBUF: &Shape = &[Long, Long];
 /// `struct rlimit`.
 pub(super) const RLIMIT: &Shape = &[Limit, Limit];
+/// Likewise, of a program that takes the largest signed number for none.
+pub(super) const RLIMIT_OLD: &Shape = &[Capped, Capped];
 /// `struct rusage`.
 pub(super) const RUSAGE: &Shape = &[Long; 18];
 /// `struct sigaction` of `rt_sigaction`.

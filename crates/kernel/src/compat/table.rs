@@ -6,7 +6,7 @@
 
 use super::Arg::{self, Const, In, InOut, Out, Signed, Vectors, Wide, Word};
 use super::shape::{
-    CHILD, LONG, RLIMIT, RUSAGE, SIGEVENT, STACK, STATFS, TIME, TIME_64, TIMES, TIMES_64, TMS,
+    CHILD, LONG, RLIMIT, RLIMIT_OLD, RUSAGE, SIGEVENT, STACK, STATFS, TIME, TIME_64, TIMES, TIMES_64, TMS,
     UTIMBUF,
 };
 use super::{file, frame, ipc, memory, process, segments, signal, socket, stat, time};
@@ -133,7 +133,7 @@ static ROWS: [Row; 470] = [
     own("sigpending", signal::sigpending),
     same("sethostname", 170),
     with("setrlimit", 160, &[Word, In(RLIMIT)]),
-    own("getrlimit", process::getrlimit),
+    with("getrlimit", 97, &[Word, Out(RLIMIT_OLD)]),
     with("getrusage", 98, &[Word, Out(RUSAGE)]),
     with("gettimeofday", 96, &[Out(TIME)]),
     with("settimeofday", 164, &[In(TIME)]),

@@ -9,11 +9,9 @@ use mm::Mm;
 use crate::Kernel;
 use crate::abi::Abi;
 use crate::outcome::{Outcome, RunReport, UnimplementedCall, VmaReport};
+use crate::signal::FLAG_RF;
 use crate::syscall::names;
 use crate::task::{PID, State};
-
-/// The resume flag, which faults leave in the flags that a handler sees.
-const FLAG_RESUME: u64 = 1 << 16;
 
 /// Whether an exception comes behind its instruction.
 fn is_trap(exception: Exception) -> bool {
@@ -85,13 +83,13 @@ impl Kernel {
                 }
                 Exit::Fault(fault) => {
                     self.task.regs.clear_null_selectors();
-                    self.task.regs.rflags |= FLAG_RESUME;
+                    self.task.regs.rflags |= FLAG_RF;
                     self.page_fault(fault);
                 }
                 Exit::Exception(exception) => {
                     self.task.regs.clear_null_selectors();
                     if !is_trap(exception) {
-                        self.task.regs.rflags |= FLAG_RESUME;
+                        self.task.regs.rflags |= FLAG_RF;
                     }
                     self.exception(exception);
                 }

@@ -22,7 +22,9 @@ use crate::abi::Abi;
 use crate::errno::Errno;
 
 pub use calls::handler;
-pub(crate) use frame::{SIGNAL_FRAME_BYTES, XSTATE_BYTES, restored_flags, xstate_bytes};
+pub(crate) use frame::{
+    HANDLER_CLEARS, SIGNAL_FRAME_BYTES, XSTATE_BYTES, restored_flags, xstate_bytes,
+};
 pub(crate) use send::Receiver;
 
 /// Signal numbers, `SIGHUP` to `SIGSYS`.
@@ -85,6 +87,11 @@ pub mod flag {
     pub const SS_DISABLE: u32 = 2;
     pub const SS_AUTODISARM: u32 = 1 << 31;
 }
+
+/// The trap flag: an exception after each instruction.
+const FLAG_TF: u64 = 1 << 8;
+/// The resume flag, which faults leave in the flags that a handler sees.
+pub(crate) const FLAG_RF: u64 = 1 << 16;
 
 /// The bit of `signal` in a mask.
 pub const fn bit(signal: u8) -> u64 {
@@ -227,7 +234,12 @@ impl AltStack {
     /// No alternate stack, after `SS_AUTODISARM`.
     pub const DISARMED: Self = Self { base: 0, flags: flag::SS_DISABLE, bytes: 0 };
 
-    /// Whether `sp` is on it.
+    /// Whether a task whose stack pointer is `sp` is on it; one with `SS_AUTODISARM` never is.
+    pub const fn is_in_use(&self, sp: u64) -> bool {
+        self.flags & flag::SS_AUTODISARM == 0 && self.holds(sp)
+    }
+
+    /// Whether `sp` lies in it.
     pub const fn holds(&self, sp: u64) -> bool {
         sp > self.base && sp.wrapping_sub(self.base) <= self.bytes
     }

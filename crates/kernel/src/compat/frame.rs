@@ -22,7 +22,7 @@ use super::signal::narrow_info;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::signal::{
-    AltStack, SigAction, SigInfo, XSTATE_BYTES, flag, restored_flags, xstate_bytes,
+    AltStack, HANDLER_CLEARS, SigAction, SigInfo, XSTATE_BYTES, flag, restored_flags, xstate_bytes,
 };
 use crate::vdso;
 
@@ -40,10 +40,6 @@ const RT_CONTEXT: usize = UCONTEXT + 20;
 const RT_MASK: usize = RT_CONTEXT + CONTEXT_BYTES;
 /// Offset of the 32-bit words of `sw_reserved`, and of the extended size in them.
 const EXTENDED_SIZE: usize = 464 + 4;
-
-const FLAG_TF: u64 = 1 << 8;
-const FLAG_DF: u64 = 1 << 10;
-const FLAG_RF: u64 = 1 << 16;
 
 /// Order of the general registers in `struct sigcontext`, from offset 16 on.
 const CONTEXT_ORDER: [usize; 8] = [7, 6, 5, 4, 3, 2, 1, 0];
@@ -107,7 +103,7 @@ impl Kernel {
     fn place_of_frame(&self, action: SigAction, frame_bytes: u64) -> Result<(u64, u64), Errno> {
         let mut sp = self.task.regs.gpr[Registers::RSP] & 0xffff_ffff;
         let alt = self.task.signals.alt_stack;
-        let is_nested = alt.bytes != 0 && alt.flags & flag::SS_AUTODISARM == 0 && alt.holds(sp);
+        let is_nested = alt.is_in_use(sp);
         let is_entering = action.flags & flag::SA_ONSTACK != 0 && alt.bytes != 0 && !is_nested;
         if is_entering {
             sp = alt.base.wrapping_add(alt.bytes) & 0xffff_ffff;
@@ -167,7 +163,7 @@ impl Kernel {
         regs.gpr[Registers::RCX] = if has_info { frame + UCONTEXT as u64 } else { 0 };
         regs.gpr[Registers::RSP] = frame;
         regs.rip = handler;
-        regs.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
+        regs.rflags &= !HANDLER_CLEARS;
         regs.fpu = XsaveArea::new();
         let flat = [
             (SegmentName::Cs, code),

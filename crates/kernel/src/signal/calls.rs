@@ -214,8 +214,7 @@ fn sys_sigaltstack(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 
 impl Kernel {
     fn is_on_alt_stack(&self) -> bool {
-        let stack = self.task.signals.alt_stack;
-        stack.flags & flag::SS_AUTODISARM == 0 && stack.holds(self.task.regs.gpr[4])
+        self.task.signals.alt_stack.is_in_use(self.task.regs.gpr[4])
     }
 
     /// Changes the alternate stack.

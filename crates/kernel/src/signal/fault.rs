@@ -8,7 +8,7 @@ use machine::{Access, Geometry, PageFault, VirtAddr};
 use mm::FaultError;
 
 use super::number::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
-use super::{SI_KERNEL, SigDetail, SigInfo};
+use super::{FLAG_TF, SI_KERNEL, SigDetail, SigInfo};
 use crate::Kernel;
 use crate::errno::Errno;
 use crate::syscall;
@@ -21,7 +21,6 @@ const ILL_ILLOPN: i32 = 2;
 const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const FPE_INTDIV: i32 = 1;
-const FLAG_TF: u64 = 1 << 8;
 
 const VECTOR_PAGE_FAULT: u64 = 14;
 

@@ -14,7 +14,7 @@
 use cpu::{Mode, Registers, SegmentName, XCR0, XSAVE_BYTES, XsaveArea};
 use machine::VirtAddr;
 
-use super::{AltStack, SigAction, SigInfo, flag};
+use super::{AltStack, FLAG_RF, FLAG_TF, SigAction, SigInfo, flag};
 use crate::Kernel;
 use crate::errno::Errno;
 
@@ -36,9 +36,9 @@ const SOFTWARE_OFFSET: usize = 464;
 const CONTEXT_FLAGS: u64 = 3;
 /// `uc_flags`: ss is restored strictly. Set in frames of 64-bit code.
 const STRICT_STACK: u64 = 4;
-const FLAG_TF: u64 = 1 << 8;
 const FLAG_DF: u64 = 1 << 10;
-const FLAG_RF: u64 = 1 << 16;
+/// Flags that a handler does not have (`handle_signal`).
+pub(crate) const HANDLER_CLEARS: u64 = FLAG_DF | FLAG_RF | FLAG_TF;
 /// Flags that `rt_sigreturn` takes from the frame (`FIX_EFLAGS`).
 const FLAGS_RESTORED: u64 = 0x5_0dd5;
 
@@ -74,7 +74,7 @@ impl Kernel {
         let old_sp = regs.gpr[Registers::RSP];
         let mut sp = old_sp.wrapping_sub(RED_ZONE_BYTES);
         let alt = self.task.signals.alt_stack;
-        let is_nested = alt.bytes != 0 && alt.flags & flag::SS_AUTODISARM == 0 && alt.holds(old_sp);
+        let is_nested = alt.is_in_use(old_sp);
         let is_entering = action.flags & flag::SA_ONSTACK != 0 && alt.bytes != 0 && !is_nested;
         if is_entering {
             sp = alt.base.wrapping_add(alt.bytes);
@@ -104,7 +104,7 @@ impl Kernel {
         regs.gpr[Registers::RAX] = 0;
         regs.gpr[Registers::RSP] = frame;
         regs.rip = action.handler;
-        regs.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
+        regs.rflags &= !HANDLER_CLEARS;
         regs.fpu = XsaveArea::new();
         self.enter_handler_code();
         Ok(())

@@ -9,6 +9,7 @@
 use cpu::{GDT_I386, GDT_X86_64};
 use machine::{Geometry, PAGE_BYTES};
 
+use crate::Kernel;
 use crate::uaccess::TASK_END;
 
 /// What a program is written for.
@@ -26,7 +27,7 @@ const TASK_END_COMPAT: u64 = 0xffff_e000;
 /// Likewise on an i386 kernel, and with [`ADDR_LIMIT_3GB`].
 const TASK_END_3GB: u64 = 0xc000_0000;
 /// The bit of the personality that gives i386 programs the user space of an i386 kernel.
-pub const ADDR_LIMIT_3GB: u32 = 0x0800_0000;
+const ADDR_LIMIT_3GB: u32 = 0x0800_0000;
 /// The personality, without its bits, whose `uname` names a machine of 32 bits.
 const PER_LINUX32: u32 = 8;
 
@@ -152,6 +153,18 @@ impl Abi {
     pub fn word(self, value: u64) -> Vec<u8> {
         let bytes = usize::from(self.word_bytes() as u8);
         value.to_le_bytes()[..bytes].to_vec()
+    }
+}
+
+impl Kernel {
+    /// Which kernel this is.
+    pub(crate) fn kind(&self) -> KernelKind {
+        KernelKind::of(self.hw.geometry())
+    }
+
+    /// Whether the running task is in a call of an i386 program.
+    pub(crate) fn is_in_i386_call(&self) -> bool {
+        self.task.call_abi == Abi::I386
     }
 }
 

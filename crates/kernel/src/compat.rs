@@ -15,7 +15,7 @@
 //! Linux 6.12 `arch/x86/entry/syscalls/syscall_32.tbl`, `arch/x86/ia32/sys_ia32.c`.
 
 mod file;
-pub(crate) mod frame;
+mod frame;
 mod ipc;
 mod memory;
 mod process;
@@ -243,4 +243,10 @@ fn word(bytes: &[u8], offset: usize) -> u64 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[offset..offset + 4]);
     u32::from_le_bytes(word).into()
+}
+
+/// The word of 64 bits at `offset`; 0 where `bytes` has none.
+fn wide(bytes: &[u8], offset: usize) -> u64 {
+    let word = bytes.get(offset..).and_then(|rest| rest.first_chunk());
+    word.map_or(0, |word| u64::from_le_bytes(*word))
 }

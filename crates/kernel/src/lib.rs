@@ -204,7 +204,8 @@ pub struct Kernel {
     special: exec::SpecialPages,
     /// What the kernel passes to its own calls in place of memory of an i386 program.
     window: compat::Window,
-    /// The frame of the GDT, once an i386 program has run.
+    /// The frame of the GDT: an i386 kernel's from the start, a 64-bit one's once a program has
+    /// entries of its own.
     gdt: Option<machine::Frame>,
     /// Numbers that programs wrote below `/proc/sys` and that nothing else keeps.
     settings: std::collections::BTreeMap<&'static str, i64>,

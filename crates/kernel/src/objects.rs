@@ -29,7 +29,8 @@ use mm::{Cache, Memory, MmError, Objects};
 use crate::task::{PID, State};
 use crate::{BootError, Kernel};
 
-/// `THREAD_SIZE` of x86-64, pages.
+/// `THREAD_SIZE`, pages.
+// Differs from Linux: a kernel of 32 bits has the stacks of one of 64, not of 2 pages.
 const STACK_PAGES: u64 = 4;
 /// What `/proc/vmallocinfo` says of a stack.
 const STACK_CALLER: &str = "kernel_clone";
@@ -50,7 +51,6 @@ struct TaskMemory {
 #[derive(Debug)]
 pub(crate) struct KernelObjects {
     tasks: BTreeMap<u32, TaskMemory>,
-    stack_count: u64,
     /// Kinds of which only the number counts.
     counted: [Objects; COUNTED.len()],
     /// Nodes that the tree had at the start: those of `/proc`, `/sys` and `/dev`.
@@ -84,19 +84,16 @@ impl KernelObjects {
         memory: &mut Memory,
         hw: &mut Machine,
     ) -> Result<Self, BootError> {
-        let mut objects = Self {
-            tasks: BTreeMap::new(),
-            stack_count: 0,
-            counted: COUNTED.map(Objects::of),
-            planted_count,
-        };
+        let mut objects =
+            Self { tasks: BTreeMap::new(), counted: COUNTED.map(Objects::of), planted_count };
         objects.add_task(PID, memory, hw).map_err(BootError::Memory)?;
         Ok(objects)
     }
 
     /// KiB of stacks (`KernelStack`).
-    pub(crate) const fn stack_kib(&self) -> u64 {
-        self.stack_count * STACK_PAGES * (PAGE_BYTES >> 10)
+    pub(crate) fn stack_kib(&self) -> u64 {
+        let count = self.tasks.values().filter(|task| task.stack.is_some()).count() as u64;
+        count * STACK_PAGES * (PAGE_BYTES >> 10)
     }
 
     /// Takes stack and `task_struct` of a new task.
@@ -122,7 +119,6 @@ impl KernelObjects {
         if let Some(lowest) = memory.area_frames(stack).first() {
             hw.store(lowest.start(), &u64::from(STACK_END_MAGIC).to_le_bytes());
         }
-        self.stack_count += 1;
         self.tasks.insert(tid, TaskMemory { stack: Some(stack), task_struct });
         Ok(())
     }
@@ -131,7 +127,6 @@ impl KernelObjects {
     pub(crate) fn end_stack(&mut self, tid: u32, memory: &mut Memory, hw: &mut Machine) {
         let stack = self.tasks.get_mut(&tid).and_then(|task| task.stack.take());
         if let Some(stack) = stack {
-            self.stack_count -= 1;
             memory.vfree(hw, stack).expect("invariant 1: the task has a stack");
         }
     }

@@ -132,7 +132,7 @@ impl Kernel {
 
     fn waiter(&mut self, tid: u32) -> Option<Waiter> {
         let task = self.task_of(tid)?;
-        let (number, args) = Self::call_of(task);
+        let (number, args) = task.call();
         let (name, argument) = (task.name.clone(), args[0]);
         let is_i386 = task.call_abi == Abi::I386;
         let mut cause = self.cause(task);

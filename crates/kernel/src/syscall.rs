@@ -64,7 +64,7 @@ impl Kernel {
     /// leaves them, if the task has to sleep in it or a signal interrupts it.
     pub(crate) fn dispatch(&mut self) {
         // The number is the low 32 bits, as in Linux since 5.18.
-        let (number, args) = Self::call_of(&self.task);
+        let (number, args) = self.task.call();
         let is_i386 = self.is_in_i386_call();
         let log_number = if is_i386 { number | names::I386 } else { number };
         let handler = if is_i386 { None } else { handler(number.into()) };

@@ -120,6 +120,19 @@ impl Task {
             exit: None,
         }
     }
+
+    /// The call that it is in or made last: its number, and its arguments.
+    pub(crate) fn call(&self) -> (u32, [u64; 6]) {
+        let gpr = &self.regs.gpr;
+        let number = (gpr[Registers::RAX] & 0xffff_ffff) as u32;
+        match self.call_abi {
+            Abi::X86_64 => (number, [gpr[7], gpr[6], gpr[2], gpr[10], gpr[8], gpr[9]]),
+            Abi::I386 => {
+                let words = [gpr[3], gpr[1], gpr[2], gpr[6], gpr[7], gpr[5]];
+                (number, words.map(|word| word & 0xffff_ffff))
+            }
+        }
+    }
 }
 
 /// The last component of a path, at most 15 bytes: the name of a task.

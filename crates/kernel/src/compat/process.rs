@@ -1,10 +1,9 @@
 //! Calls about processes whose arguments are put together differently, and those with user numbers
 //! of 16 bits.
 
-use cpu::Registers;
 use machine::VirtAddr;
 
-use super::{Args, signed};
+use super::{Args, signed, wide};
 use crate::Kernel;
 use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
@@ -50,11 +49,7 @@ pub(super) fn sysinfo(kernel: &mut Kernel, args: Args) -> SysResult {
     let place = kernel.window.add(vec![0; 112]);
     kernel.call_native(SYSINFO, [place, 0, 0, 0, 0, 0])?;
     let bytes = kernel.window.take_written(place).unwrap_or_default();
-    let mut words: Vec<u64> = bytes
-        .chunks_exact(8)
-        .map(|word| word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
-        .collect();
-    words.resize(14, 0);
+    let mut words: [u64; 14] = std::array::from_fn(|index| wide(&bytes, index * 8));
     // Linux looks at the totals of RAM and swap.
     if (words[4] | words[8]) >> 32 != 0 {
         let mut shift = 0;
@@ -201,19 +196,4 @@ pub(super) fn getgroups16(kernel: &mut Kernel, [room, list, ..]: Args) -> SysRes
 
 pub(super) fn setgroups16(_kernel: &mut Kernel, _args: Args) -> SysResult {
     Err(Errno::EPERM)
-}
-
-impl Kernel {
-    /// The call that the task is in or made last: its number as events have it, and its arguments.
-    pub(crate) fn call_of(task: &crate::Task) -> (u32, Args) {
-        let gpr = &task.regs.gpr;
-        let number = (gpr[Registers::RAX] & 0xffff_ffff) as u32;
-        match task.call_abi {
-            Abi::X86_64 => (number, [gpr[7], gpr[6], gpr[2], gpr[10], gpr[8], gpr[9]]),
-            Abi::I386 => {
-                let words = [gpr[3], gpr[1], gpr[2], gpr[6], gpr[7], gpr[5]];
-                (number, words.map(|word| word & 0xffff_ffff))
-            }
-        }
-    }
 }

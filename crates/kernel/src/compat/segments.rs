@@ -14,7 +14,7 @@ use mm::Memory;
 
 use super::{Args, word};
 use crate::Kernel;
-use crate::abi::{Abi, KernelKind};
+use crate::abi::KernelKind;
 use crate::errno::{Errno, SysResult};
 use crate::syscall::ldt;
 
@@ -189,11 +189,6 @@ impl Kernel {
         frame.map_or(DescriptorTable::NONE, |frame| table_in(frame, self.kind().descriptors()))
     }
 
-    /// Which kernel this is.
-    pub(crate) fn kind(&self) -> KernelKind {
-        KernelKind::of(self.hw.geometry())
-    }
-
     fn first_thread_entry(&self) -> u64 {
         self.kind().first_thread_entry()
     }
@@ -209,8 +204,9 @@ impl Kernel {
     /// Writes the entries of the running task to the GDT.
     fn load_tls(&mut self) {
         let Some(frame) = self.gdt.filter(|_| self.task.regs.gdt.limit != 0) else { return };
-        let bytes: Vec<u8> = self.task.tls.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-        self.hw.store(frame.start().wrapping_add(self.first_thread_entry() * 8), &bytes);
+        let bytes = self.task.tls.map(u64::to_le_bytes);
+        let place = frame.start().wrapping_add(self.first_thread_entry() * 8);
+        self.hw.store(place, bytes.as_flattened());
     }
 
     /// Gives the frame of the GDT back.
@@ -218,11 +214,6 @@ impl Kernel {
         if let Some(frame) = self.gdt.take() {
             self.memory.give_kernel_frame(&mut self.hw, frame);
         }
-    }
-
-    /// Whether the running task is in a call of an i386 program.
-    pub(crate) fn is_in_i386_call(&self) -> bool {
-        self.task.call_abi == Abi::I386
     }
 }
 

@@ -3,7 +3,7 @@
 //! # Source
 //! Linux 6.12 `include/linux/compat.h`, `arch/x86/include/asm/compat.h`.
 
-use super::word;
+use super::{wide, word};
 use crate::errno::Errno;
 
 /// One field.
@@ -142,13 +142,14 @@ pub(super) fn narrow(shape: &Shape, bytes: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut at = 0;
     for field in shape {
         let low = bytes.get(at..at + 4).unwrap_or(&[0; 4]);
+        let signed_wide = |at| wide(bytes, at).cast_signed();
         let is_large = || bytes[at + 4..at + 8] != [0; 4];
         match *field {
             Count if is_large() => return Err(Errno::EOVERFLOW),
             Limit if is_large() => slim.extend([0xff; 4]),
             Capped if is_large() || low[3] >> 7 != 0 => slim.extend(i32::MAX.to_le_bytes()),
-            Offset if wide_at(bytes, at) > i32::MAX.into() => return Err(Errno::EOVERFLOW),
-            Length if wide_at(bytes, at) > i32::MAX.into() => slim.extend(i32::MAX.to_le_bytes()),
+            Offset if signed_wide(at) > i32::MAX.into() => return Err(Errno::EOVERFLOW),
+            Length if signed_wide(at) > i32::MAX.into() => slim.extend(i32::MAX.to_le_bytes()),
             Long | Address | Count | Capped | Offset | Length | Limit => slim.extend(low),
             Low => slim.extend(&bytes[at..at + 8]),
             Same(count) => slim.extend(&bytes[at..at + count]),
@@ -158,12 +159,6 @@ pub(super) fn narrow(shape: &Shape, bytes: &[u8]) -> Result<Vec<u8>, Errno> {
         at += bytes_64(&[*field]);
     }
     Ok(slim)
-}
-
-/// The signed word of 64 bits at `at`.
-fn wide_at(bytes: &[u8], at: usize) -> i64 {
-    let half = |at| word(bytes, at);
-    (half(at) | half(at + 4) << 32).cast_signed()
 }
 
 #[cfg(test)]

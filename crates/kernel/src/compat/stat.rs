@@ -5,10 +5,11 @@
 
 use machine::VirtAddr;
 
-use super::Args;
 use super::shape::{self, STATFS_64};
+use super::{Args, wide};
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
+use crate::syscall::file::SMALL_FILE_BYTES_MAX;
 
 const STAT: u16 = 4;
 const FSTAT: u16 = 5;
@@ -19,8 +20,6 @@ const NEWFSTATAT: u16 = 262;
 
 /// Bytes of `struct stat` of x86-64.
 const NATIVE_BYTES: usize = 144;
-/// The largest size that a program without large files can be told (`MAX_NON_LFS`).
-const SIZE_MAX: u64 = 0x7fff_ffff;
 
 type Encode = fn(&[u8]) -> Result<Vec<u8>, Errno>;
 
@@ -74,11 +73,6 @@ fn told(kernel: &mut Kernel, number: u16, args: Args, index: usize, encode: Enco
     Ok(result)
 }
 
-fn native(bytes: &[u8], at: usize) -> u64 {
-    let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    word.map_or(0, |word| u64::from_le_bytes(*word))
-}
-
 /// `value`, if it is at most `most`.
 fn fits(value: u64, most: u64) -> Result<u64, Errno> {
     if value > most { Err(Errno::EOVERFLOW) } else { Ok(value) }
@@ -86,10 +80,10 @@ fn fits(value: u64, most: u64) -> Result<u64, Errno> {
 
 /// `struct __old_kernel_stat`, 32 bytes.
 fn oldest(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
-    let word = |at| native(bytes, at);
+    let word = |at| wide(bytes, at);
     let inode = fits(word(8), u16::MAX.into())?;
     let links = fits(word(16), u16::MAX.into())?;
-    let size = fits(word(48), SIZE_MAX)?;
+    let size = fits(word(48), SMALL_FILE_BYTES_MAX)?;
     let [uid, gid] = [28, 32].map(|at| super::process::id_16(word(at) as u32));
     let [mode, device, special] = [24, 0, 40].map(|at| word(at) as u16);
     let halves = [device, inode as u16, mode, links as u16, uid, gid, special, 0];
@@ -101,11 +95,11 @@ fn oldest(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
 
 /// `struct stat`, 64 bytes.
 fn small(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
-    let word = |at| native(bytes, at);
+    let word = |at| wide(bytes, at);
     let (mode, uid, gid) = (word(24) as u32, word(28) as u32, word(32) as u32);
     let inode = fits(word(8), u32::MAX.into())?;
     let links = fits(word(16), u16::MAX.into())?;
-    let size = fits(word(48), SIZE_MAX)?;
+    let size = fits(word(48), SMALL_FILE_BYTES_MAX)?;
     let mut small = Vec::with_capacity(64);
     small.extend([word(0) as u32, inode as u32].map(u32::to_le_bytes).concat());
     let halves =
@@ -124,7 +118,7 @@ fn large(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut put = |at: usize, value: u64, bytes: usize| {
         large[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
     };
-    let word = |at| native(bytes, at);
+    let word = |at| wide(bytes, at);
     put(0, word(0), 8);
     put(12, word(8), 4);
     for (at, from) in [(16, 24), (20, 16), (24, 28), (28, 32)] {
@@ -170,10 +164,10 @@ mod tests {
         bytes[8] = 7;
         bytes[24..28].copy_from_slice(&0o100_644_u32.to_le_bytes());
         bytes[28..32].copy_from_slice(&100_000_u32.to_le_bytes());
-        bytes[48..56].copy_from_slice(&SIZE_MAX.to_le_bytes());
+        bytes[48..56].copy_from_slice(&SMALL_FILE_BYTES_MAX.to_le_bytes());
         let told = small(&bytes).expect("it fits");
         assert_eq!((told.len(), &told[12..14]), (64, &65_534_u16.to_le_bytes()[..]));
-        bytes[48..56].copy_from_slice(&(SIZE_MAX + 1).to_le_bytes());
+        bytes[48..56].copy_from_slice(&(SMALL_FILE_BYTES_MAX + 1).to_le_bytes());
         assert_eq!(small(&bytes), Err(Errno::EOVERFLOW));
         let told = large(&bytes).expect("it always fits");
         assert_eq!((told.len(), told[12], told[88], &told[44..52]), (96, 7, 7, &bytes[48..56]));

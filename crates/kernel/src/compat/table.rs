@@ -6,8 +6,8 @@
 
 use super::Arg::{self, Const, In, InOut, Out, Signed, Vectors, Wide, Word};
 use super::shape::{
-    CHILD, LONG, RLIMIT, RLIMIT_OLD, RUSAGE, SIGEVENT, STACK, STATFS, TIME, TIME_64, TIMES, TIMES_64, TMS,
-    UTIMBUF,
+    CHILD, LONG, RLIMIT, RLIMIT_OLD, RUSAGE, SIGEVENT, STACK, STATFS, TIME, TIME_64, TIMES,
+    TIMES_64, TMS, UTIMBUF,
 };
 use super::{file, frame, ipc, memory, process, segments, signal, socket, stat, time};
 use crate::syscall::Handler;

@@ -65,7 +65,7 @@ const AT_SYMLINK_FOLLOW: u64 = 0x400;
 const AT_EMPTY_PATH: u64 = 0x1000;
 
 /// The largest size of a file for whom does not know large ones (`MAX_NON_LFS`).
-const SMALL_FILE_BYTES_MAX: u64 = 0x7fff_ffff;
+pub(crate) const SMALL_FILE_BYTES_MAX: u64 = 0x7fff_ffff;
 /// Index of `RLIMIT_FSIZE`.
 const LIMIT_FILE_BYTES: usize = 1;
 /// Index of `RLIMIT_NOFILE`.

@@ -131,7 +131,7 @@ fn syscall(shown: &Shown<'_>) -> String {
 }
 
 fn call_line(task: &crate::Task) -> String {
-    let (number, args) = Kernel::call_of(task);
+    let (number, args) = task.call();
     let args: String = args.iter().map(|value| format!("{value:#x} ")).collect();
     format!("{number} {args}{:#x} {:#x}\n", task.regs.gpr[4], task.regs.rip)
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -17,6 +18,25 @@
 #include "call.h"
 
 #define LARGE 0100000
+
+/* What does not fit: the largest signed number for the first call, the largest for the second. */
+static void limits(void)
+{
+	static const uint64_t SOFT[] = { 5, 0x7fffffff, 0x80000000, 0xffffffff, 0x300000001, -1 };
+
+	for (int i = 0; i < 6; i++) {
+		uint64_t wanted[2] = { SOFT[i], -1 };
+		uint32_t words[4] = { 0xeeeeeeee, 0xeeeeeeee, 0xeeeeeeee, 0xeeeeeeee };
+
+		CALL("prlimit64", 340, 0, RLIMIT_LOCKS, (long)wanted, 0);
+		CALL("getrlimit", 76, RLIMIT_LOCKS, (long)words);
+		CALL("ugetrlimit", 191, RLIMIT_LOCKS, (long)(words + 2));
+		hex("limits", words, sizeof words);
+	}
+	CALL("getrlimit of nothing", 76, 16, 0);
+	CALL("getrlimit nowhere", 76, RLIMIT_LOCKS, 0);
+}
+
 int main(void)
 {
 	char directory[] = "/tmp/filesXXXXXX";
@@ -177,4 +197,5 @@ int main(void)
 	syscall(SYS_unlink, "large"), unlink("small"), unlink("a name of some length"), rmdir("sub");
 	chdir("/");
 	printf("%d\n", rmdir(directory));
+	limits();
 }

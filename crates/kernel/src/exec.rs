@@ -578,8 +578,9 @@ impl Kernel {
         }
     }
 
-    /// Reads an array of pointers to strings that ends with a null pointer.
-    fn read_user_strings(&mut self, addr: u64, abi: Abi) -> Result<Vec<Vec<u8>>, Errno> {
+    /// Reads an array of pointers to strings, as the call has them, that ends with a null pointer.
+    fn read_user_strings(&mut self, addr: u64) -> Result<Vec<Vec<u8>>, Errno> {
+        let abi = self.task.call_abi;
         let mut strings = Vec::new();
         let mut bytes = 0;
         if addr == 0 {
@@ -587,10 +588,7 @@ impl Kernel {
         }
         loop {
             let slot = VirtAddr::new(addr.wrapping_add(strings.len() as u64 * abi.word_bytes()));
-            let pointer = match abi {
-                Abi::X86_64 => self.read_user_u64(slot)?,
-                Abi::I386 => self.read_user_u32(slot)?.into(),
-            };
+            let pointer = self.read_user_word(slot, abi)?;
             if pointer == 0 {
                 return Ok(strings);
             }
@@ -609,15 +607,10 @@ impl Kernel {
 }
 
 pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    execve_of(kernel, args, Abi::X86_64)
-}
-
-/// `execve` with arrays of pointers as `abi` has them.
-pub(crate) fn execve_of(kernel: &mut Kernel, args: [u64; 6], abi: Abi) -> SysResult {
     let path = kernel.read_user_path(args[0])?;
     let mut strings = Strings {
-        args: kernel.read_user_strings(args[1], abi)?,
-        env: kernel.read_user_strings(args[2], abi)?,
+        args: kernel.read_user_strings(args[1])?,
+        env: kernel.read_user_strings(args[2])?,
         path,
     };
     if strings.args.is_empty() {
@@ -628,16 +621,11 @@ pub(crate) fn execve_of(kernel: &mut Kernel, args: [u64; 6], abi: Abi) -> SysRes
 }
 
 pub(crate) fn sys_execveat(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    execveat_of(kernel, args, Abi::X86_64)
-}
-
-/// `execveat` with arrays of pointers as `abi` has them.
-pub(crate) fn execveat_of(kernel: &mut Kernel, args: [u64; 6], abi: Abi) -> SysResult {
     let [dirfd, path, arguments, environment, flags, _] = args;
     let path = kernel.path_of_program(dirfd, path, flags)?;
     let mut strings = Strings {
-        args: kernel.read_user_strings(arguments, abi)?,
-        env: kernel.read_user_strings(environment, abi)?,
+        args: kernel.read_user_strings(arguments)?,
+        env: kernel.read_user_strings(environment)?,
         path,
     };
     if strings.args.is_empty() {

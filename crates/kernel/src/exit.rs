@@ -6,6 +6,7 @@
 use machine::{Event, VirtAddr};
 
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::outcome::Outcome;
 use crate::process::{Life, Process, Remains, Told};
 use crate::signal::number::{SIGCHLD, SIGKILL};
@@ -103,29 +104,22 @@ impl Kernel {
     /// Marks the futexes of the list that the task still holds as left by the dead.
     fn leave_robust_futexes(&mut self) {
         let head = std::mem::take(&mut self.task.robust_list);
-        let word = |kernel: &mut Self, addr: u64| kernel.read_user_u64(VirtAddr::new(addr)).ok();
-        self.leave_robust_list(head, 8, word);
+        self.leave_robust_list(head, Abi::X86_64);
         let head = std::mem::take(&mut self.task.robust_list_i386);
-        let word = |kernel: &mut Self, addr: u64| {
-            kernel.read_user_u32(VirtAddr::new(addr)).ok().map(u64::from)
-        };
-        self.leave_robust_list(head, 4, word);
+        self.leave_robust_list(head, Abi::I386);
     }
 
-    /// Leaves the futexes of the list at `head`, whose words `word` reads.
-    fn leave_robust_list(
-        &mut self,
-        head: u64,
-        word_bytes: u64,
-        word: impl Fn(&mut Self, u64) -> Option<u64>,
-    ) {
+    /// Leaves the futexes of the list at `head`, whose words are those of `abi`.
+    fn leave_robust_list(&mut self, head: u64, abi: Abi) {
         if head == 0 {
             return;
         }
+        let word_bytes = abi.word_bytes();
+        let word = |kernel: &mut Self, addr| kernel.read_user_word(VirtAddr::new(addr), abi).ok();
         let Some(mut entry) = word(self, head) else { return };
         let Some(mut offset) = word(self, head.wrapping_add(word_bytes)) else { return };
         let Some(pending) = word(self, head.wrapping_add(2 * word_bytes)) else { return };
-        if word_bytes == 4 {
+        if abi == Abi::I386 {
             // A `long`.
             offset = i64::from(offset as u32 as i32).cast_unsigned();
         }

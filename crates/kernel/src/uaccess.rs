@@ -12,6 +12,7 @@ use machine::{Access, Machine, PAGE_BYTES, PhysAddr, Privilege, VirtAddr};
 use mm::{FaultError, Memory, Mm};
 
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::errno::Errno;
 
 /// First byte that no task may map: 2^47 - 4096.
@@ -186,6 +187,17 @@ impl Kernel {
         let mut bytes = [0; 4];
         self.read_user(addr, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Reads a word of a program written for `abi`.
+    ///
+    /// # Errors
+    /// `EFAULT`, as [`Self::read_user`].
+    pub(crate) fn read_user_word(&mut self, addr: VirtAddr, abi: Abi) -> Result<u64, Errno> {
+        match abi {
+            Abi::X86_64 => self.read_user_u64(addr),
+            Abi::I386 => self.read_user_u32(addr).map(u64::from),
+        }
     }
 
     /// Writes a little-endian 64-bit word.

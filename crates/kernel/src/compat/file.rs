@@ -8,7 +8,7 @@ use super::{Args, Loan, word};
 use crate::Kernel;
 use crate::errno::SysResult;
 use crate::fs::Entry;
-use crate::syscall::file::{dirent_32, getdents as list};
+use crate::syscall::file::getdents;
 
 /// Where the name begins in `struct old_linux_dirent`, and its bytes with the longest name.
 const NAME_OFFSET: usize = 10;
@@ -27,10 +27,6 @@ pub(super) fn llseek(kernel: &mut Kernel, args: Args) -> SysResult {
     Ok(0)
 }
 
-pub(super) fn getdents(kernel: &mut Kernel, [fd, buffer, bytes, ..]: Args) -> SysResult {
-    list(kernel, fd, buffer, bytes, dirent_32)
-}
-
 pub(super) fn umount(kernel: &mut Kernel, [path, ..]: Args) -> SysResult {
     kernel.call_native(UMOUNT2, [path, 0, 0, 0, 0, 0])
 }
@@ -38,7 +34,7 @@ pub(super) fn umount(kernel: &mut Kernel, [path, ..]: Args) -> SysResult {
 /// One entry: inode, place, length of the name, name.
 pub(super) fn readdir(kernel: &mut Kernel, [fd, buffer, ..]: Args) -> SysResult {
     let place = kernel.window.add(vec![0; DIRENT_BYTES]);
-    if list(kernel, fd, place, DIRENT_BYTES as u64, single_entry)? == 0 {
+    if getdents(kernel, fd, place, DIRENT_BYTES as u64, single_entry)? == 0 {
         return Ok(0);
     }
     let bytes = kernel.window.take_written(place).unwrap_or_default();

@@ -5,7 +5,6 @@ use machine::VirtAddr;
 
 use super::{Args, signed, wide};
 use crate::Kernel;
-use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
 
 const UNAME: u16 = 63;
@@ -28,14 +27,6 @@ pub(super) fn id_16(id: u32) -> u16 {
 fn id_argument(word: u64) -> u64 {
     let id = word & 0xffff;
     if id == 0xffff { 0xffff_ffff } else { id }
-}
-
-pub(super) fn execve(kernel: &mut Kernel, args: Args) -> SysResult {
-    crate::exec::execve_of(kernel, args, Abi::I386)
-}
-
-pub(super) fn execveat(kernel: &mut Kernel, args: Args) -> SysResult {
-    crate::exec::execveat_of(kernel, args, Abi::I386)
 }
 
 /// The thread pointer comes before the address for the child's number.

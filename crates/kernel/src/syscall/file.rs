@@ -25,7 +25,7 @@ mod stat;
 mod terminal;
 mod transfer;
 
-pub(crate) use stat::{dirent_32, getdents};
+pub(crate) use stat::getdents;
 
 use machine::VirtAddr;
 

@@ -9,6 +9,7 @@ use super::{
     AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, in_tree, low32, path_argument, write_bytes,
 };
 use crate::Kernel;
+use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
 use crate::fs::{
     Device, Entry, FileId, Follow, Grant, NodeKind, Opened, Stat, Target, Timestamp, Vfs, View,
@@ -303,7 +304,8 @@ fn sys_getdents64(kernel: &mut Kernel, [fd, buffer, bytes, ..]: [u64; 6]) -> Sys
 }
 
 fn sys_getdents(kernel: &mut Kernel, [fd, buffer, bytes, ..]: [u64; 6]) -> SysResult {
-    getdents(kernel, fd, buffer, bytes, entry_bytes_old)
+    let abi = kernel.task.call_abi;
+    getdents(kernel, fd, buffer, bytes, |entry, next| entry_bytes_old(abi, entry, next))
 }
 
 /// Writes directory entries as `encode` has them; returns how many bytes.
@@ -315,7 +317,7 @@ pub(crate) fn getdents(
     fd: u64,
     buffer: u64,
     bytes: u64,
-    encode: fn(&Entry, u64) -> Vec<u8>,
+    encode: impl Fn(&Entry, u64) -> Vec<u8>,
 ) -> SysResult {
     let file = kernel.files.get(fd)?;
     let Opened::Directory { node, entries } = &kernel.vfs.file(file).opened else {
@@ -349,7 +351,7 @@ fn put_entries(
     entries: &[Entry],
     place: u64,
     (buffer, bytes): (u64, u64),
-    encode: fn(&Entry, u64) -> Vec<u8>,
+    encode: impl Fn(&Entry, u64) -> Vec<u8>,
 ) -> Result<(u64, u64), Errno> {
     let room = usize::try_from(low32(bytes)).unwrap_or(0);
     let mut written = Vec::new();
@@ -383,25 +385,13 @@ fn entry_bytes_64(entry: &Entry, next: u64) -> Vec<u8> {
     bytes
 }
 
-/// `struct linux_dirent`: the type is in the last byte.
-fn entry_bytes_old(entry: &Entry, next: u64) -> Vec<u8> {
-    let length = (18 + entry.name.len() + 2).next_multiple_of(8);
+/// `struct linux_dirent` with the words of `abi`: the type is in the last byte.
+fn entry_bytes_old(abi: Abi, entry: &Entry, next: u64) -> Vec<u8> {
+    let word_bytes = usize::from(abi.word_bytes() as u8);
+    let length = (2 * word_bytes + 2 + entry.name.len() + 2).next_multiple_of(word_bytes);
     let mut bytes = Vec::with_capacity(length);
-    bytes.extend_from_slice(&entry.inode.to_le_bytes());
-    bytes.extend_from_slice(&next.to_le_bytes());
-    bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend_from_slice(&entry.name);
-    bytes.resize(length, 0);
-    bytes[length - 1] = entry.kind;
-    bytes
-}
-
-/// `struct linux_dirent` with words of 32 bits.
-pub(crate) fn dirent_32(entry: &Entry, next: u64) -> Vec<u8> {
-    let length = (10 + entry.name.len() + 2).next_multiple_of(4);
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend_from_slice(&(entry.inode as u32).to_le_bytes());
-    bytes.extend_from_slice(&(next as u32).to_le_bytes());
+    bytes.extend(abi.word(entry.inode));
+    bytes.extend(abi.word(next));
     bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend_from_slice(&entry.name);
     bytes.resize(length, 0);

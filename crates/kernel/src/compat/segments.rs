@@ -12,71 +12,41 @@ use cpu::{DescriptorTable, Segment, SegmentName, descriptor};
 use machine::{Frame, Machine, PAGE_BYTES, VirtAddr};
 use mm::Memory;
 
-use super::{Args, word};
+use super::Args;
 use crate::Kernel;
 use crate::abi::KernelKind;
 use crate::errno::{Errno, SysResult};
-use crate::syscall::ldt;
+use crate::syscall::ldt::{self, UserDescriptor, flag};
 
 /// How many entries a task has.
 pub(crate) const COUNT: usize = 3;
+/// The bits of a `struct user_desc` that count: not the one for 64-bit code.
+const FLAGS: u32 = 0x7f;
 
-/// The bits behind the limit in `struct user_desc`.
-mod flag {
-    pub(super) const BITS_32: u64 = 1;
-    pub(super) const CONTENTS: u64 = 6;
-    pub(super) const READ_ONLY: u64 = 8;
-    pub(super) const PAGES: u64 = 16;
-    pub(super) const NOT_PRESENT: u64 = 32;
-    pub(super) const USEABLE: u64 = 64;
-}
-
-/// `struct user_desc`.
-#[derive(Clone, Copy)]
-struct UserDescriptor {
-    entry: u64,
-    base: u64,
-    limit: u64,
-    flags: u64,
-}
-
-impl UserDescriptor {
-    fn read(kernel: &mut Kernel, addr: u64) -> Result<Self, Errno> {
-        let mut bytes = [0; 16];
-        kernel.read_user(VirtAddr::new(addr), &mut bytes)?;
-        let word = |at| word(&bytes, at);
-        Ok(Self { entry: word(0), base: word(4), limit: word(8), flags: word(12) & 0x7f })
+/// The descriptor of an entry of the GDT: only 32-bit data segments that are there, or nothing.
+///
+/// # Errors
+/// `EINVAL`: it is another.
+fn pack(wanted: UserDescriptor) -> Result<u64, Errno> {
+    let UserDescriptor { base, limit, flags, .. } = wanted;
+    let flags = flags & FLAGS;
+    // What takes an entry away: all zeros, or the form of `modify_ldt`.
+    let is_plain = base == 0 && limit == 0;
+    if is_plain && (flags == 0 || flags == flag::READ_ONLY | flag::ABSENT) {
+        return Ok(0);
     }
-
-    /// What takes an entry away: all zeros, or the form of `modify_ldt`.
-    fn is_empty(self) -> bool {
-        let is_plain = self.base == 0 && self.limit == 0;
-        is_plain && (self.flags == 0 || self.flags == flag::READ_ONLY | flag::NOT_PRESENT)
+    let is_data = flags & flag::CONTENTS <= 2;
+    let has = |bit| flags & bit != 0;
+    if !has(flag::BIG) || !is_data || has(flag::ABSENT) {
+        return Err(Errno::EINVAL);
     }
-
-    /// The descriptor; only 32-bit data segments that are there may be entries of the GDT.
-    ///
-    /// # Errors
-    /// `EINVAL`: it is another.
-    fn pack(self) -> Result<u64, Errno> {
-        if self.is_empty() {
-            return Ok(0);
-        }
-        let is_data = self.flags & flag::CONTENTS <= 2;
-        let has = |bit| self.flags & bit != 0;
-        if !has(flag::BITS_32) || !is_data || has(flag::NOT_PRESENT) {
-            return Err(Errno::EINVAL);
-        }
-        // Present, for programs, not of the system, accessed.
-        let mut rights = 0xf1 | ((self.flags & flag::CONTENTS) << 1) as u16;
-        for (bit, right) in
-            [(flag::USEABLE, 0x1000), (flag::BITS_32, 0x4000), (flag::PAGES, 0x8000)]
-        {
-            rights |= if has(bit) { right } else { 0 };
-        }
-        rights |= if has(flag::READ_ONLY) { 0 } else { 2 };
-        Ok(descriptor(self.base as u32, self.limit as u32, rights))
+    // Present, for programs, not of the system, accessed.
+    let mut rights = 0xf1 | ((flags & flag::CONTENTS) << 1) as u16;
+    for (bit, right) in [(flag::USEABLE, 0x1000), (flag::BIG, 0x4000), (flag::PAGES, 0x8000)] {
+        rights |= if has(bit) { right } else { 0 };
     }
+    rights |= if has(flag::READ_ONLY) { 0 } else { 2 };
+    Ok(descriptor(base, limit, rights))
 }
 
 /// A GDT in RAM, as it is before any program has entries of its own, or `None` without a frame.
@@ -100,15 +70,15 @@ fn slot_of(first: u64, number: u64) -> Result<usize, Errno> {
 }
 
 pub(super) fn set_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
-    let wanted = UserDescriptor::read(kernel, args[0])?;
-    let packed = wanted.pack()?;
-    let number = if wanted.entry == 0xffff_ffff {
+    let wanted = UserDescriptor::read(kernel, VirtAddr::new(args[0]))?;
+    let packed = pack(wanted)?;
+    let number = if wanted.entry == u32::MAX {
         let free = kernel.task.tls.iter().position(|&entry| entry == 0).ok_or(Errno::ESRCH)?;
         let number = kernel.first_thread_entry() + free as u64;
         kernel.write_user_u32(VirtAddr::new(args[0]), number as u32)?;
         number
     } else {
-        wanted.entry
+        wanted.entry.into()
     };
     let slot = slot_of(kernel.first_thread_entry(), number)?;
     kernel.prepare_gdt()?;
@@ -132,18 +102,18 @@ pub(super) fn get_thread_area(kernel: &mut Kernel, args: Args) -> SysResult {
     let slot = slot_of(kernel.first_thread_entry(), number.into())?;
     let packed = kernel.task.tls[slot];
     let segment = Segment::of(packed);
-    let rights = u64::from(segment.rights);
-    let bit = |right: u64, flag: u64| if rights & right != 0 { flag } else { 0 };
+    let rights = u32::from(segment.rights);
+    let bit = |right: u32, flag: u32| if rights & right != 0 { flag } else { 0 };
     let is_read_only = if rights & 2 == 0 { flag::READ_ONLY } else { 0 };
-    let is_absent = if rights & 0x80 == 0 { flag::NOT_PRESENT } else { 0 };
-    let flags = bit(0x4000, flag::BITS_32)
+    let is_absent = if rights & 0x80 == 0 { flag::ABSENT } else { 0 };
+    let flags = bit(0x4000, flag::BIG)
         | (rights >> 1 & flag::CONTENTS)
         | is_read_only
         | bit(0x8000, flag::PAGES)
         | is_absent
         | bit(0x1000, flag::USEABLE);
     let limit = (packed & 0xffff | packed >> 32 & 0xf_0000) as u32;
-    let words = [number, segment.base as u32, limit, flags as u32];
+    let words = [number, segment.base as u32, limit, flags];
     kernel.write_user(VirtAddr::new(args[0]), &words.map(u32::to_le_bytes).concat())?;
     Ok(0)
 }
@@ -158,9 +128,9 @@ impl Kernel {
     /// # Errors
     /// `EFAULT`, `EINVAL`: as `set_thread_area`; `ENOMEM`: no frame for the GDT.
     pub(crate) fn tls_of_thread(&mut self, addr: u64) -> Result<[u64; COUNT], Errno> {
-        let wanted = UserDescriptor::read(self, addr)?;
-        let packed = wanted.pack()?;
-        let slot = slot_of(self.first_thread_entry(), wanted.entry)?;
+        let wanted = UserDescriptor::read(self, VirtAddr::new(addr))?;
+        let packed = pack(wanted)?;
+        let slot = slot_of(self.first_thread_entry(), wanted.entry.into())?;
         self.prepare_gdt()?;
         let mut entries = self.task.tls;
         entries[slot] = packed;
@@ -226,12 +196,12 @@ mod tests {
         let wanted =
             |flags| UserDescriptor { entry: 12, base: 0x1234_5678, limit: 0xf_ffff, flags };
         // What glibc asks for: 32-bit, limit in pages, useable.
-        assert_eq!(wanted(0x51).pack(), Ok(0x12df_f334_5678_ffff));
+        assert_eq!(pack(wanted(0x51)), Ok(0x12df_f334_5678_ffff));
         for flags in [0x50, 0x71, 0x55, 0x57] {
-            assert_eq!(wanted(flags).pack(), Err(Errno::EINVAL), "{flags:#x}");
+            assert_eq!(pack(wanted(flags)), Err(Errno::EINVAL), "{flags:#x}");
         }
         let empty = UserDescriptor { entry: 12, base: 0, limit: 0, flags: 0x28 };
-        assert_eq!(empty.pack(), Ok(0));
+        assert_eq!(pack(empty), Ok(0));
         let slots = [12, 14, 15].map(|number| slot_of(12, number));
         assert_eq!(slots, [Ok(0), Ok(2), Err(Errno::EINVAL)]);
         assert_eq!([6, 5].map(|number| slot_of(6, number)), [Ok(0), Err(Errno::EINVAL)]);

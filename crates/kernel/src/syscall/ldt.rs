@@ -24,31 +24,57 @@ pub(crate) fn handler(number: u64) -> Option<Handler> {
     }
 }
 
-/// Bytes of `struct user_desc`.
-const USER_DESCRIPTOR_BYTES: usize = 16;
 /// Bytes of the default table, which is all zeros.
 const DEFAULT_BYTES: u64 = 128;
 
-/// A descriptor as a program names it.
+/// A descriptor as a program names it (`struct user_desc`).
 #[derive(Clone, Copy)]
-struct Request {
-    entry: u32,
-    base: u32,
-    limit: u32,
-    /// seg_32bit 1, contents 2, read_exec_only 1, limit_in_pages 1, seg_not_present 1, useable 1,
-    /// lm 1.
-    flags: u32,
+pub(crate) struct UserDescriptor {
+    /// Its number in the table.
+    pub(crate) entry: u32,
+    /// Where the segment begins.
+    pub(crate) base: u32,
+    /// Its last byte, or page.
+    pub(crate) limit: u32,
+    /// The bits of [`flag`].
+    pub(crate) flags: u32,
 }
 
-const IS_BIG: u32 = 1;
-const CONTENTS: u32 = 3 << 1;
-const CONFORMING_CODE: u32 = 3 << 1;
-const IS_READ_ONLY: u32 = 1 << 3;
-const COUNTS_PAGES: u32 = 1 << 4;
-const IS_ABSENT: u32 = 1 << 5;
-const IS_USEABLE: u32 = 1 << 6;
-/// All of them; the last, for 64-bit code, counts nowhere else.
-const ALL_FLAGS: u32 = 0xff;
+/// What a program says of a segment, bit by bit.
+pub(crate) mod flag {
+    /// `seg_32bit`.
+    pub(crate) const BIG: u32 = 1;
+    /// `contents`: expands down or conforms; is code.
+    pub(crate) const CONTENTS: u32 = 3 << 1;
+    /// `contents` of code that conforms.
+    pub(crate) const CONFORMING_CODE: u32 = 3 << 1;
+    /// `read_exec_only`.
+    pub(crate) const READ_ONLY: u32 = 1 << 3;
+    /// `limit_in_pages`.
+    pub(crate) const PAGES: u32 = 1 << 4;
+    /// `seg_not_present`.
+    pub(crate) const ABSENT: u32 = 1 << 5;
+    /// `useable`.
+    pub(crate) const USEABLE: u32 = 1 << 6;
+    /// All of them; the last, for 64-bit code, counts nowhere else.
+    pub(crate) const ALL: u32 = 0xff;
+}
+
+impl UserDescriptor {
+    /// Bytes of one.
+    pub(crate) const BYTES: usize = 16;
+
+    /// Reads the one at `addr`.
+    ///
+    /// # Errors
+    /// `EFAULT`: it cannot be read.
+    pub(crate) fn read(kernel: &mut Kernel, addr: VirtAddr) -> Result<Self, Errno> {
+        let mut raw = [0; Self::BYTES];
+        kernel.read_user(addr, &mut raw)?;
+        let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+        Ok(Self { entry: word(0), base: word(4), limit: word(8), flags: word(12) })
+    }
+}
 
 /// Whether the bit for the program's own use is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,13 +130,10 @@ fn read_table(kernel: &mut Kernel, pointer: VirtAddr, bytes: u64) -> SysResult {
 }
 
 fn write_entry(kernel: &mut Kernel, pointer: VirtAddr, bytes: u64, form: Form) -> SysResult {
-    if bytes != USER_DESCRIPTOR_BYTES as u64 {
+    if bytes != UserDescriptor::BYTES as u64 {
         return Err(Errno::EINVAL);
     }
-    let mut raw = [0; USER_DESCRIPTOR_BYTES];
-    kernel.read_user(pointer, &mut raw)?;
-    let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
-    let request = Request { entry: word(0), base: word(4), limit: word(8), flags: word(12) };
+    let request = UserDescriptor::read(kernel, pointer)?;
     let value = check(request, form)?;
     let end = u64::from(request.entry) * 8 + 8;
     kernel.mm.grow_descriptors(&mut kernel.memory, &mut kernel.hw, end)?;
@@ -122,31 +145,31 @@ fn write_entry(kernel: &mut Kernel, pointer: VirtAddr, bytes: u64, form: Form) -
 }
 
 /// The descriptor that a program asks for; 0 if it empties the entry.
-fn check(request: Request, form: Form) -> Result<u64, Errno> {
-    let Request { entry, base, limit, flags } = request;
+fn check(request: UserDescriptor, form: Form) -> Result<u64, Errno> {
+    let UserDescriptor { entry, base, limit, flags } = request;
     if u64::from(entry) >= DESCRIPTOR_BYTES_MAX / 8 {
         return Err(Errno::EINVAL);
     }
-    let is_absent = flags & IS_ABSENT != 0;
-    if flags & CONTENTS == CONFORMING_CODE && (form == Form::Old || !is_absent) {
+    let is_absent = flags & flag::ABSENT != 0;
+    if flags & flag::CONTENTS == flag::CONFORMING_CODE && (form == Form::Old || !is_absent) {
         return Err(Errno::EINVAL);
     }
     let is_nowhere = base == 0 && limit == 0;
-    let is_empty = flags & ALL_FLAGS == IS_READ_ONLY | IS_ABSENT;
+    let is_empty = flags & flag::ALL == flag::READ_ONLY | flag::ABSENT;
     if is_nowhere && (form == Form::Old || is_empty) {
         return Ok(0);
     }
     // Accessed from the start, of level 3.
     let mut rights = 0x71;
     let mut set = |flag: u32, right: u16| rights |= if flags & flag != 0 { right } else { 0 };
-    set(CONTENTS & 2, 1 << 2);
-    set(CONTENTS & 4, 1 << 3);
-    set(COUNTS_PAGES, 1 << 15);
-    set(IS_BIG, 1 << 14);
+    set(flag::CONTENTS & 2, 1 << 2);
+    set(flag::CONTENTS & 4, 1 << 3);
+    set(flag::PAGES, 1 << 15);
+    set(flag::BIG, 1 << 14);
     if form == Form::New {
-        set(IS_USEABLE, 1 << 12);
+        set(flag::USEABLE, 1 << 12);
     }
-    rights |= if flags & IS_READ_ONLY == 0 { 1 << 1 } else { 0 };
+    rights |= if flags & flag::READ_ONLY == 0 { 1 << 1 } else { 0 };
     rights |= if is_absent { 0 } else { 1 << 7 };
     Ok(descriptor(base, limit & 0xf_ffff, rights))
 }

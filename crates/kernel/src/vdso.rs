@@ -1,19 +1,20 @@
 //! The vDSO: a small shared object of our own that the kernel maps into every program.
 //!
 //! Its functions are the five that C libraries look for; each is the plain system call, so that
-//! time
-//! is the machine's virtual time. The image is built here, byte by byte, and is the same in every
-//! run.
+//! time is the machine's virtual time. The image is built here, byte by byte, and is the same in
+//! every run.
 //!
 //! Layout: page 0 holds the ELF header, program headers, symbol hash, symbols, names, versions and
 //! the dynamic section (what a loader reads); page 1 holds the code.
 //!
 //! # Source
 //! ELF and symbol versioning as in the System V ABI and the GNU extensions; the names and the
-//! version
-//! `LINUX_2.6` from man 7 vdso.
+//! version `LINUX_2.6` from man 7 vdso.
 
 pub mod i386;
+mod tables;
+
+use tables::{Names, hash_table, version_definitions, words};
 
 /// Bytes in the image: two pages, as on the host (semantics K64-5).
 pub const IMAGE_BYTES: usize = 8192;
@@ -39,14 +40,14 @@ const FUNCTIONS: [(&str, u32); 10] = [
 
 /// Builds the image.
 pub fn image() -> Vec<u8> {
-    let names = Names::new();
+    let names = Names::new(&FUNCTIONS.map(|(name, _)| name), &[VERSION_NAME], OBJECT_NAME);
     let mut page = Vec::with_capacity(IMAGE_BYTES);
     page.resize(64 + 3 * 56, 0);
-    let hash = append(&mut page, &hash_table());
+    let hash = append(&mut page, &hash_table(FUNCTIONS.len()));
     let symbols = append(&mut page, &symbol_table(&names));
     let strings = append(&mut page, &names.bytes);
     let versym = append(&mut page, &version_symbols());
-    let verdef = append(&mut page, &version_definitions(&names));
+    let verdef = append(&mut page, &version_definitions(&names, OBJECT_NAME, &[VERSION_NAME]));
     let entries = [
         (14, u64::from(names.object)),
         (4, hash),
@@ -81,30 +82,6 @@ fn function(number: u32) -> [u8; FUNCTION_BYTES] {
     code
 }
 
-/// The string table and where each string starts.
-struct Names {
-    bytes: Vec<u8>,
-    functions: Vec<u32>,
-    version: u32,
-    object: u32,
-}
-
-impl Names {
-    fn new() -> Self {
-        let mut bytes = vec![0];
-        let mut add = |name: &str| {
-            let start = u32::try_from(bytes.len()).expect("the table is a few hundred bytes");
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.push(0);
-            start
-        };
-        let functions = FUNCTIONS.iter().map(|&(name, _)| add(name)).collect();
-        let version = add(VERSION_NAME);
-        let object = add(OBJECT_NAME);
-        Self { bytes, functions, version, object }
-    }
-}
-
 fn append(page: &mut Vec<u8>, section: &[u8]) -> u64 {
     page.resize(page.len().next_multiple_of(16), 0);
     let start = page.len() as u64;
@@ -119,21 +96,9 @@ fn pair(tag: u64, value: u64) -> [u8; 16] {
     bytes
 }
 
-fn words(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// One bucket with a chain through all symbols.
-fn hash_table() -> Vec<u8> {
-    let count = FUNCTIONS.len() as u32 + 1;
-    let mut table = vec![1, count, 1, 0];
-    table.extend((1..count).map(|index| if index + 1 < count { index + 1 } else { 0 }));
-    words(&table)
-}
-
 fn symbol_table(names: &Names) -> Vec<u8> {
     let mut table = vec![0; 24];
-    for (index, &name) in names.functions.iter().enumerate() {
+    for (index, &name) in names.symbols.iter().enumerate() {
         // Global for the `__vdso_` names, weak for the plain ones; type function; section 1.
         let binding = if FUNCTIONS[index].0.starts_with("__vdso") { 1 } else { 2 };
         table.extend(name.to_le_bytes());
@@ -151,29 +116,6 @@ fn version_symbols() -> Vec<u8> {
         table.extend([2, 0]);
     }
     table
-}
-
-/// The base version (the object's name) and `LINUX_2.6`.
-fn version_definitions(names: &Names) -> Vec<u8> {
-    let mut table = Vec::new();
-    for (flags, index, text, name, next) in
-        [(1_u16, 1_u16, OBJECT_NAME, names.object, 28_u32), (0, 2, VERSION_NAME, names.version, 0)]
-    {
-        for half in [1, flags, index, 1] {
-            table.extend(half.to_le_bytes());
-        }
-        table.extend(words(&[elf_hash(text), 20, next, name, 0]));
-    }
-    table
-}
-
-/// The System V hash of a name.
-fn elf_hash(name: &str) -> u32 {
-    name.bytes().fold(0_u32, |hash, byte| {
-        let sum = (hash << 4).wrapping_add(byte.into());
-        let high = sum & 0xf000_0000;
-        (sum ^ high >> 24) & !high
-    })
 }
 
 fn write_headers(page: &mut [u8], dynamic: u64, dynamic_bytes: u64) {
@@ -216,7 +158,6 @@ mod tests {
         assert_eq!(&image[..4], b"\x7fELF");
         let text = String::from_utf8_lossy(&image[..CODE_OFFSET]).into_owned();
         assert!(text.contains("__vdso_clock_gettime") && text.contains(VERSION_NAME));
-        assert_eq!(elf_hash(VERSION_NAME), 0x3ae_75f6);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! ELF as in the System V ABI, i386 supplement; names and versions from man 7 vdso and a native
 //! image (`objdump -T`).
 
-use super::{IMAGE_BYTES, append, elf_hash, words};
+use super::tables::{Names, hash_table, version_definitions, words};
+use super::{IMAGE_BYTES, append};
 
 /// Where the code begins: where Linux 6.12 has it.
 const CODE_OFFSET: usize = 0x5e0;
@@ -44,14 +45,14 @@ const CALLS: [(u32, u8); 6] = [(78, 2), (13, 1), (265, 2), (403, 2), (266, 2), (
 
 /// Builds the image.
 pub fn image() -> Vec<u8> {
-    let names = Names::new();
+    let names = Names::new(&SYMBOLS.map(|(name, ..)| name), &VERSIONS, OBJECT_NAME);
     let mut page = Vec::with_capacity(IMAGE_BYTES);
     page.resize(52 + 3 * 32, 0);
-    let hash = append(&mut page, &hash_table());
+    let hash = append(&mut page, &hash_table(SYMBOLS.len()));
     let symbols = append(&mut page, &symbol_table(&names));
     let strings = append(&mut page, &names.bytes);
     let versym = append(&mut page, &version_symbols());
-    let verdef = append(&mut page, &version_definitions(&names));
+    let verdef = append(&mut page, &version_definitions(&names, OBJECT_NAME, &VERSIONS));
     let entries = [
         (14, u64::from(names.object)),
         (4, hash),
@@ -107,38 +108,6 @@ fn function(number: u32, count: u8) -> Vec<u8> {
     code
 }
 
-/// The string table and where each string starts.
-struct Names {
-    bytes: Vec<u8>,
-    symbols: Vec<u32>,
-    versions: Vec<u32>,
-    object: u32,
-}
-
-impl Names {
-    fn new() -> Self {
-        let mut bytes = vec![0];
-        let mut add = |name: &str| {
-            let start = u32::try_from(bytes.len()).expect("the table is a few hundred bytes");
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.push(0);
-            start
-        };
-        let symbols = SYMBOLS.iter().map(|&(name, ..)| add(name)).collect();
-        let versions = VERSIONS.iter().map(|name| add(name)).collect();
-        let object = add(OBJECT_NAME);
-        Self { bytes, symbols, versions, object }
-    }
-}
-
-/// One bucket with a chain through all symbols.
-fn hash_table() -> Vec<u8> {
-    let count = SYMBOLS.len() as u32 + 1;
-    let mut table = vec![1, count, 1, 0];
-    table.extend((1..count).map(|index| if index + 1 < count { index + 1 } else { 0 }));
-    words(&table)
-}
-
 fn symbol_table(names: &Names) -> Vec<u8> {
     let mut table = vec![0; 16];
     for (&(_, _, slot), &name) in SYMBOLS.iter().zip(&names.symbols) {
@@ -155,22 +124,6 @@ fn version_symbols() -> Vec<u8> {
     let mut table = vec![0, 0];
     for (_, version, _) in SYMBOLS {
         table.extend(version.to_le_bytes());
-    }
-    table
-}
-
-/// The base version (the object's name) and the two others.
-fn version_definitions(names: &Names) -> Vec<u8> {
-    let base = (1_u16, OBJECT_NAME, names.object);
-    let others = VERSIONS.iter().zip(&names.versions).map(|(&text, &name)| (0, text, name));
-    let mut table = Vec::new();
-    for (index, (flags, text, name)) in std::iter::once(base).chain(others).enumerate() {
-        let number = index as u16 + 1;
-        let next = if index == VERSIONS.len() { 0 } else { 28 };
-        for half in [1, flags, number, 1] {
-            table.extend(half.to_le_bytes());
-        }
-        table.extend(words(&[elf_hash(text), 20, next, name, 0]));
     }
     table
 }

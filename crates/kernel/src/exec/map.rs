@@ -9,7 +9,8 @@ use mm::ops::{MapFlags, MapRequest, MapSource};
 use mm::{Mm, Rights, Sharing, ops};
 
 use super::program::{ElfFile, Prepared};
-use super::{Loader, VCLOCK_BYTES, VVAR_BYTES, is_page_aligned};
+use super::special::{VCLOCK_BYTES, VVAR_BYTES};
+use super::{Loader, is_page_aligned};
 use crate::abi::Abi;
 use crate::elf::{Placement, Segment};
 use crate::uaccess;

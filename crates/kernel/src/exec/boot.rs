@@ -1,0 +1,218 @@
+//! The first program: the machine, the memory manager, the files, and the kernel around them.
+//!
+//! # Source
+//! Linux 6.12 `init/main.c:kernel_init`, `arch/x86/mm/init.c`.
+
+use std::collections::BTreeMap;
+
+use cpu::DescriptorTable;
+use machine::{Geometry, Machine};
+use mm::kernel_space::{KernelSpace, SpaceConfig};
+use mm::{Latency, Memory, Mm, MmError, MmId};
+
+use super::program;
+use super::special::SpecialPages;
+use super::{Frame, Image, LoadError, Loader, first_registers, layout, log_exec, personality};
+use crate::abi::{Abi, KernelKind};
+use crate::asid::{Asids, ContextSwitch};
+use crate::errno::Errno;
+use crate::fs::{Credentials, FdTable, FsContext, Vfs, View};
+use crate::ledger::ProcessReports;
+use crate::objects::KernelObjects;
+use crate::process::{LIMIT_COUNT, Process, ResourceLimit, initial_limits, memory_limits};
+use crate::random::Generator;
+use crate::schedule::Tasks;
+use crate::stack_init::Strings;
+use crate::stuck::Deadlock;
+use crate::syscall::SyscallTally;
+use crate::syscall::swap::NamedArea;
+use crate::task::{self, Parts, Task, task_name};
+use crate::{BootError, Kernel, KernelConfig};
+
+/// Messages on their way and names of files may take this part of what the machine has as RAM.
+const POOL_PART: u64 = 8;
+/// At least so many bytes.
+const POOL_BYTES_MIN: u64 = 64 << 20;
+
+impl Kernel {
+    /// Builds the machine and loads the program into it.
+    ///
+    /// A program that is killed while it is loaded is no error: [`Kernel::run`] says so at once.
+    ///
+    /// # Errors
+    /// Every [`BootError`].
+    pub fn new(mut config: KernelConfig) -> Result<Self, BootError> {
+        let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
+        let (mut memory, swap_areas, swap_latency) =
+            manager(&mut hw, &mut config).map_err(BootError::Memory)?;
+        let special = SpecialPages::new(&mut memory);
+        let mut random = Generator::new(config.seed);
+        let (mut vfs, files, mut fs) = open_files(&config)?;
+        let planted = vfs.counts().1;
+        let path = program::search(&mut vfs, &View::new(&fs, &files), &config.program, &config.env)
+            .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
+        let refuse = |errno| BootError::Exec { program: path.clone(), errno };
+        let limits = initial_limits(config.stack_bytes);
+        let strings = Strings { args: config.args, env: config.env, path: path.clone() };
+        let view = View::new(&fs, &files);
+        let prepared =
+            program::prepare(&mut vfs, &mut memory, &mut hw, &view, strings, config.stack_bytes)
+                .map_err(|errno| match errno {
+                    Errno::ENOENT => missing(&mut vfs, &view, &path),
+                    errno => refuse(errno),
+                })?;
+        let frame = Frame::first(&limits, &fs.credentials);
+        let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special);
+        let (image, exit) = match loader.load(&prepared, frame) {
+            Ok(image) => (image, None),
+            Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
+            Err(LoadError::Fatal(outcome)) => (loader.no_image(frame)?, Some(outcome)),
+        };
+        fs.exe = prepared.main.path.clone();
+        log_exec(&mut hw, task::PID, &image);
+        let mut tasks = Tasks::default();
+        let (gdt, table) = boot_gdt(&mut memory, &mut hw).map_err(BootError::Memory)?;
+        let task = first_task(&mut tasks, &image, table, &path);
+        let mut asids = Asids::new(context_switch(hw.geometry(), config.context_switch));
+        asids.of(tasks.take_mm());
+        let objects = KernelObjects::first(planted, &mut memory, &mut hw)?;
+        let kernel = Self {
+            hw,
+            memory,
+            task,
+            process: Process::first(limits),
+            mm: image.mm,
+            files,
+            fs,
+            tasks,
+            vfs,
+            engine: config.engine,
+            random,
+            ipc: crate::syscall::sysv::Ipc::default(),
+            tally: SyscallTally::default(),
+            task_limits: config.task_limits,
+            asids,
+            special,
+            window: crate::compat::Window::default(),
+            gdt,
+            settings: BTreeMap::new(),
+            ledger: ProcessReports::default(),
+            swap_areas,
+            swap_latency,
+            oom: crate::oom::OomKills::default(),
+            series: crate::series::Series::new(config.working_set_ns),
+            write_back_ns: 0,
+            end_ns: config.task_limits.run_ns_max.unwrap_or(u64::MAX),
+            patience: crate::fs::Patience::new(config.task_limits.run_ns_max.is_some()),
+            outcome: exit,
+            deadlock: Deadlock::default(),
+            report: None,
+            objects,
+        };
+        Ok(kernel.settled())
+    }
+}
+
+/// The memory manager as the configuration wants it, its swap areas, and what swapping costs.
+fn manager(
+    hw: &mut Machine,
+    config: &mut KernelConfig,
+) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
+    let mut memory = Memory::new(hw)?;
+    map_kernel(&mut memory, hw)?;
+    memory.overcommit = config.overcommit;
+    memory.set_policy((config.policy.make)(config.seed));
+    memory.set_limits(config.limits);
+    memory.set_page_cache(config.page_cache.warmth, config.page_cache.device);
+    let Some(swap) = config.swap.take() else {
+        return Ok((memory, Vec::new(), mm::LATENCIES[0]));
+    };
+    memory.set_zswap(swap.zswap_percent);
+    memory.swap_on(swap.slot_count(), swap.store, swap.latency);
+    Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
+}
+
+/// Builds the page tables of a usual kernel on this machine.
+fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
+    let frame_count = hw.ram.frame_count();
+    let config = SpaceConfig { cpus: 1, ..SpaceConfig::new(hw.geometry(), hw.ram.bytes()) };
+    let space = KernelSpace::new(config).map_err(|_| MmError::RamTooLarge { frame_count })?;
+    memory.map_kernel(hw, space)
+}
+
+/// The GDT of an i386 kernel: its frame, and where it is. A 64-bit kernel makes one when a program
+/// has entries of its own.
+fn boot_gdt(
+    memory: &mut Memory,
+    hw: &mut Machine,
+) -> Result<(Option<machine::Frame>, DescriptorTable), MmError> {
+    if KernelKind::of(hw.geometry()) == KernelKind::X86_64 {
+        return Ok((None, DescriptorTable::NONE));
+    }
+    let (frame, table) = crate::compat::segments::new_gdt(memory, hw)
+        .ok_or(MmError::NoMemory("no frame for the GDT"))?;
+    Ok((Some(frame), table))
+}
+
+/// Tags of address spaces (PCID) are an affair of 64-bit kernels.
+const fn context_switch(geometry: Geometry, wanted: ContextSwitch) -> ContextSwitch {
+    match KernelKind::of(geometry) {
+        KernelKind::X86_64 => wanted,
+        KernelKind::I386 => ContextSwitch::Flushed,
+    }
+}
+
+/// Why a program could not be found: itself, or a file that it needs, is not there.
+fn missing(vfs: &mut Vfs, view: &View<'_>, path: &[u8]) -> BootError {
+    let program = path.to_vec();
+    match vfs.program_exists(view, path) {
+        true => BootError::Exec { program, errno: Errno::ENOENT },
+        false => BootError::NotFound { program },
+    }
+}
+
+/// The tree, the standard streams and where the program stands.
+fn open_files(config: &KernelConfig) -> Result<(Vfs, FdTable, FsContext), BootError> {
+    let mut vfs = Vfs::new(config.vfs.clone())
+        .map_err(|error| BootError::Files { path: error.path, errno: error.errno })?;
+    vfs.pool.set_max((config.machine.ram_bytes / POOL_PART).max(POOL_BYTES_MIN));
+    let files = vfs.standard_files();
+    let fs = vfs
+        .context(&config.cwd, config.credentials.clone())
+        .map_err(|errno| BootError::Files { path: config.cwd.clone(), errno })?;
+    Ok((vfs, files, fs))
+}
+
+impl Frame {
+    /// Those of the first program.
+    fn first(limits: &[ResourceLimit; LIMIT_COUNT], who: &Credentials) -> Self {
+        let (uid, gid) = (who.uid, who.gid);
+        let limits = memory_limits(limits, uid);
+        Self { id: MmId(1), asid: 1, limits, uid, gid, personality: 0 }
+    }
+}
+
+impl Image {
+    /// An address space without a program.
+    fn empty(mm: Mm) -> Self {
+        Self { abi: Abi::X86_64, implies_execute: false, mm, entry: 0, stack_pointer: 0 }
+    }
+}
+
+impl Loader<'_> {
+    /// The empty address space of a first program that was killed while it was loaded.
+    fn no_image(&mut self, frame: Frame) -> Result<Image, BootError> {
+        let layout = layout(self.room, 0);
+        let mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw);
+        mm.map(Image::empty).map_err(BootError::Memory)
+    }
+}
+
+/// The task that runs `image`, with places for its parts in `tasks`.
+fn first_task(tasks: &mut Tasks, image: &Image, gdt: DescriptorTable, path: &[u8]) -> Task {
+    let parts =
+        Parts { mm: tasks.mms.reserve(), files: tasks.files.reserve(), fs: tasks.fs.reserve() };
+    let mut task = Task::first(first_registers(image, gdt), parts, task_name(path));
+    task.personality = personality(0, image.implies_execute);
+    task
+}

@@ -56,7 +56,8 @@ pub mod layout {
     pub const FIRST_OWNERS: usize = CLOCK + 9;
     /// Sets of the first level, less one.
     pub const FIRST_SET_MASK: usize = CLOCK + 10;
-    /// Ways of the first level to be compared: 4 of 4, 6 of 8, or 8 of 8 entries of a set.
+    /// Ways of the first level to be compared: 4 of 4, 6 of 8, or 8 of 8 entries of a set; 0 if the
+    /// levels have a shape that emitted code does not know.
     pub const FIRST_WAYS: usize = CLOCK + 11;
     /// Host addresses of the second level's arrays: tags, translations, stamps, its clock, and
     /// hints (16 bits each).

@@ -14,7 +14,7 @@
 //!
 //! Invariants
 //! 1. MISS_KEY is 0 unless the levels are plain in the sense of `quick.rs` for the active address
-//!    space.
+//!    space, and have a shape that emitted code knows: FIRST_WAYS is not 0.
 //! 2. The arrays stay where they are as long as the machine lives.
 
 use super::{Mmu, QuickMode};
@@ -33,7 +33,8 @@ impl Mmu {
         let [second_tags, second_pages] = self.l2.banks.addresses();
         let [stamps, clock, hints] = self.l2.addresses();
         let (set_mask, ways, _) = self.l1d.banks.small_shape();
-        let compared = [4, 6, 8].into_iter().find(|most| ways <= *most).unwrap_or(0);
+        let compared = [4, 6, 8].into_iter().find(|most| ways <= *most);
+        let compared = compared.filter(|_| self.has_usual_shape()).unwrap_or(0);
         let table = [
             (layout::FIRST_TAGS, first_tags),
             (layout::FIRST_PAGES, first_pages),
@@ -61,7 +62,7 @@ impl Mmu {
         let may = self.quick_mode == QuickMode::Modelled
             && self.l1d.is_plain(asid)
             && self.l2.banks.is_plain_for(asid)
-            && self.has_usual_shape();
+            && self.fast.words[layout::FIRST_WAYS] != 0;
         let key = if may { self.l1d.banks.small_tag(VirtAddr::new(0), asid) } else { 0 };
         self.fast.words[layout::MISS_KEY] = key;
     }

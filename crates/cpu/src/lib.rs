@@ -95,8 +95,6 @@ pub struct EngineStatistics {
     pub translated_bytes: u64,
     /// Host bytes emitted.
     pub emitted_bytes: u64,
-    /// Memory accesses that left emitted code (the model decides them).
-    pub slow_access_count: u64,
     /// Times the emitted code was entered.
     pub entry_count: u64,
     /// Times all emitted code was thrown away because it was full.

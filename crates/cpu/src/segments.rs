@@ -310,20 +310,19 @@ impl Registers {
     /// Loads the segment registers other than CS and SS again: tables have changed. One whose
     /// descriptor is no longer good becomes null, as Linux makes it.
     pub fn reload(&mut self, hw: &mut Machine) {
-        for name in [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
-            let selector = self.selectors[name as usize];
-            if selector > 3 && self.try_segment(hw, name, selector).is_err() {
-                self.set_segment(name, 0, Segment::NULL);
-            }
-        }
+        self.reload_those(hw, |selector| selector > 3);
     }
 
     /// Loads the data segments out of the local table again: it has changed. One whose descriptor
     /// is no longer good becomes null, as Linux makes it.
     pub fn reload_local(&mut self, hw: &mut Machine) {
+        self.reload_those(hw, |selector| selector & 4 != 0);
+    }
+
+    fn reload_those(&mut self, hw: &mut Machine, is_concerned: impl Fn(u16) -> bool) {
         for name in [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
             let selector = self.selectors[name as usize];
-            if selector & 4 != 0 && self.try_segment(hw, name, selector).is_err() {
+            if is_concerned(selector) && self.try_segment(hw, name, selector).is_err() {
                 self.set_segment(name, 0, Segment::NULL);
             }
         }

@@ -9,6 +9,7 @@ mod cache;
 mod checks;
 mod classify;
 mod compat;
+mod condition;
 mod copying;
 mod counting;
 mod emit;

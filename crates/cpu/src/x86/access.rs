@@ -102,7 +102,7 @@ impl Core {
         };
         let address = VirtAddr::new(address);
         let host = if address.page_offset() + bytes > PAGE_BYTES {
-            if address.as_u64() | (PAGE_BYTES - 1) == self.pages.flavor.linear_mask() {
+            if self.pages.flavor.is_in_last_page(address.as_u64()) {
                 return 0;
             }
             quick_crossing(hw, address, access)
@@ -110,7 +110,6 @@ impl Core {
             hw.access_quickly(address, access, slot)
         };
         let Some(host) = host else { return 0 };
-        self.statistics.slow_access_count += 1;
         if let Some(word) = hw.fast().get_mut(words::RESUME) {
             *word = self.emitter.cache_start + u64::from(resume);
         }
@@ -137,7 +136,6 @@ impl Core {
         self.trap.is_entry = false;
         let result = match site.kind {
             SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
-                self.statistics.slow_access_count += 1;
                 self.trap.address = address;
                 let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
                 self.trap.live = live;
@@ -378,8 +376,8 @@ impl Core {
     /// Whether an operand of 32-bit code that reaches over the end of linear addresses lies within
     /// its segment all the same: then it goes on at 0.
     fn may_wrap(&self, hw: &mut Machine, site: Site, want: Wanted) -> bool {
-        let is_last = want.address | (PAGE_BYTES - 1) == self.pages.flavor.linear_mask();
-        if !is_last || !self.pages.flavor.is_compat() {
+        let flavor = self.pages.flavor;
+        if !flavor.is_compat() || !flavor.is_in_last_page(want.address) {
             return false;
         }
         let Ok(instruction) = self.decode_at(self.site_rip(&site), hw) else { return false };

@@ -234,7 +234,7 @@ impl Scan {
             && !matches!(class, Class::Lea | Class::Nop | Class::Trap(_) | Class::Gate(_));
         match self.extent {
             Extent::Block if is_checked => Class::Checked,
-            Extent::Single if is_checked => class.without_flat_stack(self.flavor, instruction),
+            Extent::Single if is_checked => class.when_checked(self.flavor, instruction),
             _ => class,
         }
     }

@@ -6,6 +6,7 @@
 //! because the clock may stand still.
 
 use super::classify::number;
+use super::condition::{EQUAL, NOT_EQUAL, condition_of, opposite};
 use super::emit::{CLK, Mem, RCX, S0, S1};
 use super::group::word_bytes;
 use super::operand::want;
@@ -15,9 +16,6 @@ use super::translate::{Cold, Emitter};
 use super::words;
 use iced_x86::{Code, Instruction, OpKind};
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES};
-
-const NOT_EQUAL: u8 = 5;
-const EQUAL: u8 = 4;
 
 impl Emitter {
     /// Transfers control to `target`.
@@ -117,8 +115,7 @@ impl Emitter {
     /// `jcc`.
     pub(super) fn branch(&mut self, instruction: &Instruction) {
         let target = instruction.near_branch_target();
-        // iced counts from 1 in the order of the opcodes.
-        let condition = (instruction.condition_code() as u8).wrapping_sub(1) & 15;
+        let condition = condition_of(instruction);
         let (live, live_next) = (self.now.is_flags_live_taken, self.now.is_flags_live_next);
         let is_forward = !self.now.is_single && target > self.now.rip;
         if !self.now.is_single && self.is_crossing(target) {
@@ -129,7 +126,7 @@ impl Emitter {
             let branch = self.asm.branch(condition);
             self.link(branch, target);
         } else {
-            let skip = self.asm.short(0x70 | condition ^ 1);
+            let skip = self.asm.short(0x70 | opposite(condition));
             self.go(target, live);
             self.asm.land(skip);
         }

@@ -93,9 +93,9 @@ impl Class {
 }
 
 impl Class {
-    /// The treatment where the stack segment is not flat: what uses it is done in Rust. So are
-    /// branches of odd code, and `pop` to memory.
-    pub(super) fn without_flat_stack(self, flavor: Flavor, instruction: &Instruction) -> Self {
+    /// The treatment of an instruction that has been looked at: where the stack segment is not
+    /// flat, what uses it is done in Rust. So are branches of odd code, and `pop` to memory.
+    pub(super) fn when_checked(self, flavor: Flavor, instruction: &Instruction) -> Self {
         let is_stack = matches!(
             self,
             Self::Push

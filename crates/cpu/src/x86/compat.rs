@@ -17,6 +17,7 @@
 
 use crate::{Registers, Segment};
 use iced_x86::{Code, CodeSize, Instruction, OpKind, Register};
+use machine::PAGE_BYTES;
 
 /// What a block of code depends on besides its bytes: bit 0 for code that is not 64-bit code, a bit
 /// for each segment register through which not every access is allowed, or not at the plain
@@ -88,6 +89,11 @@ impl Flavor {
     /// All ones of a linear address.
     pub(super) const fn linear_mask(self) -> u64 {
         if self.is_compat() { 0xffff_ffff } else { u64::MAX }
+    }
+
+    /// Whether `address` is in the last page of linear addresses.
+    pub(super) const fn is_in_last_page(self, address: u64) -> bool {
+        address | (PAGE_BYTES - 1) == self.linear_mask()
     }
 
     /// A number that is different for each flavor, below 512.

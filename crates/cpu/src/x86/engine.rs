@@ -322,11 +322,12 @@ impl Core {
         }
         self.code.clear();
         self.code.extend_from_slice(code);
-        let next = self.next_page(rip);
-        if next == 0 && !self.pages.flavor.is_odd() {
+        let flavor = self.pages.flavor;
+        if flavor.is_in_last_page(rip) && !flavor.is_odd() {
             // Linear addresses are offsets: the instruction reaches over the limit of its segment.
             return Err(Refused::Exit(Exit::Exception(Exception::GeneralProtection)));
         }
+        let next = self.next_page(rip);
         let place = hw
             .probe(VirtAddr::new(next), Access::Fetch, Privilege::User)
             .map_err(|fault| Refused::Exit(Exit::Fault(fault)))?;

@@ -16,7 +16,7 @@ impl Emitter {
         let steps = &scan.steps[group.first..=group.last];
         self.begin(&steps[0]);
         self.points.pop();
-        self.group_address(group);
+        self.anchor_address(group.anchor, group.low);
         self.probe_group(group);
         self.now.is_indexed = !needs_scratch(steps);
         if !self.now.is_indexed {
@@ -84,7 +84,7 @@ impl Emitter {
     pub(super) fn move_stack(&mut self) {
         let bytes = core::mem::take(&mut self.now.stack_bytes);
         if bytes != 0 {
-            self.lea_word(RSP, Mem::at(RSP, bytes));
+            self.move_rsp(bytes);
         }
     }
 
@@ -153,7 +153,7 @@ impl Emitter {
         let register = number(instruction.op0_register()).unwrap_or(0);
         if register == RSP {
             if bytes == 2 {
-                self.lea_word(RSP, Mem::at(RSP, 2));
+                self.move_rsp(2);
                 self.asm.load16(S1, place);
                 self.asm.copy16(RSP, S1);
             } else {

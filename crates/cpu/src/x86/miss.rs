@@ -11,6 +11,7 @@
 //!    entries, homes below [`layout::SLOTS`] name slots.
 
 use super::ask::Ask;
+use super::condition::{ABOVE, BELOW, EQUAL, NEGATIVE, NOT_BELOW, NOT_EQUAL};
 use super::emit::{Assembler, Mem, Patch, S0};
 use super::stubs::{Keeping, load_registers};
 use super::words;
@@ -36,13 +37,6 @@ const NUMBER: Register = Register::R11;
 const ASK: Register = Register::R13;
 const ADDRESS: Register = Register::R14;
 const CLOCK: Register = Register::R15;
-
-const BELOW: u8 = 2;
-const NOT_BELOW: u8 = 3;
-const EQUAL: u8 = 4;
-const NOT_EQUAL: u8 = 5;
-const ABOVE: u8 = 7;
-const NEGATIVE: u8 = 8;
 
 /// Bits of the addresses of user space.
 const USER_BITS: u32 = 47;
@@ -264,7 +258,8 @@ impl Miss<'_> {
         self.leave_if_at_edge(HOME);
     }
 
-    /// Goes on to the set `NUMBER` of `1 << log2` ways in the homes at `A` and in `TAGS`.
+    /// Goes on to the set `NUMBER` in the homes at `A`, of which a set takes `1 << log2` bytes, and
+    /// in `TAGS`, of which it takes four times as many.
     fn enter_set(&mut self, log2: u32) {
         self.shift_left(NUMBER, log2);
         self.emit(Instruction::with2(Code::Add_r64_rm64, A, NUMBER));

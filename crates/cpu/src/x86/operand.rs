@@ -10,7 +10,7 @@ use super::block::Step;
 use super::classify::{is_high_byte, memory_operand, number};
 use super::compat::is_compat;
 use super::emit::{Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
-use super::group::Group;
+use super::group::Anchor;
 use super::probe::Want;
 use super::translate::Emitter;
 use super::words;
@@ -307,17 +307,16 @@ impl Emitter {
         }
     }
 
-    /// Computes the address of the lowest byte of a group into r14.
-    pub(super) fn group_address(&mut self, group: &Group) {
-        let anchor = group.anchor;
+    /// Computes the address at `low` from an anchor into r14.
+    pub(super) fn anchor_address(&mut self, anchor: Anchor, low: i32) {
         if anchor.base.is_none() && anchor.index.is_none() {
-            let address = anchor.absolute.wrapping_add(i64::from(group.low) as u64);
+            let address = anchor.absolute.wrapping_add(i64::from(low) as u64);
             let is_compat = self.now.flavor.is_compat();
             self.asm.constant(S0, if is_compat { address & 0xffff_ffff } else { address });
         } else {
             let base = anchor.base.map(|register| self.current(register, S0));
             let index = anchor.index.map(|(register, scale)| (self.current(register, S1), scale));
-            self.lea_word(S0, Mem { base, index, displacement: group.low, is_gs: false });
+            self.lea_word(S0, Mem { base, index, displacement: low, is_gs: false });
         }
         self.add_segment(anchor.segment);
     }

@@ -7,6 +7,7 @@
 //! Neither form touches memory at an address of the guest's choice before it has decided.
 
 use super::block::{PARKED, Scan};
+use super::condition::{ABOVE, EQUAL};
 use super::emit::{CLK, Mem, Place, RAX, RCX, S0, S1};
 use super::group::Group;
 use super::records::{Site, SiteKind, offset};
@@ -33,9 +34,6 @@ pub(super) const fn tag(access: Access) -> usize {
 pub(super) const fn ticks(reads: u64, writes: u64) -> i32 {
     (reads * CLOCK_READ + writes * CLOCK_WRITE) as i32
 }
-
-const ABOVE: u8 = 7;
-const EQUAL: u8 = 4;
 
 impl Emitter {
     /// Probes for one access at the address in r14. Afterwards the operand is at `[r14+r13]`.

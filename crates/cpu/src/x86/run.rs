@@ -356,9 +356,6 @@ impl Core {
             }
             Stop::Element => {
                 self.uncount_rest(block, rip, 0);
-                if !self.is_stepping() {
-                    return Next::At(rip);
-                }
                 Self::leave_at(hw, rip, Exit::Exception(Exception::Debug))
             }
             Stop::NoRoom => {

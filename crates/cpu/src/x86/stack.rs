@@ -31,7 +31,8 @@ impl Emitter {
         self.probe(on_stack(Access::Read, bytes));
     }
 
-    fn move_rsp(&mut self, bytes: i32) {
+    /// Moves rsp by `bytes`.
+    pub(super) fn move_rsp(&mut self, bytes: i32) {
         self.lea_word(RSP, Mem::at(RSP, bytes));
     }
 

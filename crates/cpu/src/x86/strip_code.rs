@@ -17,8 +17,10 @@
 
 use super::block::{Scan, Step};
 use super::classify::{Class, number};
+use super::condition::{
+    ABOVE, EQUAL, GREATER, LESS, LESS_EQUAL, NOT_EQUAL, OVERFLOW, condition_of, opposite,
+};
 use super::emit::{CLK, Mem, Patch, Reg, S0, S1};
-use super::group::Group;
 use super::operand::{register_of, without_absolute};
 use super::probe::tag;
 use super::strip::{STRIDE_MAX, Stream, Strip};
@@ -28,13 +30,6 @@ use super::words;
 use iced_x86::{Instruction, OpKind, Register};
 use machine::{CLOCK_DRAIN_BIT, PAGE_BYTES, layout};
 
-const OVERFLOW: u8 = 0;
-const EQUAL: u8 = 4;
-const NOT_EQUAL: u8 = 5;
-const ABOVE: u8 = 7;
-const LESS: u8 = 12;
-const LESS_EQUAL: u8 = 14;
-const GREATER: u8 = 15;
 /// Where loops begin: a line of the host's cache of decoded instructions.
 const HEAD_BYTES: u64 = 64;
 /// The bits of MXCSR that mask exceptions.
@@ -69,8 +64,7 @@ impl Emitter {
             self.strip_step(&strip, step, member.map(|at| strip.streams[at]));
         }
         let [last] = last else { return };
-        let condition = (last.instruction.condition_code() as u8).wrapping_sub(1) & 15;
-        let done = self.asm.branch(condition ^ 1);
+        let done = self.asm.branch(opposite(condition_of(&last.instruction)));
         self.check_movers(&strip, head);
         self.strips.push((head, self.asm.here()));
         self.restore(&strip);
@@ -102,8 +96,7 @@ impl Emitter {
         let stream = &strip.streams[at];
         let bytes = (stream.high - stream.low) as u16;
         let room = PAGE_BYTES as i32 - i32::from(bytes);
-        let (anchor, low) = (stream.anchor, stream.low);
-        self.group_address(&Group { first: 0, last: 0, anchor, low, bytes, reads: 0, writes: 0 });
+        self.anchor_address(stream.anchor, stream.low);
         self.asm.pext(S1, S0, layout::MASK_INDEX);
         self.asm.add_flags(S0, Mem::table(tag(stream.access), S1));
         self.asm.compare_flags(S0, room);
@@ -192,15 +185,7 @@ impl Emitter {
     /// lowest byte now, less the register that moves and the displacement. The slot is in `word`.
     fn wrapped_base(&mut self, stream: &Stream, word: Mem) {
         let Stream { anchor, low, .. } = *stream;
-        self.group_address(&Group {
-            first: 0,
-            last: 0,
-            anchor,
-            low,
-            bytes: 1,
-            reads: 0,
-            writes: 0,
-        });
+        self.anchor_address(anchor, low);
         self.asm.load(S1, word);
         self.asm.add_flags(S0, Mem::table(layout::HOST, S1));
         self.asm.add_flags(S0, Mem::table(tag(stream.access), S1));
@@ -248,7 +233,7 @@ impl Emitter {
         }
         let register = strip.registers[usize::from(last.0)];
         self.asm.compare_with_flags(register, Mem::word(words::STRIP_LIMIT + others.len()));
-        let again = self.asm.branch(if last.1 { LESS_EQUAL } else { LESS ^ 1 });
+        let again = self.asm.branch(if last.1 { LESS_EQUAL } else { opposite(LESS) });
         self.asm.resolve_to(again, head);
         for branch in restarts {
             self.asm.resolve(branch);

@@ -8,6 +8,7 @@
 //! 2. The slow path and the search for a target bring back every register but r13 to r15, all
 //!    vector registers, and, the slow path through its second door, the arithmetic flags.
 
+use super::condition::{EQUAL, NOT_EQUAL};
 use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::miss::first_level;
 use super::words;
@@ -106,8 +107,6 @@ pub(super) struct Quick {
 
 /// The state of the upper halves of vector registers in XINUSE.
 const XSTATE_AVX: u32 = 4;
-const EQUAL: u8 = 4;
-const NOT_EQUAL: u8 = 5;
 
 /// Guest registers that a call of Rust may change, and that live in host registers.
 const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];

@@ -18,6 +18,7 @@ use super::ask::Ask;
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::compat::Flavor;
+use super::condition::EQUAL;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::members::puts_stack_off;
 use super::records::{Link, Point, Site, SiteKind, offset};
@@ -27,8 +28,6 @@ use super::words;
 use crate::Exception;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
 use machine::{Access, PAGE_BYTES, layout};
-
-const EQUAL: u8 = 4;
 
 /// Index of a block.
 pub(super) type BlockId = u32;

@@ -6,14 +6,9 @@
 
 use super::Result;
 use super::bus::{Bus, linear, read_gpr};
-use super::flags::{CARRY, ZERO, with};
+use super::flags::{ADJUST, CARRY, OVERFLOW, PARITY, SIGN, ZERO, with};
 use crate::{Exception, Exit, Registers};
 use iced_x86::{Instruction, Mnemonic};
-
-const PARITY: u64 = 4;
-const ADJUST: u64 = 0x10;
-const SIGN: u64 = 0x80;
-const OVERFLOW: u64 = 0x800;
 
 /// SF, ZF and PF of a byte.
 fn of_byte(value: u8) -> u64 {

@@ -4,7 +4,7 @@ use super::super::run::ARITHMETIC;
 
 pub(super) const CARRY: u64 = 1;
 pub(super) const PARITY: u64 = 4;
-const ADJUST: u64 = 0x10;
+pub(super) const ADJUST: u64 = 0x10;
 pub(super) const ZERO: u64 = 0x40;
 pub(super) const SIGN: u64 = 0x80;
 pub(super) const OVERFLOW: u64 = 0x800;
@@ -18,7 +18,7 @@ pub(super) fn subtract(a: u64, b: u64, bytes: u32) -> u64 {
     let mut set = |flag: u64, is_set: bool| flags |= if is_set { flag } else { 0 };
     set(CARRY, a & mask < b & mask);
     set(PARITY, (result as u8).count_ones().is_multiple_of(2));
-    set(ADJUST, (a ^ b ^ result) & 0x10 != 0);
+    set(ADJUST, (a ^ b ^ result) & ADJUST != 0);
     set(ZERO, result == 0);
     set(SIGN, result & top != 0);
     set(OVERFLOW, (a ^ b) & (a ^ result) & top != 0);

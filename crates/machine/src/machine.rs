@@ -310,6 +310,25 @@ impl Machine {
         self.bytes_changed(to, bytes);
     }
 
+    /// Stores the bytes of `pattern`, again and again from the lowest on, in `bytes` bytes. Marked
+    /// frames that they go to become stale code and lose their mark.
+    ///
+    /// # Panics
+    /// If a byte is outside RAM: addresses come from a translation.
+    pub fn fill(&mut self, addr: PhysAddr, bytes: u64, pattern: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let pattern = pattern.to_le_bytes();
+        let mut words = self.ram.slice_mut(addr, bytes).chunks_exact_mut(pattern.len());
+        for word in &mut words {
+            word.copy_from_slice(&pattern);
+        }
+        let rest = words.into_remainder();
+        rest.copy_from_slice(&pattern[..rest.len()]);
+        self.bytes_changed(addr, bytes);
+    }
+
     /// Says that the `bytes` bytes from `addr` changed, at least one.
     fn bytes_changed(&mut self, addr: PhysAddr, bytes: u64) {
         let last = addr.wrapping_add(bytes - 1).frame();

@@ -283,11 +283,10 @@ impl Run {
         }
         Self::repeat(bus, source, Access::Read, count - 1)?;
         Self::repeat(bus, target, Access::Write, count - 1)?;
-        let length = (count * self.bytes) as usize;
         let back = source.wrapping_sub(self.lowest(source, count));
-        let mut buffer = [0u8; PAGE_BYTES as usize];
-        bus.hw.load(from.checked_sub(back).unwrap_or(from), &mut buffer[..length]);
-        bus.hw.store(to.checked_sub(back).unwrap_or(to), &buffer[..length]);
+        let (from, to) =
+            (from.checked_sub(back).unwrap_or(from), to.checked_sub(back).unwrap_or(to));
+        bus.hw.copy(from, to, count * self.bytes);
         Ok(count)
     }
 
@@ -299,14 +298,10 @@ impl Run {
         }
         let to = bus.one(target, Access::Write)?;
         Self::repeat(bus, target, Access::Write, count - 1)?;
-        let mut buffer = [0u8; PAGE_BYTES as usize];
-        let length = (count * self.bytes) as usize;
-        let element = value.to_le_bytes();
-        for chunk in buffer[..length].chunks_exact_mut(self.bytes as usize) {
-            chunk.copy_from_slice(&element[..self.bytes as usize]);
-        }
         let back = target.wrapping_sub(self.lowest(target, count));
-        bus.hw.store(to.checked_sub(back).unwrap_or(to), &buffer[..length]);
+        let element = value << (64 - 8 * self.bytes);
+        let pattern = (1..8 / self.bytes).fold(element, |all, _| all >> (8 * self.bytes) | element);
+        bus.hw.fill(to.checked_sub(back).unwrap_or(to), count * self.bytes, pattern);
         Ok(count)
     }
 

@@ -78,7 +78,15 @@ impl Machine {
     /// # Errors
     /// As [`Ram::new`].
     pub fn new(config: MachineConfig) -> Result<Self, RamError> {
-        let ram = Ram::new(config.ram_bytes)?;
+        Self::with_device(config, 0)
+    }
+
+    /// Likewise, with a device that has `device_bytes` of memory right above RAM.
+    ///
+    /// # Errors
+    /// As [`Ram::with_device`].
+    pub fn with_device(config: MachineConfig, device_bytes: u64) -> Result<Self, RamError> {
+        let ram = Ram::with_device(config.ram_bytes, device_bytes)?;
         let mmu = Mmu::new(&config, &ram);
         let log = EventLog::new(config.keep);
         Ok(Self { ram, log, mmu, stale: StaleQueue::new(), advanced_ns: 0, config })

@@ -111,7 +111,7 @@ impl Mmu {
             is_modelled: config.tlb != TlbMode::Off,
             fetched: BTreeSet::new(),
             saw_large: false,
-            code: FrameSet::new(ram.frame_count()),
+            code: FrameSet::new(ram.end().frame().number()),
             totals: AccessTotals::new(),
             counts: Counters::default(),
             quick_walks: 0,
@@ -158,8 +158,8 @@ impl Mmu {
         }
     }
 
-    /// Walks the active tables. RAM is all there is of physical memory: a page that reaches beyond
-    /// it is refused like one with a reserved address bit.
+    /// Walks the active tables. RAM and a device's memory are all there is: a page that reaches
+    /// beyond them is refused like one with a reserved address bit.
     #[inline]
     pub(crate) fn walk_uncounted(
         &self,
@@ -177,7 +177,7 @@ impl Mmu {
         let controls = WalkControls::default();
         let walked = walk::translate(self.geometry, controls, ram, root.start(), request)?;
         let page = walked.frame.start().as_u64() & !walked.size.offset_mask();
-        if page + walked.size.bytes() > ram.bytes() {
+        if page + walked.size.bytes() > ram.end().as_u64() {
             return Err(refuse(Refusal::ReservedBit, walked.memory_reads));
         }
         Ok(walked)

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!  reservation (PROT_NONE)
-//!  |..slack..|guard 4 KiB|===== RAM, read-write, 2 MiB aligned =====|guard 64 KiB|..slack..|
+//!  |..slack..|guard 4 KiB|=== RAM, read-write, 2 MiB aligned ===|device|guard 64 KiB|..slack..|
 //! ```
 //!
-//! Bytes outside RAM behave like absent memory on a bus: word reads give all ones, word writes are
-//! dropped. The slice functions panic there instead, because their addresses come from a frame
-//! allocator and not from a guest.
+//! Right above RAM a device may have memory of its own, which answers loads and stores like RAM but
+//! is none: whoever manages frames never gets it. Bytes outside both behave like absent memory on a
+//! bus: word reads give all ones, word writes are dropped. The slice functions panic there instead,
+//! because their addresses come from a frame allocator and not from a guest.
 //!
 //! Invariants
-//! 1. `base..base + bytes` is mapped readable and writable for the life of the value.
+//! 1. `base..base + end` is mapped readable and writable for the life of the value.
 //! 2. Nothing else of this process uses that range, but code that took [`Ram::host_base`] on its
 //!    own responsibility (the engine).
 #![allow(
@@ -36,7 +37,7 @@ const GUARD_ABOVE_BYTES: u64 = 64 << 10;
 /// Why there is no RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RamError {
-    /// Not a multiple of 4 KiB, below 1 MiB or above 64 TiB.
+    /// Not a multiple of 4 KiB, below 1 MiB or, with a device's memory, above 64 TiB.
     BadSize {
         /// What was asked for.
         bytes: u64,
@@ -68,6 +69,8 @@ impl core::error::Error for RamError {}
 pub struct Ram {
     base: *mut u8,
     bytes: u64,
+    /// First physical address behind RAM and the device's memory.
+    end: u64,
     reservation: *mut u8,
     reservation_bytes: usize,
 }
@@ -84,19 +87,31 @@ impl Ram {
     /// - [`RamError::BadSize`]: not a multiple of 4,096, below 1 MiB or above 64 TiB.
     /// - [`RamError::HostRefused`]: no address space, or a limit of the host.
     pub fn new(bytes: u64) -> Result<Self, RamError> {
-        if !bytes.is_multiple_of(PAGE_BYTES) || !(BYTES_MIN..=BYTES_MAX).contains(&bytes) {
+        Self::with_device(bytes, 0)
+    }
+
+    /// Likewise, and `device_bytes` of a device's memory right above.
+    ///
+    /// # Errors
+    /// - [`RamError::BadSize`]: one of both is not a multiple of 4,096; RAM below 1 MiB; both
+    ///   together above 64 TiB.
+    /// - [`RamError::HostRefused`]: no address space, or a limit of the host.
+    pub fn with_device(bytes: u64, device_bytes: u64) -> Result<Self, RamError> {
+        let end = bytes.saturating_add(device_bytes);
+        let is_whole = bytes.is_multiple_of(PAGE_BYTES) && device_bytes.is_multiple_of(PAGE_BYTES);
+        if !is_whole || bytes < BYTES_MIN || end > BYTES_MAX {
             return Err(RamError::BadSize { bytes });
         }
         let align = PageSize::M2.bytes();
-        let reservation_bytes = align + bytes + GUARD_ABOVE_BYTES + GUARD_BELOW_BYTES;
+        let reservation_bytes = align + end + GUARD_ABOVE_BYTES + GUARD_BELOW_BYTES;
         let refused = RamError::HostRefused { bytes };
         let reservation_bytes = usize::try_from(reservation_bytes).map_err(|_| refused)?;
-        let length = usize::try_from(bytes).map_err(|_| refused)?;
+        let length = usize::try_from(end).map_err(|_| refused)?;
         let reservation = reserve(reservation_bytes).ok_or(refused)?;
         let low = reservation.addr() as u64 + GUARD_BELOW_BYTES;
         let offset = low.next_multiple_of(align) - reservation.addr() as u64;
         let base = reservation.wrapping_add(offset as usize);
-        let ram = Self { base, bytes, reservation, reservation_bytes };
+        let ram = Self { base, bytes, end, reservation, reservation_bytes };
         if open(base, length) { Ok(ram) } else { Err(refused) }
     }
 
@@ -108,6 +123,11 @@ impl Ram {
     /// Frames of RAM: frame numbers are below this.
     pub const fn frame_count(&self) -> u64 {
         self.bytes / PAGE_BYTES
+    }
+
+    /// The first physical address behind RAM and the device's memory.
+    pub const fn end(&self) -> PhysAddr {
+        PhysAddr::new(self.end)
     }
 
     /// The host address of physical address 0, for the engine only.
@@ -235,13 +255,13 @@ impl Ram {
     /// A pointer to `len` bytes at `addr`, if all are inside.
     #[inline(always)]
     fn word(&self, addr: PhysAddr, len: u64) -> Option<*mut u8> {
-        (addr.as_u64() <= self.bytes - len).then(|| self.base.wrapping_add(addr.as_u64() as usize))
+        (addr.as_u64() <= self.end - len).then(|| self.base.wrapping_add(addr.as_u64() as usize))
     }
 
     /// A pointer to `len` bytes at `addr` and the length for the host.
     #[inline]
     fn bounds(&self, addr: PhysAddr, len: u64) -> (*mut u8, usize) {
-        let is_inside = addr.checked_add(len).is_some_and(|end| end.as_u64() <= self.bytes);
+        let is_inside = addr.checked_add(len).is_some_and(|end| end.as_u64() <= self.end);
         assert!(is_inside, "frames come from the allocator: {addr} + {len} is outside RAM");
         (self.base.wrapping_add(addr.as_u64() as usize), len as usize)
     }
@@ -310,6 +330,20 @@ mod tests {
         }
         assert_eq!(ram.read_u32(PhysAddr::new((1 << 20) - 3)), u32::MAX);
         assert_eq!(ram.read_u64(PhysAddr::new((1 << 20) - 8)), 0);
+    }
+
+    #[test]
+    fn memory_of_a_device_answers_like_ram_and_is_none() {
+        let mut ram = Ram::with_device(1 << 20, 8192).expect("1 MiB and two pages");
+        assert_eq!((ram.bytes(), ram.frame_count(), ram.end().as_u64()), (1 << 20, 256, 0x10_2000));
+        ram.write_u64(PhysAddr::new(0x10_1ff8), 7);
+        assert_eq!(ram.slice(PhysAddr::new(0x10_1ff8), 8)[0], 7);
+        assert_eq!(ram.read_u64(PhysAddr::new(0x10_1ff9)), u64::MAX, "beyond its end");
+        for (bytes, device_bytes) in [(1 << 20, 4095), (1 << 46, 4096), (1 << 20, u64::MAX - 4095)]
+        {
+            let refused = Ram::with_device(bytes, device_bytes).err();
+            assert_eq!(refused, Some(RamError::BadSize { bytes }), "{device_bytes:#x}");
+        }
     }
 
     #[test]

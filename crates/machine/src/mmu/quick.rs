@@ -292,7 +292,7 @@ fn vacate(
 fn walk_quickly(ram: &Ram, root: Frame, addr: VirtAddr) -> Option<Translation> {
     let used = find_used(ram, root.start(), addr)?;
     let page = Translation::of_small(used.pte, used.is_writable, used.is_executable);
-    (!page.is_global() && page.base() < ram.bytes()).then_some(page)
+    (!page.is_global() && page.base() < ram.end().as_u64()).then_some(page)
 }
 
 /// What the shadow says of the page at `addr`; `None` if `page` does not allow the access, or holds

@@ -231,6 +231,15 @@ pub enum Event {
         /// Address space after.
         mm: u32,
     },
+    /// A device copied by itself, by physical addresses.
+    Dma {
+        /// First byte read.
+        from: u64,
+        /// First byte written.
+        to: u64,
+        /// Length in bytes.
+        bytes: u64,
+    },
     /// A task ended.
     Exit {
         /// Task number.
@@ -348,6 +357,7 @@ impl Event {
             Self::PageIn { object, first, pages, device_pages } => {
                 [15, pair(object, 0), first, pair(pages, device_pages)]
             }
+            Self::Dma { from, to, bytes } => [17, from, to, bytes],
             Self::WriteBack { object, first, pages } => [16, pair(object, pages), first, 0],
         }
     }

@@ -43,6 +43,8 @@ pub struct EventCounts {
     pub pages_in: u64,
     /// Dirty pages of files that were stored.
     pub pages_written: u64,
+    /// Bytes that a device copied.
+    pub dma_bytes: u64,
 }
 
 impl EventCounts {
@@ -81,6 +83,7 @@ impl Observer for EventCounts {
             Event::Fork { .. } => self.forks += 1,
             Event::Unshare { .. } => self.unshared_pages += 1,
             Event::PageIn { pages, .. } => self.pages_in += u64::from(pages),
+            Event::Dma { bytes, .. } => self.dma_bytes += bytes,
             Event::WriteBack { pages, .. } => self.pages_written += u64::from(pages),
         }
     }
@@ -129,6 +132,7 @@ mod tests {
             Event::Signal { task: 1, number: 11, code: 1, addr: 0 },
             Event::Exec { task: 1, mm: 1, entry: 0 },
             Event::Exit { task: 1, status: 0 },
+            Event::Dma { from: 0, to: 4096, bytes: 7 },
             Event::Fork { mm: 1, child: 2, entries: 3, table_frames: 4 },
             Event::Unshare { mm: 2, addr: 4096, side: Side::Child },
         ];
@@ -144,6 +148,7 @@ mod tests {
             exits: 1,
             forks: 1,
             unshared_pages: 1,
+            dma_bytes: 7,
             ..EventCounts::default()
         };
         assert_eq!(counts, expected);

@@ -56,6 +56,9 @@ impl fmt::Display for Line<'_> {
                 write!(f, "clone parent={parent} child={child} mm={mm}")
             }
             Event::Switch { from, to, mm } => write!(f, "switch from={from} to={to} mm={mm}"),
+            Event::Dma { from, to, bytes } => {
+                write!(f, "dma from={from:#x} to={to:#x} bytes={bytes:#x}")
+            }
             Event::Exit { task, status } => write!(f, "exit task={task} status={status:#x}"),
             Event::Fork { mm, child, entries, table_frames } => {
                 write!(f, "fork mm={mm} child={child} entries={entries} tables={table_frames}")

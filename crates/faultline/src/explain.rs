@@ -13,7 +13,7 @@ mod trace;
 
 use std::io::{self, Write};
 
-use machine::{PAGE_BYTES, TlbMode, TlbSpec, VirtAddr};
+use machine::{PAGE_BYTES, PhysAddr, TlbMode, TlbSpec, VirtAddr};
 use mm::kernel_space::{KernelSpace, Region, RegionKind, Release, SpaceConfig};
 use serde::Serialize;
 
@@ -180,10 +180,20 @@ fn view(
         region: region.map(|region| RegionView::new(&region)),
         says: says(space, addr, region),
         rule: rule(space, kind),
-        physical: space.pa(addr).map(|physical| format!("{:#x}", physical.as_u64())),
+        physical: physical(space, addr).map(|physical| format!("{:#x}", physical.as_u64())),
         translation: Translation::new(space, addr, &tlbs(typed)?)?,
         segmentation,
         history,
+    })
+}
+
+/// Where an address of the direct map, of kernel text or of the array of pages leads.
+fn physical(space: &KernelSpace, addr: VirtAddr) -> Option<PhysAddr> {
+    space.pa(addr).or_else(|| {
+        let array = space.vmemmap()?;
+        let first = array.place_above(PhysAddr::new(space.config().ram_bytes));
+        let offset = addr.as_u64().checked_sub(array.first.as_u64())?;
+        (offset < array.bytes()).then(|| first.start().wrapping_add(offset))
     })
 }
 
@@ -292,7 +302,7 @@ fn says(space: &KernelSpace, addr: VirtAddr, region: Option<Region>) -> Vec<Stri
             says.push(format!("code and data of the kernel, mapped to physical {offset:#x}"));
         }
         RegionKind::Vmemmap => {
-            says.push(format!("struct page of frame {:#x} (64 bytes for each frame)", offset / 64));
+            says.extend(says_of_vmemmap(space, addr));
         }
         RegionKind::NonCanonical => {
             says.push(
@@ -303,6 +313,23 @@ fn says(space: &KernelSpace, addr: VirtAddr, region: Option<Region>) -> Vec<Stri
         _ => says.push(format!("{} bytes behind {:#x}", offset, region.first.as_u64())),
     }
     says
+}
+
+/// Which `struct page` an address of vmemmap is in, and where the array lies.
+fn says_of_vmemmap(space: &KernelSpace, addr: VirtAddr) -> Vec<String> {
+    let Some(array) = space.vmemmap() else { return Vec::new() };
+    let place = match array.frame_at(addr) {
+        Some((frame, byte)) => format!(
+            "byte {byte} of the struct page of frame {:#x}, physical {:#x} (64 bytes for each)",
+            frame.number(),
+            frame.start().as_u64()
+        ),
+        None => "behind the struct pages of this RAM".to_owned(),
+    };
+    let end = PhysAddr::new(space.config().ram_bytes);
+    let first = array.place_above(end).start().as_u64();
+    let bytes = array.bytes();
+    vec![place, format!("the array: {bytes} bytes at physical {first:#x}, by pages of 2 MiB")]
 }
 
 /// Where it is written.

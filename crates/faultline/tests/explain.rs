@@ -69,7 +69,14 @@ fn every_kind_of_address_has_its_name_and_its_walk() {
         (&["0xffff888100000000"], "direct map, beyond RAM", Value::Null, 2),
         (&["0xffffffff81000000"], "kernel text", "0x1000000".into(), 1),
         (&["0xffffc90000000000"], "kernel virtual (vmalloc, ioremap)", Value::Null, 1),
-        (&["0xffffea0000000040"], "kernel virtual (vmemmap)", Value::Null, 1),
+        (&["0xffffea0000000040"], "kernel virtual (vmemmap)", "0x100000040".into(), 3),
+        (&["0xffffea0004000000"], "kernel virtual (vmemmap)", Value::Null, 3),
+        (
+            &["0xffd4000000000074", "--machine", "x86-64-la57", "--ram", "5M"],
+            "kernel virtual (vmemmap)",
+            "0x600074".into(),
+            4,
+        ),
         (
             &["0xff11000000000000", "--machine", "x86-64-la57"],
             "kernel logical (direct map)",

@@ -15,6 +15,47 @@ fn k64_1_a_user_who_touches_the_kernel_gets_the_code_of_the_host() {
     }
 }
 
+/// K64-1: the direct map and the array of `struct page` are mapped where the map says, and hold
+/// the bytes of pages and what is known of them.
+#[test]
+fn a_page_of_a_program_is_seen_by_the_kernels_addresses() {
+    let Some(program) = build("kernel_memory.c", Build::Dynamic) else { return };
+    let path = program.to_str().expect("a plain name");
+    for (arguments, machine, firsts) in [
+        (&[path][..], "x86-64", [0xffff_8880_0000_0000_u64, 0xffff_ea00_0000_0000]),
+        (&[path, "57"][..], "x86-64-la57", [0xff11_0000_0000_0000, 0xffd4_0000_0000_0000]),
+    ] {
+        let options = ["--machine", machine, "--ram", "300M"];
+        let text = Guest::new(arguments.iter().copied()).options(options).inside().text();
+        let [direct, array] = firsts.map(|first| format!("{first:#x}"));
+        for line in [
+            "ELF type 4 machine 62 segments 3",
+            &format!("{direct} + 0x12c00000 physical 0"),
+            &format!("{array} + 0x600000 physical 0xffffffffffffffff"),
+            "direct map: seen from the other side",
+            "alone: uptodate 1 lru 1 swapbacked 1 mapped 1 (proc says 1) references 1",
+            "shared: uptodate 1 lru 1 swapbacked 1 mapped 2 (proc says 2) references 2",
+            "beyond the array: 0",
+            "a hole: 8 bytes of 0",
+            "the end: 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+}
+
+/// The array lies above RAM, of which it takes nothing.
+#[test]
+fn iomem_shows_the_array_of_pages_above_ram() {
+    let script = "cat /proc/iomem; head -1 /proc/meminfo";
+    let guest = Guest::new(["/bin/sh", "-c", script]);
+    let text = guest.options(["--ram", "255M"]).inside().text();
+    for line in ["00000000-0fefffff : System RAM", "10000000-103fffff : Reserved"] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    assert!(text.contains("MemTotal:         261120 kB"), "{text}");
+}
+
 #[test]
 fn meminfo_tells_of_the_pages_of_the_direct_map() {
     let kib = |ram: &str, label: &str| {

@@ -476,7 +476,8 @@ fn check_kernel(memory: &Memory, hw: &Machine, found: &mut Found) -> Result<(), 
     let slabs = memory.slabs.check(memory, |frame| found.note_plain(frame).is_ok());
     slabs.map_err(|frame| Violation::Slab { frame })?;
     memory.check_areas(hw, |frame| found.note_plain(frame).is_ok()).map_err(Violation::Area)?;
-    memory.check_highmem(hw).map_err(Violation::Area)
+    memory.check_highmem(hw).map_err(Violation::Area)?;
+    memory.check_vmemmap(hw).map_err(Violation::Area)
 }
 
 /// I1, I2, I7 for every frame, and the counts by state.

@@ -26,6 +26,7 @@
 mod i386;
 mod shared;
 mod tables;
+mod vmemmap;
 mod x86_64;
 
 use alloc::vec::Vec;
@@ -36,6 +37,7 @@ use machine::{Geometry, PhysAddr, VirtAddr};
 pub(crate) use shared::SharedTables;
 pub(crate) use tables::LEAF;
 pub use tables::map_direct;
+pub use vmemmap::Vmemmap;
 
 /// The kernel whose map it is: maps moved over the years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

@@ -303,7 +303,7 @@ impl Memory {
     /// then all frames were balanced before.
     ///
     /// # Source
-    /// Linux 6.12 `mm/vmscan.c:isolate_lru_folios` (`reclaim_idx`: pages of other zones are skipped).
+    /// Linux 6.12 `mm/vmscan.c:isolate_lru_folios` (`reclaim_idx`: others are skipped).
     #[cold]
     pub(crate) fn take_back_low(&mut self, hw: &mut Machine) -> bool {
         let low = self.zones.lowmem_frames();

@@ -1,12 +1,14 @@
 //! Linear to physical: every table index and entry on the way, and where the TLBs would keep it.
 //!
-//! The tables are made by the memory manager in a RAM of their own: the direct map of the machine,
-//! empty of processes. Where a region's entries come with objects (vmalloc, pkmap, user pages), the
-//! walk ends at the entry that is not present.
+//! The tables are made by the memory manager in a RAM of their own: the direct map of the machine
+//! and the array of pages, empty of processes. Where a region's entries come with objects (vmalloc,
+//! pkmap, user pages), the walk ends at the entry that is not present.
 
 use std::ops::ControlFlow;
 
-use machine::{Array, Frame, Geometry, Large, LevelSpec, PageSize, Pte, Ram, TlbSpec, VirtAddr};
+use machine::{
+    Array, Frame, Geometry, Large, LevelSpec, PageSize, PhysAddr, Pte, Ram, TlbSpec, VirtAddr,
+};
 use mm::kernel_space::{KernelSpace, map_direct};
 use serde::Serialize;
 
@@ -95,12 +97,16 @@ impl Translation {
         let no_room = || Failure::own("no room on the host for the page tables");
         let mut ram = Ram::new(RAM_BYTES).map_err(|_| no_room())?;
         let mut next = ROOT.wrapping_add(1);
-        map_direct(space, &mut ram, ROOT, &mut |ram| {
+        let mut take = |ram: &mut Ram| {
             let frame = next;
             next = next.wrapping_add(1);
             (frame.number() < ram.frame_count()).then_some(frame)
-        })
-        .ok_or_else(no_room)?;
+        };
+        map_direct(space, &mut ram, ROOT, &mut take).ok_or_else(no_room)?;
+        if let Some(array) = space.vmemmap() {
+            let first = array.place_above(PhysAddr::new(space.config().ram_bytes));
+            array.map(&mut ram, ROOT, first, &mut take).ok_or_else(no_room)?;
+        }
         let mut walk = Self {
             indexes: Vec::new(),
             steps: Vec::new(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use cpu::DescriptorTable;
-use machine::{Geometry, Machine};
+use machine::{Geometry, Machine, MachineConfig, PAGE_BYTES, PhysAddr, RamError};
 use mm::kernel_space::{KernelSpace, SpaceConfig};
 use mm::{Latency, Memory, Mm, MmError, MmId};
 
@@ -42,7 +42,7 @@ impl Kernel {
     /// # Errors
     /// Every [`BootError`].
     pub fn new(mut config: KernelConfig) -> Result<Self, BootError> {
-        let mut hw = Machine::new(config.machine).map_err(BootError::Ram)?;
+        let mut hw = new_machine(config.machine).map_err(BootError::Ram)?;
         let (mut memory, swap_areas, swap_latency) =
             manager(&mut hw, &mut config).map_err(BootError::Memory)?;
         let special = SpecialPages::new(&mut memory);
@@ -132,12 +132,28 @@ fn manager(
     Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
 }
 
+/// The map of a usual kernel on a machine.
+fn kernel_space(geometry: Geometry, ram_bytes: u64) -> Result<KernelSpace, MmError> {
+    let config = SpaceConfig { cpus: 1, ..SpaceConfig::new(geometry, ram_bytes) };
+    let frame_count = ram_bytes / PAGE_BYTES;
+    KernelSpace::new(config).map_err(|_| MmError::RamTooLarge { frame_count })
+}
+
+/// The machine, with memory above RAM for the kernel's array of pages.
+fn new_machine(config: MachineConfig) -> Result<Machine, RamError> {
+    let array = kernel_space(config.geometry, config.ram_bytes).ok();
+    let array = array.and_then(|space| space.vmemmap());
+    let end = PhysAddr::new(config.ram_bytes);
+    Machine::with_device(config, array.map_or(0, |array| array.reserve_bytes(end)))
+}
+
 /// Builds the page tables of a usual kernel on this machine.
 fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
-    let frame_count = hw.ram.frame_count();
-    let config = SpaceConfig { cpus: 1, ..SpaceConfig::new(hw.geometry(), hw.ram.bytes()) };
-    let space = KernelSpace::new(config).map_err(|_| MmError::RamTooLarge { frame_count })?;
-    memory.map_kernel(hw, space)
+    let space = kernel_space(hw.geometry(), hw.ram.bytes())?;
+    let end = PhysAddr::new(hw.ram.bytes());
+    let array = space.vmemmap().filter(|array| array.reserve_bytes(end) > 0);
+    memory.map_kernel(hw, space)?;
+    array.map_or(Ok(()), |array| memory.map_vmemmap(hw, array.place_above(end)))
 }
 
 /// The GDT of an i386 kernel: its frame, and where it is. A 64-bit kernel makes one when a program

@@ -10,6 +10,7 @@
 //! # Source
 //! Linux 6.12 `fs/proc/`, `fs/seq_file.c`; semantics section 24.
 
+mod kcore;
 mod memory_map;
 mod names;
 mod page_map;

@@ -41,6 +41,8 @@ pub(crate) struct SharedTables {
     tables: Vec<Frame>,
     /// What each root has: index and entry.
     entries: Vec<(u64, Pte)>,
+    /// Where the array of `struct page` begins, if it is mapped.
+    pub(super) vmemmap: Option<Frame>,
 }
 
 impl SharedTables {
@@ -96,7 +98,7 @@ impl Memory {
             .map(|index| (index, geometry.load(&hw.ram, geometry.slot(root, index))));
         let entries = all.filter(|(_, pte)| pte.is_present()).collect();
         self.highmem = Highmem::of(&space);
-        self.kernel = Some(SharedTables { space, root, tables, entries });
+        self.kernel = Some(SharedTables { space, root, tables, entries, vmemmap: None });
         self.open_vmalloc();
         if self.open_local_slots(hw).is_none() {
             self.unmap_kernel(hw);
@@ -133,6 +135,19 @@ impl Memory {
             table = child;
         }
         Some(geometry.slot(table, geometry.index(1, addr)))
+    }
+
+    /// Puts the entries of the kernel's root that are new into all roots.
+    pub(super) fn publish_root_entries(&mut self, hw: &mut Machine) {
+        let (geometry, Some(kernel)) = (hw.geometry(), &self.kernel) else { return };
+        let (root, known) = (kernel.root, |index| kernel.entry(index).is_some());
+        let new: Vec<(u64, Pte)> = (0..geometry.entries(geometry.levels()))
+            .map(|index| (index, geometry.load(&hw.ram, geometry.slot(root, index))))
+            .filter(|(index, pte)| pte.is_present() && !known(*index))
+            .collect();
+        for entry in new {
+            self.add_root_entry(hw, entry);
+        }
     }
 
     /// Puts an entry of the kernel's root into all roots.

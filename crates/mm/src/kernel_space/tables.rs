@@ -89,7 +89,7 @@ fn leaf_level(geometry: Geometry, addr: VirtAddr, physical: u64, left: u64) -> u
 }
 
 /// Where the entry of `level` for `addr` stands; missing tables above it are made.
-fn slot_of(
+pub(super) fn slot_of(
     geometry: Geometry,
     ram: &mut Ram,
     root: Frame,

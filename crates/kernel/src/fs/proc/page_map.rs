@@ -39,6 +39,7 @@ impl Kernel {
             ProcFile::System("kpageflags") => {
                 Some(self.read_frames(mm::Memory::kpageflags, at, bytes))
             }
+            ProcFile::System("kcore") => Some(self.read_kcore(at, bytes)),
             _ => None,
         }
     }

@@ -53,6 +53,7 @@ const OF_PROC: &[File] = &[
     ("interrupts", 0o444, Source::Fixed("           CPU0       \n")),
     ("iomem", 0o444, Source::Made(memory::iomem)),
     ("kallsyms", 0o444, Source::Fixed("")),
+    ("kcore", 0o400, Source::Binary),
     ("kpagecount", 0o400, Source::Binary),
     ("kpageflags", 0o400, Source::Binary),
     ("loadavg", 0o444, Source::Made(time::loadavg)),

@@ -353,11 +353,16 @@ pub(super) fn swaps(kernel: &Kernel) -> String {
 
 /// The text of `iomem`: only root sees where things are.
 pub(super) fn iomem(kernel: &Kernel) -> String {
-    let last = match kernel.fs.credentials.uid {
-        0 => (kernel.memory.usage().frames_total << PAGE_SHIFT).saturating_sub(1),
-        _ => 0,
+    let is_shown = kernel.fs.credentials.uid == 0;
+    let line = |first: u64, bytes: u64, name| {
+        let (first, last) = if is_shown { (first, first + bytes - 1) } else { (0, 0) };
+        format!("{first:08x}-{last:08x} : {name}\n")
     };
-    format!("{:08x}-{last:08x} : System RAM\n", 0)
+    let mut text = line(0, kernel.memory.usage().frames_total << PAGE_SHIFT, "System RAM");
+    if let Some((array, first)) = kernel.memory.vmemmap() {
+        text += &line(first.start().as_u64(), array.bytes(), "Reserved");
+    }
+    text
 }
 
 /// Names of `vmstat` that are counted for each zone.

@@ -55,6 +55,8 @@ pub enum FileKind {
     Shmem,
     /// Pages of the kernel (vdso, vvar): one per fault, no fault-around.
     Special,
+    /// Frames of a device: mapped as a whole, never by a fault; the object has no pages.
+    Device,
 }
 
 /// One open file as a mapping sees it. VMAs of one open file hold the same `Arc`; two opens of one

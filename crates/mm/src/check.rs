@@ -10,7 +10,7 @@ use core::fmt;
 
 use machine::{Frame, Geometry, Machine, PhysAddr, Pte, VirtAddr, VirtRange};
 
-use crate::backing::{MmId, ObjectId};
+use crate::backing::{FileKind, MmId, ObjectId};
 use crate::counters::Rss;
 use crate::folio::{FrameState, Owner};
 use crate::memory::Memory;
@@ -347,6 +347,9 @@ impl Tables<'_> {
             return Err(Violation::LeafRights { mm, addr });
         }
         let frame = pte.frame();
+        if pte.contains(SPECIAL) && is_of_device(vma) {
+            return Ok(());
+        }
         if index(frame) >= found.map_counts.len() {
             return Err(Violation::LeafFrame { mm, addr });
         }
@@ -392,6 +395,12 @@ impl Tables<'_> {
             && (!pte.is_writable() || vma.rights.contains(Rights::WRITE))
             && (!may_fetch || vma.rights.contains(Rights::EXECUTE))
     }
+}
+
+/// Whether entries of the VMA may name frames that are no RAM.
+fn is_of_device(vma: &Vma) -> bool {
+    vma.flags.contains(VmaFlags::PFN_MAP)
+        && vma.backing.file().is_some_and(|file| file.kind == FileKind::Device)
 }
 
 /// Frames and pages of the page cache name each other, once.

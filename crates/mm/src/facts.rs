@@ -11,6 +11,7 @@ use machine::{Frame, Geometry, Machine, PAGE_BYTES, Pte, VirtAddr, VirtRange};
 use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::page_table::{PteState, SPECIAL, for_each_entry};
+use crate::rights::VmaFlags;
 use crate::space::Mm;
 use crate::swap::decode;
 
@@ -140,6 +141,10 @@ impl Mm {
             return;
         }
         for_each_entry(self, hw, VirtRange::new(first, end), |addr, pte| {
+            let vma = pte.contains(SPECIAL).then(|| self.vmas.find(addr)).flatten();
+            if vma.is_some_and(|vma| vma.flags.contains(VmaFlags::PFN_MAP)) {
+                return;
+            }
             let index = addr.page().offset_from(first.page());
             if let Some(word) = words.get_mut(index as usize) {
                 *word = memory.pagemap_word(hw.geometry(), pte);

@@ -10,7 +10,9 @@
 //! | empty | anonymous | write | fresh zeroed frame | Zero |
 //! | empty | file, shared memory | read, or shared | page cache; reads map those around | File |
 //! | empty | file | write, private | private copy | Cow |
+//! | empty | device | any | none: SIGBUS | |
 //! | present, write-protected | private | write | last owner: Reuse; else copy: Cow | |
+//! | present, write-protected | device, private | write | copy: Cow | |
 //! | present, write-protected | shared | write | make writable (dirty tracking) | `MkWrite` |
 //! | present, allows | any | any | nothing | Spurious |
 //!
@@ -321,6 +323,8 @@ impl Fault<'_> {
     /// Picks the case for the state of the entry, the backing and the access.
     fn case(&mut self, tables: &mut PageTables) -> Result<Resolved, Failure> {
         match (PteState::of(self.old), self.promise.file, self.promise.sharing) {
+            // All of a device's frames are mapped at once: here is none.
+            (PteState::Empty, Some((_, FileKind::Device)), _) => Err(Failure::BusError),
             (PteState::Empty, None, _) if self.is_write() => anon::fresh(self),
             (PteState::Empty, None, _) => Ok(anon::zero(self)),
             (PteState::Empty, Some(file), Sharing::Private) if self.is_write() => {

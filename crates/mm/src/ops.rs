@@ -5,6 +5,7 @@
 //! Numbers of the system call ABI are decoded above; here arguments are typed.
 
 mod brk;
+mod device;
 mod edit;
 mod exec;
 mod fork;

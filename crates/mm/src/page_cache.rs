@@ -125,7 +125,7 @@ impl Object {
     /// The state of frames that hold its pages.
     const fn state(&self) -> FrameState {
         match self.kind {
-            FileKind::Regular | FileKind::Special => FrameState::File,
+            FileKind::Regular | FileKind::Special | FileKind::Device => FrameState::File,
             FileKind::Shmem => FrameState::Shmem,
         }
     }

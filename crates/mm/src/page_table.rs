@@ -37,6 +37,10 @@ pub(crate) use range::{
 /// The mark of an entry whose frame is not counted: the zero frame, frames of the kernel.
 pub(crate) const SPECIAL: Pte = Pte::SOFT_9;
 
+/// What entries of a device's frames say besides: that the CPU shall not cache them. As Linux has
+/// it for PCD set and PWT clear, UC-.
+pub(crate) const UNCACHED: Pte = Pte::NO_CACHE;
+
 /// The mark of an entry whose VMA is locked: reclaim leaves its page alone (LOCK-7).
 pub(crate) const LOCKED: Pte = Pte::SOFT_10;
 

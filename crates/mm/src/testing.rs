@@ -119,7 +119,20 @@ impl World {
         world
     }
 
+    /// A machine with a device that has memory of its own.
+    pub(crate) fn with_device(frame_count: u64, device_pages: u64) -> Self {
+        Self::make_with((frame_count, device_pages), Geometry::X86_64, None)
+    }
+
     fn make(frame_count: u64, geometry: Geometry, swap: Option<(u32, Box<dyn SwapStore>)>) -> Self {
+        Self::make_with((frame_count, 0), geometry, swap)
+    }
+
+    fn make_with(
+        (frame_count, device_pages): (u64, u64),
+        geometry: Geometry,
+        swap: Option<(u32, Box<dyn SwapStore>)>,
+    ) -> Self {
         let config = MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
             geometry,
@@ -128,7 +141,9 @@ impl World {
             keep: Keep::Events,
             boot_seconds: 0,
         };
-        let mut hw = Machine::new(config).expect("the test machine is small");
+        let device_bytes = device_pages * PAGE_BYTES;
+        let hw = Machine::with_device(config, device_bytes);
+        let mut hw = hw.expect("the test machine is small");
         let mut memory = Memory::new(&mut hw).expect("there are frames");
         if let Some((slots, store)) = swap {
             memory.swap_on(slots, store, LATENCIES[0]);

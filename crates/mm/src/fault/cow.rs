@@ -1,10 +1,10 @@
 //! Stores to present, write-protected private pages.
 
-use machine::{Frame, Side};
+use machine::{Frame, PAGE_BYTES, Side};
 
 use super::anon::private_frame;
 use super::{Failure, Fault, FaultKind, Resolved};
-use crate::backing::AnonId;
+use crate::backing::{AnonId, FileKind};
 use crate::folio::FrameState;
 use crate::memory::Content;
 use crate::page_table::SPECIAL;
@@ -16,6 +16,11 @@ pub(super) fn write(fault: &mut Fault<'_>) -> Result<Resolved, Failure> {
         let copy = private_frame(fault, Content::Zeroed)?;
         return Ok(Resolved::minor(fault.written(copy), FaultKind::Cow));
     }
+    if fault.old.contains(SPECIAL) && is_of_device(fault) {
+        let copy = private_frame(fault, Content::Any)?;
+        fault.hw.copy(frame.start(), copy.start(), PAGE_BYTES);
+        return Ok(Resolved::minor(fault.written(copy), FaultKind::Cow));
+    }
     if !fault.old.contains(SPECIAL) && is_last_owner(fault, frame) {
         fault.memory.frames.set_exclusive(frame);
         return Ok(Resolved::minor(fault.written(frame), FaultKind::Reuse));
@@ -23,6 +28,11 @@ pub(super) fn write(fault: &mut Fault<'_>) -> Result<Resolved, Failure> {
     let unshares = side_of_fork(fault, frame);
     let copy = copy(fault, frame)?;
     Ok(Resolved { unshares, ..Resolved::minor(fault.written(copy), FaultKind::Cow) })
+}
+
+/// Whether the VMA maps frames of a device, which nobody counts.
+fn is_of_device(fault: &Fault<'_>) -> bool {
+    fault.promise.file.is_some_and(|(_, kind)| kind == FileKind::Device)
 }
 
 /// On which side of the fork that shared the private page the faulting space is. `None` if the page

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use machine::{Machine, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
+use crate::backing::FileKind;
 use crate::error::MmError;
 use crate::memory::Memory;
 use crate::page_table::PteState;
@@ -55,6 +56,11 @@ fn is_in_core(
     addr: VirtAddr,
     ownership: Ownership,
 ) -> bool {
+    let vma = mm.vmas.find(addr);
+    if vma.and_then(|vma| vma.backing.file()).is_some_and(|file| file.kind == FileKind::Device) {
+        // Such entries are passed over, and no page of it is cached.
+        return ownership == Ownership::Stranger;
+    }
     let entry = mm.tables.lookup(hw, addr);
     if PteState::of(entry) == PteState::Present {
         return true;
@@ -62,7 +68,7 @@ fn is_in_core(
     if PteState::of(entry) == PteState::Swapped {
         return memory.swap.cached(decode(hw.geometry(), entry).0).is_some();
     }
-    let Some(vma) = mm.vmas.find(addr) else { return false };
+    let Some(vma) = vma else { return false };
     let Some(file) = vma.backing.file() else { return false };
     ownership == Ownership::Stranger || memory.cache.is_uptodate(file.object, index_of(vma, addr))
 }

@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 
 use bitflags::bitflags;
-use machine::{Event, Machine, PAGE_BYTES, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
+use machine::{Event, Frame, Machine, PAGE_BYTES, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
+use super::device;
 use super::edit::{self, Charge};
 use super::munmap;
 use super::place::{self, Window, Wish};
@@ -56,6 +57,27 @@ pub enum MapSource {
         /// Byte offset, a multiple of the page size.
         offset: u64,
     },
+    /// Frames of a device, all at once: the caller knows that they are the device's.
+    Device {
+        /// The open device, of kind [`FileKind::Device`].
+        file: Arc<MappedFile>,
+        /// Byte offset in the device, a multiple of the page size.
+        offset: u64,
+        /// The frame of the first page.
+        first: Frame,
+    },
+}
+
+impl MapSource {
+    /// The file and the offset in it.
+    const fn file(&self) -> Option<(&Arc<MappedFile>, u64)> {
+        match self {
+            Self::Anonymous => None,
+            Self::File { file, offset } | Self::Device { file, offset, .. } => {
+                Some((file, *offset))
+            }
+        }
+    }
 }
 
 /// One call of `mmap`.
@@ -78,8 +100,9 @@ pub struct MapRequest {
 /// Maps a new range and returns its first address.
 ///
 /// # Errors
-/// In the order of MMAP-1; nothing has changed, with two exceptions: a split of a VMA that a fixed
-/// mapping would have cut, and pages that could not be populated (which is not an error, MMAP-6).
+/// In the order of MMAP-1; nothing has changed, with three exceptions: a split of a VMA that a
+/// fixed mapping would have cut, pages that could not be populated (which is not an error, MMAP-6),
+/// and what a mapping of a device has replaced when no frame is left for its page tables.
 ///
 /// # Source
 /// Linux 6.12 `mm/mmap.c:do_mmap`, `__mmap_region`; semantics section 2.
@@ -117,6 +140,12 @@ pub fn mmap(
     let event =
         Event::Map { mm: mm.id.0, start: addr.as_u64(), bytes, rights: request.rights.bits() };
     hw.log.push(hw.time(), event);
+    if let MapSource::Device { first, .. } = request.source
+        && let Err(error) = device::map_frames(mm, memory, hw, range, first)
+    {
+        munmap::munmap(mm, memory, hw, addr, bytes)?;
+        return Err(error);
+    }
     if request.flags.contains(MapFlags::POPULATE) || flags.contains(VmaFlags::LOCKED) {
         // Pages that cannot be brought in are not an error of mmap (MMAP-6).
         let _unpopulated = populate(mm, memory, hw, range);
@@ -134,8 +163,8 @@ fn whole_pages(bytes: u64) -> Result<u64, MmError> {
 }
 
 fn check_offset(request: &MapRequest) -> Result<(), MmError> {
-    match request.source {
-        MapSource::File { offset, .. } if !offset.is_multiple_of(PAGE_BYTES) => {
+    match request.source.file() {
+        Some((_, offset)) if !offset.is_multiple_of(PAGE_BYTES) => {
             Err(MmError::InvalidArgument("offset is not page aligned"))
         }
         _ => Ok(()),
@@ -187,7 +216,10 @@ fn vma_flags(mm: &Mm, request: &MapRequest) -> VmaFlags {
     let droppable = VmaFlags::DROPPABLE | VmaFlags::NO_RESERVE;
     set(MapFlags::DROPPABLE, droppable | VmaFlags::WIPE_ON_FORK | VmaFlags::DONT_DUMP);
     set(MapFlags::SPECIAL, VmaFlags::SPECIAL | VmaFlags::DONT_EXPAND);
-    flags
+    match request.source {
+        MapSource::Device { .. } => flags | device::FLAGS,
+        _ => flags,
+    }
 }
 
 fn check_locked(mm: &Mm, request: &MapRequest, flags: VmaFlags, pages: u64) -> Result<(), MmError> {
@@ -203,7 +235,7 @@ fn check_locked(mm: &Mm, request: &MapRequest, flags: VmaFlags, pages: u64) -> R
 
 fn check_file(request: &MapRequest, bytes: u64) -> Result<(), MmError> {
     let is_growing = request.flags.contains(MapFlags::GROWS_DOWN);
-    let MapSource::File { file, offset } = &request.source else {
+    let Some((file, offset)) = request.source.file() else {
         let is_locked = request.flags.contains(MapFlags::LOCKED);
         let is_droppable = request.flags.contains(MapFlags::DROPPABLE);
         return match request.sharing {
@@ -323,7 +355,7 @@ fn promise(
         fault_count: 0,
         history: crate::swap::History::default(),
     };
-    if flags.intersects(VmaFlags::SPECIAL | VmaFlags::DROPPABLE) {
+    if flags.intersects(VmaFlags::SPECIAL | VmaFlags::IO | VmaFlags::DROPPABLE) {
         vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
     }
     if vma.is_accountable() {
@@ -334,6 +366,14 @@ fn promise(
         MapSource::File { file, offset } => {
             vma.backing = Backing::File(Arc::clone(file));
             vma.page_offset = offset >> PAGE_SHIFT;
+        }
+        MapSource::Device { file, offset, first } => {
+            vma.backing = Backing::File(Arc::clone(file));
+            // Where copies may come to lie between, Linux keeps the frame in place of the offset.
+            vma.page_offset = match request.sharing {
+                Sharing::Private => first.number(),
+                Sharing::Shared => offset >> PAGE_SHIFT,
+            };
         }
         MapSource::Anonymous if is_shared_anon => {
             // Not the VMA is charged, but the shared memory behind it, as long as it lives.
@@ -352,10 +392,10 @@ fn promise(
 
 /// What `mprotect` may ever allow: a shared mapping no more than its file (PROT-2).
 fn may_ever(request: &MapRequest) -> Rights {
-    match &request.source {
-        MapSource::File { file, .. } if request.sharing == Sharing::Shared => file.may,
-        MapSource::File { file, .. } => Rights::READ | Rights::WRITE | file.may & Rights::EXECUTE,
-        MapSource::Anonymous => Rights::all(),
+    match request.source.file() {
+        Some((file, _)) if request.sharing == Sharing::Shared => file.may,
+        Some((file, _)) => Rights::READ | Rights::WRITE | file.may & Rights::EXECUTE,
+        None => Rights::all(),
     }
 }
 

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use machine::{Machine, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
+use crate::backing::FileKind;
 use crate::error::MmError;
 use crate::memory::Memory;
 use crate::rights::{Sharing, VmaFlags};
@@ -24,8 +25,9 @@ bitflags! {
 /// Stores the dirty pages of every shared file mapping in `addr..addr + bytes`.
 ///
 /// # Errors
-/// - [`MmError::InvalidArgument`]: unaligned, or both ways at once. - [`MmError::NoMemory`]: a hole
-///   (what is mapped has been stored), or the range wraps. - [`MmError::Busy`]: locked pages.
+/// - [`MmError::InvalidArgument`]: unaligned, both ways at once, or a device's memory.
+/// - [`MmError::NoMemory`]: a hole (what is mapped has been stored), or the range wraps.
+/// - [`MmError::Busy`]: locked pages.
 /// - [`MmError::Io`]: the pager failed.
 ///
 /// # Source
@@ -60,9 +62,13 @@ pub fn msync(
         let part = vma.range.intersection(VirtRange::new(at, range.end));
         at = part.end;
         let file = vma.backing.file().filter(|_| vma.sharing == Sharing::Shared);
-        if let Some(object) = file.map(|file| file.object)
-            && flags.contains(SyncFlags::SYNC)
+        if flags.contains(SyncFlags::SYNC)
+            && let Some(file) = file
         {
+            if file.kind == FileKind::Device {
+                return Err(MmError::InvalidArgument("a device has no pages to store"));
+            }
+            let object = file.object;
             let skipped = part.start.offset_from(vma.range.start) >> PAGE_SHIFT;
             let first = vma.page_offset + skipped;
             let pages = first..=first + part.pages() - 1;

@@ -16,6 +16,7 @@ use crate::rights::{Rights, Sharing};
 use crate::space::{Layout, Mm};
 use crate::testing::{RW, World};
 
+mod device;
 mod limits;
 mod locks;
 mod merge;

@@ -6,7 +6,7 @@ use machine::{
     Frame, Geometry, Machine, PAGE_BYTES, PAGE_SHIFT, PhysAddr, Pte, VirtAddr, VirtRange,
 };
 
-use super::{LOCKED, PageTables, PteState, SPECIAL, Slot, Stale};
+use super::{LOCKED, PageTables, PteState, SPECIAL, Slot, Stale, UNCACHED};
 use crate::backing::{FileKind, ObjectId};
 use crate::counters::{PageCounts, Rss};
 use crate::error::MmError;
@@ -313,7 +313,7 @@ pub(crate) fn protect(
     debug_assert!(range.end <= vma.range.end, "the range lies inside one VMA");
     let tables = &mm.tables;
     let bits = tables.leaf_bits(vma.rights);
-    let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL).with(LOCKED);
+    let kept = Pte::ACCESSED.with(Pte::DIRTY).with(SPECIAL).with(LOCKED).with(UNCACHED);
     let mut runs = Runs::new(range);
     while let Some(run) = runs.next(tables, hw) {
         tables.update_run(hw, &run, |addr, _, old| {
@@ -337,7 +337,7 @@ pub(crate) fn protect(
 /// Whether a writable VMA may have the entry writable without a fault that asks first.
 fn may_write_at_once(memory: &Memory, vma: &Vma, pte: Pte) -> bool {
     if pte.contains(SPECIAL) {
-        return false;
+        return vma.sharing == Sharing::Shared && vma.flags.contains(VmaFlags::PFN_MAP);
     }
     match vma.sharing {
         Sharing::Private => is_anon(memory, pte) && memory.frames.is_exclusive(pte.frame()),
@@ -500,6 +500,10 @@ pub(crate) fn for_each_entry(
 /// Counts the pages of `range` for smaps (semantics RSS-2, 3).
 pub(crate) fn count_pages(mm: &Mm, hw: &Machine, memory: &Memory, range: VirtRange) -> PageCounts {
     let mut counts = PageCounts::default();
+    // Linux does not look into such a VMA either, at private copies neither.
+    if mm.vmas.find(range.start).is_some_and(|vma| vma.flags.contains(VmaFlags::PFN_MAP)) {
+        return counts;
+    }
     for_each_entry(mm, hw, range, |_, pte| match PteState::of(pte) {
         PteState::Empty => {}
         PteState::Swapped => {

@@ -58,6 +58,11 @@ pub(super) fn page_out(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, part:
     memory.finish_page_out(hw);
 }
 
+/// Whether a file of this kind has pages that could come ahead.
+fn has_pages(kind: FileKind) -> bool {
+    !matches!(kind, FileKind::Special | FileKind::Device)
+}
+
 /// `MADV_WILLNEED`: pages in swap, and pages of files that had left, come to RAM without being
 /// mapped, for as long as frames are not short. Nobody is told of errors.
 pub(super) fn will_need(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, part: VirtRange) {
@@ -70,7 +75,7 @@ pub(super) fn will_need(mm: &mut Mm, memory: &mut Memory, hw: &mut Machine, part
         }
     }
     let vma = mm.vmas.find(part.start).expect("the caller found the VMA");
-    let Some(file) = vma.backing.file().filter(|file| file.kind != FileKind::Special) else {
+    let Some(file) = vma.backing.file().filter(|file| has_pages(file.kind)) else {
         return;
     };
     let first = vma.page_offset + (part.start.offset_from(vma.range.start) >> PAGE_SHIFT);

@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: a run. What a run mapped is read from its trace (`explain/trace.rs`).
 
+mod arm;
 mod map;
 mod paging;
 mod segment;
@@ -62,6 +63,13 @@ struct RegionView {
 /// # Errors
 /// Exit code 125: a wrong option, a trace that cannot be read, or stdout cannot be written.
 pub(crate) fn explain(typed: &low::Explain) -> Result<(), Failure> {
+    if typed.machine == arm::NAME {
+        let address = typed.address.as_deref();
+        let address =
+            address.ok_or_else(|| Failure::own("explain: give an address; see --help"))?;
+        let view = arm::ArmView::new(typed, address)?;
+        return print(&if typed.json { json(&view) } else { arm::text(&view) });
+    }
     let (machine, space) = space(typed)?;
     let text = match &typed.address {
         None if typed.map => {
@@ -77,6 +85,10 @@ pub(crate) fn explain(typed: &low::Explain) -> Result<(), Failure> {
             if typed.json { json(&view) } else { text::address(&view) }
         }
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::own(format!("stdout: {error}")))

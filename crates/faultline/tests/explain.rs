@@ -45,6 +45,39 @@ fn the_first_address_of_lowmem_is_kernel_logical_and_physical_1() {
     }
 }
 
+/// Numbers by hand from DDI 0406C B3.5.1 and the layout of Linux's pages of tables.
+#[test]
+fn arm_has_tables_in_pairs_and_states_that_the_hardware_lacks() {
+    let user = json(&["0x00112345", "--machine", "arm"]);
+    assert_eq!((user["first_level"]["index"].as_u64(), user["physical"].as_str()), (Some(1), None));
+    assert_eq!(user["first_level"]["descriptor"], "0xc21", "+0xc00, a table, domain 1");
+    let second = &user["second_level"];
+    let places = ["index", "linux_index", "linux_offset", "hardware_offset"];
+    let places = places.map(|name| second[name].as_u64().expect("a number"));
+    assert_eq!(places, [0x12, 0x112, 0x448, 0xc48]);
+    let states = second["states"].as_array().expect("a list");
+    let hardware: Vec<&str> = states.iter().flat_map(|state| state["hardware"].as_str()).collect();
+    assert_eq!(hardware, ["0x000", "0x000", "0xe7f", "0xc7f", "0xe7e"]);
+    let kernel = json(&["0xc0234567", "--machine", "arm", "--ram", "512M"]);
+    assert_eq!(kernel["first_level"]["descriptor"], "0x21141e", "a section at 2 MiB");
+    assert_eq!((&kernel["physical"], &kernel["second_level"]), (&"0x234567".into(), &Value::Null));
+    // Beyond lowmem nothing is a section, and with an odd end of RAM the last megabyte neither.
+    let high = json(&["0xe0000000", "--machine", "arm", "--ram", "512M"]);
+    assert_eq!(high["kind"], "guard: never mapped");
+    let odd = json(&["0xc0100000", "--machine", "arm", "--ram", "1100K"]);
+    assert_eq!(odd["first_level"]["descriptor"], "0xc01");
+    for (arguments, says) in [
+        (&["0x1", "--machine", "arm", "--tlb", "small"][..], "--tlb"),
+        (&["0x1", "--machine", "arm", "--page-offset", "0x1000"], "0xc0000000"),
+        (&["0x100000000", "--machine", "arm"], "32 bits"),
+        (&["--machine", "arm", "--map"], "give an address"),
+    ] {
+        let ran = faultline(arguments);
+        assert_eq!((ran.code(), ran.errors().lines().count()), (Some(125), 1), "{arguments:?}");
+        assert!(ran.errors().contains(says), "{arguments:?}: {}", ran.errors());
+    }
+}
+
 #[test]
 fn every_kind_of_address_has_its_name_and_its_walk() {
     for (arguments, kind, physical, levels) in [

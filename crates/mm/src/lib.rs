@@ -83,4 +83,4 @@ pub use swap::{
 };
 pub use vma::Vma;
 pub use vmalloc::{Area, AreaUse};
-pub use zones::{ZoneInfo, ZoneKind};
+pub use zones::{HighFrames, ZoneInfo, ZoneKind};

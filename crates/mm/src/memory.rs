@@ -24,7 +24,7 @@ use crate::entries::Entries;
 use crate::error::MmError;
 use crate::folio::{FrameState, FrameTable, Past};
 use crate::highmem::Highmem;
-use crate::kernel_space::SharedTables;
+use crate::kernel_space::{KernelSpace, SharedTables};
 use crate::page_cache::PageCache;
 use crate::page_table::{LOCKED, SPECIAL};
 use crate::reclaim::{Reclaim, Watermarks};
@@ -135,13 +135,33 @@ pub struct Memory {
     pub(crate) highmem: Highmem,
 }
 
+/// Frames of lowmem of an i386 kernel, nominal: 896 MiB (I386-2).
+const LOWMEM_END: u32 = 896 << 8;
+
 impl Memory {
-    /// Takes over all frames of the machine.
+    /// Takes over all frames of the machine, for no kernel: lowmem of i386 has its nominal size.
     ///
     /// # Errors
     /// - [`MmError::RamTooLarge`]: more than 2^32 - 2 frames.
     /// - [`MmError::NoMemory`]: no frame for the zero frame.
     pub fn new(hw: &mut Machine) -> Result<Self, MmError> {
+        Self::with_lowmem(hw, LOWMEM_END)
+    }
+
+    /// Takes over all frames of the machine, for a kernel with this map, and builds its page
+    /// tables.
+    ///
+    /// # Errors
+    /// As [`Memory::new`]; [`MmError::NoMemory`] also where a table finds no frame.
+    pub fn with_kernel(hw: &mut Machine, space: KernelSpace) -> Result<Self, MmError> {
+        let low_frames = space.low_bytes() / PAGE_BYTES;
+        let mut memory = Self::with_lowmem(hw, u32::try_from(low_frames).unwrap_or(u32::MAX))?;
+        memory.map_kernel(hw, space)?;
+        Ok(memory)
+    }
+
+    /// Takes over all frames; a kernel of 32 bits has addresses for those below `low_end`.
+    fn with_lowmem(hw: &mut Machine, low_end: u32) -> Result<Self, MmError> {
         let frame_count = hw.ram.frame_count();
         let too_large = MmError::RamTooLarge { frame_count };
         let count = u32::try_from(frame_count).map_err(|_| too_large)?;
@@ -153,7 +173,7 @@ impl Memory {
             overcommit_kib: None,
             frames: FrameTable::new(count as usize),
             entries: Entries::new(count as usize),
-            zones: Zones::new(hw.geometry(), count),
+            zones: Zones::new(hw.geometry(), count, low_end),
             cache: PageCache::default(),
             spaces: Vec::new(),
             zero: Frame::new(0),

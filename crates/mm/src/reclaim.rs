@@ -25,7 +25,7 @@ use machine::{Frame, Machine, PAGE_BYTES};
 use crate::folio::FrameState;
 use crate::memory::Memory;
 use crate::replacement::{POLICIES, PageKind, Replacement};
-use crate::zones::ZoneInfo;
+use crate::zones::{HighFrames, ZoneInfo};
 use lru::{ListId, Lru};
 
 mod evict;
@@ -203,6 +203,11 @@ impl Memory {
     /// Every zone that has frames, ascending (`/proc/zoneinfo`).
     pub fn zones(&self) -> Vec<ZoneInfo> {
         self.zones.infos(self.reclaim.min_free_pages)
+    }
+
+    /// The frames that a kernel of 32 bits has no address for; none with 64.
+    pub fn highmem_frames(&self) -> HighFrames {
+        self.zones.highmem_frames()
     }
 
     /// Pages of a zone on the lists: inactive and active private ones and those of shared memory,

@@ -10,7 +10,7 @@
 //!
 //! An object is a place in RAM with a kernel logical address; what Linux keeps in it is kept by us
 //! elsewhere, and its bytes are not used. Objects are taken only on a machine whose kernel has an
-//! address space ([`Memory::map_kernel`]). A slab without objects goes back at once.
+//! address space ([`Memory::with_kernel`]). A slab without objects goes back at once.
 //!
 //! Differs from Linux: there are no per-CPU slabs, so that every free object is counted as such,
 //! and nothing is kept for the next allocation.

@@ -109,30 +109,23 @@ impl World {
 
     /// A machine whose address spaces have the kernel's page tables.
     pub(crate) fn with_kernel(frame_count: u64, geometry: Geometry) -> Self {
-        let mut world = Self::make(frame_count, geometry, None);
-        world.exit();
         let config = SpaceConfig::new(geometry, frame_count * PAGE_BYTES);
         let space = KernelSpace::new(config).expect("such a kernel can be");
-        world.memory.map_kernel(&mut world.hw, space).expect("there are frames");
-        world.add_space();
-        world.activate(0);
-        world
+        let mut hw = Self::machine((frame_count, 0), geometry);
+        let memory = Memory::with_kernel(&mut hw, space).expect("there are frames");
+        Self::first_space(hw, memory)
     }
 
     /// A machine with a device that has memory of its own.
     pub(crate) fn with_device(frame_count: u64, device_pages: u64) -> Self {
-        Self::make_with((frame_count, device_pages), Geometry::X86_64, None)
+        Self::on(Self::machine((frame_count, device_pages), Geometry::X86_64), None)
     }
 
     fn make(frame_count: u64, geometry: Geometry, swap: Option<(u32, Box<dyn SwapStore>)>) -> Self {
-        Self::make_with((frame_count, 0), geometry, swap)
+        Self::on(Self::machine((frame_count, 0), geometry), swap)
     }
 
-    fn make_with(
-        (frame_count, device_pages): (u64, u64),
-        geometry: Geometry,
-        swap: Option<(u32, Box<dyn SwapStore>)>,
-    ) -> Self {
+    fn machine((frame_count, device_pages): (u64, u64), geometry: Geometry) -> Machine {
         let config = MachineConfig {
             ram_bytes: frame_count * PAGE_BYTES,
             geometry,
@@ -141,13 +134,19 @@ impl World {
             keep: Keep::Events,
             boot_seconds: 0,
         };
-        let device_bytes = device_pages * PAGE_BYTES;
-        let hw = Machine::with_device(config, device_bytes);
-        let mut hw = hw.expect("the test machine is small");
+        let hw = Machine::with_device(config, device_pages * PAGE_BYTES);
+        hw.expect("the test machine is small")
+    }
+
+    fn on(mut hw: Machine, swap: Option<(u32, Box<dyn SwapStore>)>) -> Self {
         let mut memory = Memory::new(&mut hw).expect("there are frames");
         if let Some((slots, store)) = swap {
             memory.swap_on(slots, store, LATENCIES[0]);
         }
+        Self::first_space(hw, memory)
+    }
+
+    fn first_space(hw: Machine, memory: Memory) -> Self {
         let mut world = Self { hw, memory, spaces: Vec::new(), files: BTreeMap::new() };
         world.add_space();
         world.activate(0);

@@ -5,10 +5,10 @@
 //!  x86-64:  | DMA | DMA32                 | Normal ...
 //!           0     16 MiB                  4 GiB
 //!  i386:    | DMA | Normal        | HighMem ...
-//!           0     16 MiB          896 MiB
+//!           0     16 MiB          what the kernel's map has room for (`KernelSpace`)
 //! ```
 //! Frames are taken from the highest zone that has one, so that what only the lower zones can do
-//! stays possible for long. Every border is a multiple of the largest block.
+//! stays possible for long. Every border but that of `HighMem` is a multiple of the largest block.
 //!
 //! Differs from Linux: the reserve of a lower zone is used up before a program is ended, because
 //! nothing else here needs it.
@@ -52,9 +52,8 @@ impl ZoneKind {
     }
 }
 
-/// Frames below 16 MiB, 896 MiB and 4 GiB.
+/// Frames below 16 MiB and 4 GiB.
 const DMA_END: u32 = 1 << 12;
-const LOWMEM_END: u32 = 896 << 8;
 const DMA32_END: u32 = 1 << 20;
 
 /// Zones with their ends, and by which part of what lies above they keep frames back
@@ -65,11 +64,14 @@ const X86_64: Borders = [
     (ZoneKind::Dma32, DMA32_END, 256),
     (ZoneKind::Normal, u32::MAX, 32),
 ];
-const I386: Borders = [
-    (ZoneKind::Dma, DMA_END, 256),
-    (ZoneKind::Normal, LOWMEM_END, 32),
-    (ZoneKind::HighMem, u32::MAX, 0),
-];
+/// Likewise of i386, whose lowmem ends at this frame.
+const fn i386(low_end: u32) -> Borders {
+    [
+        (ZoneKind::Dma, DMA_END, 256),
+        (ZoneKind::Normal, low_end, 32),
+        (ZoneKind::HighMem, u32::MAX, 0),
+    ]
+}
 
 /// One zone.
 #[derive(Debug)]
@@ -108,6 +110,15 @@ pub struct ZoneInfo {
     pub blocks: [[u32; ORDERS]; Mobility::ALL.len()],
     /// Page blocks of 512 frames of each [`Mobility`].
     pub page_blocks: [u32; Mobility::ALL.len()],
+}
+
+/// Frames that a kernel of 32 bits has no address for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct HighFrames {
+    /// All of them.
+    pub total: u64,
+    /// Those that are free.
+    pub free: u64,
 }
 
 /// What the free blocks of a zone are good for.
@@ -164,12 +175,13 @@ impl ZoneInfo {
 }
 
 impl Zones {
-    /// The zones of a machine of `frame_count` frames, all free.
-    pub(crate) fn new(geometry: Geometry, frame_count: u32) -> Self {
+    /// The zones of a machine of `frame_count` frames, all free; a kernel of 32 bits has addresses
+    /// for those below `low_end`.
+    pub(crate) fn new(geometry: Geometry, frame_count: u32, low_end: u32) -> Self {
         let is_i386 = matches!(geometry, Geometry::I386 | Geometry::Pae);
         let mut first = 0;
         let mut zones = Vec::new();
-        for (kind, end, reserve_ratio) in if is_i386 { I386 } else { X86_64 } {
+        for (kind, end, reserve_ratio) in if is_i386 { i386(low_end) } else { X86_64 } {
             let end = end.min(frame_count);
             if first < end || zones.is_empty() {
                 let buddy = Buddy::new(end - first, frame_count);
@@ -258,6 +270,15 @@ impl Zones {
     pub(crate) fn lowmem_frames(&self) -> u64 {
         let low = self.zones.iter().filter(|zone| zone.kind != ZoneKind::HighMem);
         low.map(|zone| u64::from(zone.frame_count)).sum()
+    }
+
+    /// The frames of `HighMem`.
+    pub(crate) fn highmem_frames(&self) -> HighFrames {
+        let high = self.zones.iter().find(|zone| zone.kind == ZoneKind::HighMem);
+        high.map_or(HighFrames::default(), |zone| HighFrames {
+            total: zone.frame_count.into(),
+            free: zone.buddy.free_count().into(),
+        })
     }
 
     /// The marks of a zone: its part of the frames that shall be free (PHYS-4).

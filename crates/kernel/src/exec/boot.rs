@@ -118,8 +118,7 @@ fn manager(
     hw: &mut Machine,
     config: &mut KernelConfig,
 ) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
-    let mut memory = Memory::new(hw)?;
-    map_kernel(&mut memory, hw)?;
+    let mut memory = new_memory(hw)?;
     memory.overcommit = config.overcommit;
     memory.set_policy((config.policy.make)(config.seed));
     memory.set_limits(config.limits);
@@ -147,13 +146,16 @@ fn new_machine(config: MachineConfig) -> Result<Machine, RamError> {
     Machine::with_device(config, array.map_or(0, |array| array.reserve_bytes(end)))
 }
 
-/// Builds the page tables of a usual kernel on this machine.
-fn map_kernel(memory: &mut Memory, hw: &mut Machine) -> Result<(), MmError> {
+/// The memory manager, with the page tables of a usual kernel on this machine.
+fn new_memory(hw: &mut Machine) -> Result<Memory, MmError> {
     let space = kernel_space(hw.geometry(), hw.ram.bytes())?;
     let end = PhysAddr::new(hw.ram.bytes());
     let array = space.vmemmap().filter(|array| array.reserve_bytes(end) > 0);
-    memory.map_kernel(hw, space)?;
-    array.map_or(Ok(()), |array| memory.map_vmemmap(hw, array.place_above(end)))
+    let mut memory = Memory::with_kernel(hw, space)?;
+    if let Some(array) = array {
+        memory.map_vmemmap(hw, array.place_above(end))?;
+    }
+    Ok(memory)
 }
 
 /// The GDT of an i386 kernel: its frame, and where it is. A 64-bit kernel makes one when a program

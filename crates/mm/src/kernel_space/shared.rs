@@ -21,7 +21,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PageSize, PhysAddr, Pte, VirtAddr};
+use machine::{Frame, Machine, PAGE_BYTES, PageSize, PhysAddr, Pte, VirtAddr};
 
 use super::tables::table_entry;
 use super::{KernelSpace, RegionKind, map_direct};
@@ -76,8 +76,14 @@ impl Memory {
     ///
     /// # Errors
     /// - [`MmError::NoMemory`]: no frame is left for a table; nothing has changed.
-    pub fn map_kernel(&mut self, hw: &mut Machine, space: KernelSpace) -> Result<(), MmError> {
+    pub(crate) fn map_kernel(
+        &mut self,
+        hw: &mut Machine,
+        space: KernelSpace,
+    ) -> Result<(), MmError> {
         debug_assert!(self.kernel.is_none(), "once, before the first address space");
+        let low_frames = space.low_bytes() / PAGE_BYTES;
+        debug_assert!(self.zones.lowmem_frames() == low_frames, "lowmem is what the map has");
         let no_memory = MmError::NoMemory("no frame for the kernel's page tables");
         let mut take = |hw: &mut Machine| self.alloc(hw, FrameState::Kernel, Content::Zeroed);
         let root = take(hw).ok_or(no_memory)?;

@@ -95,7 +95,9 @@ mod tests {
     use crate::testing::{RW, World, at, pages};
 
     /// First frame of `HighMem`.
-    const HIGH: u64 = 896 << 8;
+    fn high(world: &World) -> u64 {
+        world.memory.zones.lowmem_frames()
+    }
 
     /// Page tables of a space, from the root down.
     fn tables_of(world: &World, table: Frame, level: u32) -> Vec<Frame> {
@@ -118,13 +120,13 @@ mod tests {
                 world.map(pages(first, 4), RW);
                 world.write(at(first)).expect("it is mapped");
                 let frame = world.frames(pages(first, 1))[0].expect("it was written");
-                assert!(frame.number() >= HIGH, "{geometry:?}: highmem is for programs");
+                assert!(frame.number() >= high(&world), "{geometry:?}: highmem is for programs");
             }
             let tables = tables_of(&world, world.spaces[0].root(), geometry.levels());
             assert!(tables.len() > 4, "{geometry:?}: the kernel's are among them");
             let space = world.memory.kernel_space().expect("it is mapped");
             for table in tables {
-                assert!(table.number() < HIGH, "{geometry:?}: {:#x}", table.number());
+                assert!(table.number() < high(&world), "{geometry:?}: {:#x}", table.number());
                 let place = PhysAddr::new(table.start().as_u64());
                 assert!(space.va(place).is_some(), "{geometry:?}: the kernel can write it");
             }
@@ -148,19 +150,21 @@ mod tests {
         let last = world.memory.usage().frames_total;
         let is_file =
             |&number: &u64| world.memory.frame_state(Frame::new(number)) == FrameState::File;
-        ((0..HIGH).filter(is_file).count(), (HIGH..last).filter(is_file).count())
+        let first = high(world);
+        ((0..first).filter(is_file).count(), (first..last).filter(is_file).count())
     }
 
     #[test]
     fn a_page_table_takes_lowmem_from_a_file_though_highmem_is_free() {
-        let mut world = World::with_kernel(HIGH + 4096, Geometry::Pae);
+        let mut world = World::with_kernel((896 << 8) + 4096, Geometry::Pae);
+        let first = high(&world);
         world.map(pages(0x100, 4), RW);
         let above = cached(&mut world, 500);
         let World { memory, hw, .. } = &mut world;
         let mut taken = Vec::new();
         let end = loop {
             let frame = memory.alloc(hw, FrameState::Vmalloc, Content::Any).expect("one is free");
-            if frame.number() < HIGH {
+            if frame.number() < first {
                 break frame;
             }
             taken.push(frame);
@@ -170,7 +174,7 @@ mod tests {
         let World { memory, hw, .. } = &mut world;
         taken.into_iter().for_each(|frame| memory.free(hw, frame));
         let mut hogged = Vec::new();
-        while memory.zones().iter().any(|zone| zone.first_frame < HIGH && zone.free > 0) {
+        while memory.zones().iter().any(|zone| zone.first_frame < first && zone.free > 0) {
             hogged.extend(memory.take_kernel_frame(hw));
         }
         assert_eq!(cached_frames(&world), (500, 500));

@@ -31,10 +31,9 @@ impl World {
             boot_seconds: 0,
         })
         .expect("the test machine is small");
-        let mut memory = Memory::new(&mut hw).expect("there are frames");
         let config = SpaceConfig::new(Geometry::X86_64, RAM_BYTES);
         let space = KernelSpace::new(config).expect("such a kernel can be");
-        memory.map_kernel(&mut hw, space).expect("there are frames");
+        let memory = Memory::with_kernel(&mut hw, space).expect("there are frames");
         Self { hw, memory, random: 88_172_645_463_325_252 }
     }
 

@@ -18,16 +18,13 @@ use machine::{PAGE_BYTES, PhysAddr, TlbMode, TlbSpec, VirtAddr};
 use mm::kernel_space::{KernelSpace, Region, RegionKind, Release, SpaceConfig};
 use serde::Serialize;
 
-use crate::args::high::parse_size;
+use crate::args::high::{parse_number, parse_page_offset, parse_size};
 use crate::args::low;
 use crate::failure::Failure;
-use crate::machine::{MachineFile, RAM_DEFAULT, find_geometry, find_tlb};
+use crate::machine::{MACHINE_DEFAULT, MachineFile, RAM_DEFAULT, find_geometry, find_tlb};
 use paging::Translation;
 use segment::Segmentation;
 use trace::History;
-
-/// The machine of a file that names none.
-const MACHINE_DEFAULT: &str = "x86-64";
 
 /// All that is said of an address.
 #[derive(Debug, Serialize)]
@@ -115,15 +112,15 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
         None => &typed.machine,
     };
     let (name, geometry) = find_geometry(asked)?;
-    let ram_bytes = match (&typed.ram, file.and_then(|file| file.ram_bytes)) {
-        (Some(text), _) => size("--ram", text)?,
-        (None, Some(bytes)) => bytes,
-        (None, None) => RAM_DEFAULT,
+    let file = file.unwrap_or_default();
+    let ram_bytes = match &typed.ram {
+        Some(text) => size("--ram", text)?,
+        None => file.ram_bytes.unwrap_or(RAM_DEFAULT),
     };
     let config = SpaceConfig {
         page_offset: match &typed.page_offset {
-            Some(text) => number("--page-offset", text)?,
-            None => SpaceConfig::new(geometry, 0).page_offset,
+            Some(text) => Some(parse_page_offset(geometry, text)?),
+            None => file.page_offset,
         },
         vmalloc_bytes: typed.vmalloc.as_deref().map(|text| size("--vmalloc", text)).transpose()?,
         cpus: typed.cpus,
@@ -144,18 +141,6 @@ fn size(option: &str, text: &str) -> Result<u64, Failure> {
     })
 }
 
-/// A number of 64 bits, hexadecimal with `0x`.
-fn number(what: &str, text: &str) -> Result<u64, Failure> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let number = match digits {
-        Some(digits) => u64::from_str_radix(&digits.replace('_', ""), 16).ok(),
-        None => text.parse().ok(),
-    };
-    number.ok_or_else(|| {
-        Failure::own(format!("{what} {text}: not a number of 64 bits; give one like 0xc0000001"))
-    })
-}
-
 fn view(
     typed: &low::Explain,
     machine: &'static str,
@@ -166,14 +151,14 @@ fn view(
         Some((selector, offset)) => (Some(selector), offset),
         None => (None, address),
     };
-    let offset = number("address", offset)?;
+    let offset = parse_number("address", offset)?;
     let is_32 = space.config().geometry.address_bits() == 32;
     if is_32 && offset > u64::from(u32::MAX) {
         return Err(Failure::own(format!("address {address}: {machine} has 32 bits; give fewer")));
     }
-    let selector = selector.map(|text| number("selector", text)).transpose()?;
+    let selector = selector.map(|text| parse_number("selector", text)).transpose()?;
     let descriptor = typed.descriptor.as_deref();
-    let descriptor = descriptor.map(|text| number("--descriptor", text)).transpose()?;
+    let descriptor = descriptor.map(|text| parse_number("--descriptor", text)).transpose()?;
     let segmentation = Segmentation::new(space, selector, offset, descriptor)?;
     let addr = VirtAddr::new(segmentation.linear_address);
     let region = space.region_of(addr).copied();

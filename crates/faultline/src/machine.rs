@@ -5,6 +5,7 @@ mod file;
 use std::io::{self, Write};
 
 use machine::{Array, Geometry, Large, LevelSpec, PageSize, TlbMode, TlbSpec, tlb_preset};
+use mm::kernel_space::{KernelSpace, SpaceConfig, SpaceError};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -12,6 +13,8 @@ pub(crate) use file::MachineFile;
 
 /// RAM unless told otherwise, bytes.
 pub(crate) const RAM_DEFAULT: u64 = 4 << 30;
+/// The page-table format of a machine that names none.
+pub(crate) const MACHINE_DEFAULT: &str = "x86-64";
 /// Page-table formats on which programs run.
 const GEOMETRIES: [(&str, Geometry, &str); 4] = [
     ("x86-64", Geometry::X86_64, "4 levels, 48-bit addresses"),
@@ -59,6 +62,16 @@ pub(crate) fn find_geometry(name: &str) -> Result<(&'static str, Geometry), Fail
 /// The names of all page-table formats, for a message.
 fn geometry_names() -> String {
     GEOMETRIES.map(|each| each.0).join(", ")
+}
+
+/// Refuses a split that no kernel for these page tables has.
+///
+/// # Errors
+/// [`SpaceError::PageOffset`], [`SpaceError::NoSplit`].
+pub(crate) fn check_page_offset(geometry: Geometry, page_offset: u64) -> Result<(), SpaceError> {
+    // How much RAM there is makes no difference.
+    let usual = SpaceConfig::new(geometry, 1 << 30);
+    KernelSpace::new(SpaceConfig { page_offset: Some(page_offset), ..usual }).map(drop)
 }
 
 /// The TLBs with this name, or in this file.

@@ -58,6 +58,8 @@ pub(crate) struct Report {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct MachineFigures {
     pub(crate) geometry: &'static str,
+    /// `CONFIG_PAGE_OFFSET`, only if it was asked for.
+    pub(crate) page_offset: Option<u64>,
     pub(crate) tlb: &'static str,
     /// Whom to evict.
     pub(crate) policy: &'static str,
@@ -280,6 +282,7 @@ impl MachineFigures {
                 Geometry::X86_64 => "x86-64",
                 Geometry::La57 => "x86-64-la57",
             },
+            page_offset: plan.page_offset,
             tlb: match plan.machine.tlb {
                 TlbMode::Model(spec) => spec.name,
                 TlbMode::Off => "off",

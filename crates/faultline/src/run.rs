@@ -172,6 +172,7 @@ fn config(
         policy: plan.policy,
         limits: plan.limits,
         page_cache: plan.page_cache,
+        page_offset: plan.page_offset,
     })
 }
 
@@ -218,7 +219,9 @@ fn boot_failure(error: BootError) -> Failure {
         BootError::Exec { .. } => {
             (FailureKind::NotExecutable, "give an executable ELF file for x86-64 Linux")
         }
-        BootError::Ram(_) | BootError::Memory(_) => (FailureKind::Own, "give another --ram"),
+        BootError::Ram(_) | BootError::Kernel(_) | BootError::Memory(_) => {
+            (FailureKind::Own, "give another --ram")
+        }
         BootError::Files { .. } => (FailureKind::Own, "check --root, --bind and --cwd"),
     };
     Failure { kind, message: format!("{message}; {advice}") }

@@ -254,6 +254,12 @@ fn an_absurd_machine_file_is_refused_by_file_and_line() {
         ("ram = \"5000\"\n", &["line 1", "multiple of 4K"]),
         ("ram = \"65T\"\n", &["line 1", "1M to 64T"]),
         ("ram = 4096\n", &["line 1", "the keys are"]),
+        (
+            "geometry = \"i386-pae\"\npage_offset = 0xb0000000\n",
+            &["line 2", "page_offset", "multiples of 1 GiB only"],
+        ),
+        ("page_offset = 0xc0000000\n", &["line 1", "only kernels of 32 bits have a split"]),
+        ("levels = 2\npage_offset = -1\n", &["line 2", "0x78000000 and 0x40000000"]),
         ("ram = \"1G\"\nram = \"2G\"\n", &["line 2", "duplicate"]),
         ("\n\ntlb = \"none\"\n", &["line 3", "no such TLBs"]),
         ("pages = 4096\n", &["line 1", "pages"]),

@@ -8,6 +8,7 @@
 
 use cpu::{GDT_I386, GDT_X86_64};
 use machine::{Geometry, PAGE_BYTES};
+use mm::kernel_space::KernelSpace;
 
 use crate::Kernel;
 use crate::uaccess::TASK_END;
@@ -24,9 +25,9 @@ pub enum Abi {
 
 /// First byte that no i386 program on a 64-bit kernel may map (`IA32_PAGE_OFFSET`).
 const TASK_END_COMPAT: u64 = 0xffff_e000;
-/// Likewise on an i386 kernel, and with [`ADDR_LIMIT_3GB`].
+/// Likewise with [`ADDR_LIMIT_3GB`].
 const TASK_END_3GB: u64 = 0xc000_0000;
-/// The bit of the personality that gives i386 programs the user space of an i386 kernel.
+/// The bit of the personality that gives i386 programs the user space of most i386 kernels.
 const ADDR_LIMIT_3GB: u32 = 0x0800_0000;
 /// The personality, without its bits, whose `uname` names a machine of 32 bits.
 const PER_LINUX32: u32 = 8;
@@ -45,15 +46,20 @@ pub struct Room {
 pub enum KernelKind {
     /// One of 64 bits.
     X86_64,
-    /// One of 32 bits, 3 GiB of the addresses for programs and 1 GiB its own.
-    I386,
+    /// One of 32 bits.
+    I386 {
+        /// Its first address of its own (`PAGE_OFFSET`): what is below is for programs.
+        page_offset: u64,
+    },
 }
 
 impl KernelKind {
-    /// The kernel of a machine with these page tables.
-    pub const fn of(geometry: Geometry) -> Self {
-        match geometry {
-            Geometry::I386 | Geometry::Pae => Self::I386,
+    /// The kernel with this map.
+    pub const fn of(space: &KernelSpace) -> Self {
+        match space.config().geometry {
+            Geometry::I386 | Geometry::Pae => {
+                Self::I386 { page_offset: space.page_offset().as_u64() }
+            }
             Geometry::X86_64 | Geometry::La57 => Self::X86_64,
         }
     }
@@ -67,7 +73,7 @@ impl KernelKind {
     pub const fn user_end(self) -> u64 {
         match self {
             Self::X86_64 => TASK_END,
-            Self::I386 => TASK_END_3GB,
+            Self::I386 { page_offset } => page_offset,
         }
     }
 
@@ -75,7 +81,7 @@ impl KernelKind {
     pub const fn room(self, abi: Abi, personality: u32) -> Room {
         let (end, pie_base) = match (self, abi) {
             (Self::X86_64, Abi::X86_64) => (TASK_END, TASK_END / 3 * 2),
-            (Self::I386, _) => (TASK_END_3GB, 0x40_0000),
+            (Self::I386 { page_offset }, _) => (page_offset, 0x40_0000),
             (Self::X86_64, Abi::I386) => {
                 let is_less = personality & ADDR_LIMIT_3GB != 0;
                 let end = if is_less { TASK_END_3GB } else { TASK_END_COMPAT };
@@ -90,7 +96,7 @@ impl KernelKind {
     pub const fn machine(self, personality: u32) -> &'static str {
         match self {
             Self::X86_64 if personality & 0xff != PER_LINUX32 => "x86_64",
-            Self::X86_64 | Self::I386 => "i686",
+            Self::X86_64 | Self::I386 { .. } => "i686",
         }
     }
 
@@ -98,7 +104,7 @@ impl KernelKind {
     pub const fn selectors(self) -> (u16, u16) {
         match self {
             Self::X86_64 => (0x23, 0x2b),
-            Self::I386 => (0x73, 0x7b),
+            Self::I386 { .. } => (0x73, 0x7b),
         }
     }
 
@@ -106,7 +112,7 @@ impl KernelKind {
     pub const fn descriptors(self) -> &'static [u64] {
         match self {
             Self::X86_64 => &GDT_X86_64,
-            Self::I386 => &GDT_I386,
+            Self::I386 { .. } => &GDT_I386,
         }
     }
 
@@ -114,7 +120,7 @@ impl KernelKind {
     pub const fn first_thread_entry(self) -> u64 {
         match self {
             Self::X86_64 => 12,
-            Self::I386 => 6,
+            Self::I386 { .. } => 6,
         }
     }
 }
@@ -157,11 +163,6 @@ impl Abi {
 }
 
 impl Kernel {
-    /// Which kernel this is.
-    pub(crate) fn kind(&self) -> KernelKind {
-        KernelKind::of(self.hw.geometry())
-    }
-
     /// Whether the running task is in a call of an i386 program.
     pub(crate) fn is_in_i386_call(&self) -> bool {
         self.task.call_abi == Abi::I386
@@ -188,7 +189,12 @@ mod tests {
         assert_eq!(room(long, Abi::I386, 0), (0xffff_e000, 0x5655_5000));
         assert_eq!(room(long, Abi::I386, ADDR_LIMIT_3GB), (0xc000_0000, 0x4100_0000));
         assert_eq!(room(long, Abi::X86_64, ADDR_LIMIT_3GB).0, TASK_END);
-        assert_eq!(room(KernelKind::I386, Abi::I386, 0), (0xc000_0000, 0x40_0000));
-        assert!(long.runs(Abi::I386) && !KernelKind::I386.runs(Abi::X86_64));
+        for page_offset in [0xc000_0000, 0xb000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000] {
+            let old = KernelKind::I386 { page_offset };
+            for personality in [0, ADDR_LIMIT_3GB] {
+                assert_eq!(room(old, Abi::I386, personality), (page_offset, 0x40_0000));
+            }
+            assert!(long.runs(Abi::I386) && !old.runs(Abi::X86_64));
+        }
     }
 }

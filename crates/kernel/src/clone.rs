@@ -20,7 +20,6 @@ use crate::signal::{AltStack, Pending, Signals};
 use crate::syscall::ldt::table_of;
 use crate::syscall::time::Timers;
 use crate::task::{Parts, State, Task};
-use crate::uaccess::TASK_END;
 use crate::wait::{Channel, Interrupted};
 
 /// Flags of `clone`.
@@ -116,7 +115,7 @@ pub(crate) fn sys_clone3(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if !has_both || is_threaded || is_unknown || signal > 64 || tids != 0 || tid_count != 0 {
         return Err(Errno::EINVAL);
     }
-    if stack != 0 && stack.checked_add(stack_bytes).is_none_or(|end| end > TASK_END) {
+    if stack != 0 && kernel.check_user_range(stack, stack_bytes).is_err() {
         return Err(Errno::EINVAL);
     }
     kernel.clone_task(&Request {

@@ -77,6 +77,7 @@ struct Loader<'a> {
     hw: &'a mut Machine,
     random: &'a mut Generator,
     special: &'a SpecialPages,
+    kind: KernelKind,
     abi: Abi,
     room: Room,
     /// Whether all that can be read can be executed.
@@ -100,10 +101,11 @@ impl<'a> Loader<'a> {
         hw: &'a mut Machine,
         random: &'a mut Generator,
         special: &'a SpecialPages,
+        kind: KernelKind,
     ) -> Self {
         let abi = Abi::X86_64;
-        let room = KernelKind::of(hw.geometry()).room(abi, 0);
-        Self { memory, hw, random, special, abi, room, implies_execute: false }
+        let room = kind.room(abi, 0);
+        Self { memory, hw, random, special, kind, abi, room, implies_execute: false }
     }
 
     /// Builds the address space of `prepared`.
@@ -112,7 +114,7 @@ impl<'a> Loader<'a> {
     /// machine has no usable space active: the caller ends the task or activates another.
     fn load(&mut self, prepared: &Prepared, frame: Frame) -> Result<Image, LoadError> {
         (self.abi, self.implies_execute) = (prepared.abi(), prepared.implies_execute());
-        self.room = KernelKind::of(self.hw.geometry()).room(self.abi, frame.personality);
+        self.room = self.kind.room(self.abi, frame.personality);
         let layout = layout(self.room, frame.limits.stack_bytes);
         let mut mm = Mm::new(frame.id, layout, frame.limits, self.memory, self.hw)
             .map_err(|error| LoadError::Refused(error.into()))?;
@@ -273,6 +275,14 @@ mod tests {
         let pie_base = KernelKind::X86_64.room(Abi::X86_64, 0).pie_base;
         assert_eq!(pie_base & !(PAGE_BYTES - 1), 0x5555_5555_4000);
         assert_eq!(i386(8 << 20), 0xf7ff_e000);
+        let old = |page_offset, stack| {
+            let layout = layout(KernelKind::I386 { page_offset }.room(Abi::I386, 0), stack);
+            [layout.mmap_base, layout.mmap_legacy_base].map(VirtAddr::as_u64)
+        };
+        assert_eq!(old(0xc000_0000, 8 << 20), [0xb800_0000, 0x4000_0000]);
+        assert_eq!(old(0x7800_0000, 8 << 20), [0x7000_0000, 0x2800_0000]);
+        assert_eq!(old(0x4000_0000, 8 << 20), [0x3800_0000, 0x1555_6000]);
+        assert_eq!(old(0x4000_0000, u64::MAX), [0x0aaa_b000, 0x1555_6000]);
     }
 
     #[test]

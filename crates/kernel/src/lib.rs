@@ -50,6 +50,7 @@ use std::fmt;
 
 use cpu::Engine;
 use machine::{Machine, MachineConfig, RamError};
+use mm::kernel_space::SpaceError;
 use mm::{Memory, MmError};
 
 pub use errno::{Errno, SysResult};
@@ -103,6 +104,9 @@ pub struct KernelConfig {
     pub swap: Option<SwapConfig>,
     /// What of the files is in RAM at the start.
     pub page_cache: PageCacheConfig,
+    /// `CONFIG_PAGE_OFFSET` of a kernel of 32 bits: which addresses are for programs. `None` is
+    /// the split of most kernels, 3 GiB and 1 GiB.
+    pub page_offset: Option<u64>,
 }
 
 /// The page cache as the machine starts with it.
@@ -204,6 +208,8 @@ pub struct Kernel {
     special: exec::SpecialPages,
     /// What the kernel passes to its own calls in place of memory of an i386 program.
     window: compat::Window,
+    /// Which kernel this is.
+    kind: abi::KernelKind,
     /// The frame of the GDT: an i386 kernel's from the start, a 64-bit one's once a program has
     /// entries of its own.
     gdt: Option<machine::Frame>,
@@ -238,6 +244,8 @@ pub struct Kernel {
 pub enum BootError {
     /// The machine can not be built.
     Ram(RamError),
+    /// There is no kernel for it.
+    Kernel(SpaceError),
     /// The memory manager can not start on it.
     Memory(MmError),
     /// The root, a bind or the working directory can not be used.
@@ -265,6 +273,7 @@ impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ram(error) => write!(f, "{error}"),
+            Self::Kernel(error) => write!(f, "{error}"),
             Self::Memory(error) => write!(f, "{error}"),
             Self::Files { path, errno } => {
                 write!(f, "{}: {errno}", String::from_utf8_lossy(path))

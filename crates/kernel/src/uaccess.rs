@@ -15,7 +15,7 @@ use crate::Kernel;
 use crate::abi::Abi;
 use crate::errno::Errno;
 
-/// First byte that no task may map: 2^47 - 4096.
+/// First byte that no task of any kernel may map: 2^47 - 4096.
 pub const TASK_END: u64 = 0x7fff_ffff_f000;
 
 /// How often one byte may fault before the access is given up: each fault must make progress, and
@@ -107,7 +107,7 @@ impl Kernel {
     pub fn check_user_range(&self, addr: u64, bytes: u64) -> Result<(), Errno> {
         let end = addr.checked_add(bytes);
         let is_lent = addr >= TASK_END && self.window.holds(addr, bytes);
-        let is_user = end.is_some_and(|end| end <= TASK_END);
+        let is_user = end.is_some_and(|end| end <= self.kind.user_end());
         if is_user || is_lent { Ok(()) } else { Err(Errno::EFAULT) }
     }
 

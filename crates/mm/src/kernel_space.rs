@@ -56,8 +56,8 @@ pub struct SpaceConfig {
     pub geometry: Geometry,
     /// RAM, which begins at physical 0.
     pub ram_bytes: u64,
-    /// `CONFIG_PAGE_OFFSET` of an i386 kernel; others ignore it.
-    pub page_offset: u64,
+    /// `CONFIG_PAGE_OFFSET` of an i386 kernel, the split; `None` is that of most, 3G/1G.
+    pub page_offset: Option<u64>,
     /// `vmalloc=` of an i386 kernel; `None` is the default reserve of 128 MiB.
     pub vmalloc_bytes: Option<u64>,
     /// `CONFIG_NR_CPUS`: each CPU has slots in the fixmap and a CPU entry area.
@@ -69,9 +69,8 @@ pub struct SpaceConfig {
 impl SpaceConfig {
     /// The usual kernel: split 3G/1G on i386, 8 CPUs, 6.12.
     pub const fn new(geometry: Geometry, ram_bytes: u64) -> Self {
-        let page_offset = 0xc000_0000;
         let release = Release::V6_12;
-        Self { geometry, ram_bytes, page_offset, vmalloc_bytes: None, cpus: 8, release }
+        Self { geometry, ram_bytes, page_offset: None, vmalloc_bytes: None, cpus: 8, release }
     }
 }
 
@@ -84,6 +83,8 @@ pub enum SpaceError {
     RamTooLarge(u64),
     /// `CONFIG_PAGE_OFFSET` is not one of those that can be chosen.
     PageOffset(u64),
+    /// A kernel of 64 bits has no such choice.
+    NoSplit(u64),
     /// `vmalloc=` leaves less than 16 MiB for lowmem, or is 0.
     Vmalloc(u64),
     /// No CPU, or more than 64.
@@ -104,6 +105,9 @@ impl fmt::Display for SpaceError {
                 "no kernel has PAGE_OFFSET {addr:#x}; there are 0xc0000000, 0xb0000000, \
                  0x80000000, 0x78000000 and 0x40000000, with PAE multiples of 1 GiB only"
             ),
+            Self::NoSplit(addr) => {
+                write!(f, "only kernels of 32 bits have a split, so no PAGE_OFFSET {addr:#x}")
+            }
             Self::Vmalloc(bytes) => {
                 write!(f, "a reserve of {bytes} bytes for vmalloc leaves no room for lowmem")
             }

@@ -13,7 +13,7 @@ use mm::Warmth;
 
 use super::low;
 use crate::failure::Failure;
-use crate::machine::{MachineFile, RAM_DEFAULT, find_geometry, find_tlb};
+use crate::machine::{MachineFile, RAM_DEFAULT, check_page_offset, find_geometry, find_tlb};
 
 /// Variables of the host that the program gets, besides `LC_*`.
 const PASSED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TERM", "LANG", "TZ"];
@@ -26,6 +26,8 @@ const DAY_SECONDS: u64 = 86_400;
 #[derive(Debug)]
 pub(crate) struct RunPlan {
     pub(crate) machine: MachineConfig,
+    /// Where the addresses of programs end, if it was asked for.
+    pub(crate) page_offset: Option<u64>,
     pub(crate) instructions: InstructionCount,
     pub(crate) seed: u64,
     /// The boot time, if it was asked for.
@@ -108,6 +110,7 @@ impl RunPlan {
         let swap = swap_plan(&typed)?;
         let working_set_ns = typed.working_set.as_deref().map(parse_time).transpose()?;
         let page_cache = page_cache_config(&typed)?;
+        let (machine, page_offset) = machine_config(&typed, boot_seconds)?;
         Ok(Self {
             swap,
             page_cache,
@@ -119,7 +122,8 @@ impl RunPlan {
                 low::Overcommit::Always => mm::Overcommit::Always,
                 low::Overcommit::Never => mm::Overcommit::Never { ratio_percent: RATIO_PERCENT },
             },
-            machine: machine_config(&typed, boot_seconds)?,
+            machine,
+            page_offset,
             instructions: match count_instructions {
                 true => InstructionCount::On,
                 false => InstructionCount::Off,
@@ -154,7 +158,11 @@ impl RunPlan {
     }
 }
 
-fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, Failure> {
+/// The machine, and where its kernel begins.
+fn machine_config(
+    typed: &low::Run,
+    boot_seconds: u64,
+) -> Result<(MachineConfig, Option<u64>), Failure> {
     let file = match &typed.machine {
         Some(name) if name.ends_with(".toml") => MachineFile::read(name)?,
         Some(name) => MachineFile { geometry: Some(name.clone()), ..MachineFile::default() },
@@ -176,13 +184,44 @@ fn machine_config(typed: &low::Run, boot_seconds: u64) -> Result<MachineConfig, 
         let why = "entries of i386 name 4 GiB of RAM at most; give i386-pae or less RAM";
         return Err(Failure::own(format!("--machine i386: {why}")));
     }
-    Ok(MachineConfig {
+    let page_offset = match &typed.page_offset {
+        Some(text) => Some(parse_page_offset(geometry, text)?),
+        None => file.page_offset,
+    };
+    let machine = MachineConfig {
         ram_bytes,
         geometry,
         tlb,
         reference: if typed.reference { FastPath::Empty } else { FastPath::Filled },
         keep: if typed.trace.is_some() { Keep::Events } else { Keep::HashOnly },
         boot_seconds,
+    };
+    Ok((machine, page_offset))
+}
+
+/// The split of a kernel for these page tables.
+///
+/// # Errors
+/// Exit code 125: not a number, or no such kernel has this split.
+pub(crate) fn parse_page_offset(geometry: Geometry, text: &str) -> Result<u64, Failure> {
+    let page_offset = parse_number("--page-offset", text)?;
+    check_page_offset(geometry, page_offset)
+        .map_err(|error| Failure::own(format!("--page-offset {text}: {error}")))?;
+    Ok(page_offset)
+}
+
+/// A number of 64 bits, hexadecimal with `0x`.
+///
+/// # Errors
+/// Exit code 125: it is none.
+pub(crate) fn parse_number(what: &str, text: &str) -> Result<u64, Failure> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let number = match digits {
+        Some(digits) => u64::from_str_radix(&digits.replace('_', ""), 16).ok(),
+        None => text.parse().ok(),
+    };
+    number.ok_or_else(|| {
+        Failure::own(format!("{what} {text}: not a number of 64 bits; give one like 0xc0000001"))
     })
 }
 
@@ -435,6 +474,31 @@ mod tests {
         let rooted = plan(&["--root", "/r", "--boot-time", "5", "x"]).expect("right");
         assert_eq!((rooted.boot_seconds_asked, rooted.cwd), (Some(5), b"/".to_vec()));
         assert!(plan(&["--cwd", "relative", "x"]).is_err());
+    }
+
+    #[test]
+    fn a_split_is_one_that_a_kernel_of_the_machine_has() {
+        let split = |machine: &str, text: &str| {
+            plan(&["--machine", machine, "--page-offset", text, "x"]).map(|plan| plan.page_offset)
+        };
+        for text in ["0xc0000000", "0xb0000000", "0x8000_0000", "2013265920", "0x40000000"] {
+            assert!(matches!(split("i386", text), Ok(Some(_))), "{text}");
+        }
+        assert_eq!(split("i386-pae", "0x80000000"), Ok(Some(0x8000_0000)));
+        assert_eq!(plan(&["--machine", "i386", "x"]).map(|plan| plan.page_offset), Ok(None));
+        for (machine, text, why) in [
+            ("i386", "0xd0000000", "0x78000000 and 0x40000000"),
+            ("i386", "2g", "not a number"),
+            ("i386-pae", "0xb0000000", "with PAE multiples of 1 GiB only"),
+            ("i386-pae", "0x78000000", "with PAE multiples of 1 GiB only"),
+            ("x86-64", "0xc0000000", "only kernels of 32 bits have a split"),
+        ] {
+            let failure = split(machine, text).expect_err(text);
+            assert_eq!(failure.kind.code(), 125);
+            let is_said =
+                failure.message.starts_with("--page-offset") && failure.message.contains(why);
+            assert!(is_said, "{}", failure.message);
+        }
     }
 
     #[test]

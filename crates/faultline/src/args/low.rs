@@ -47,6 +47,7 @@ Examples:
   faultline run --ram 32M --swap 1G --swap-file /var/tmp/swap -- sort big.txt
   faultline run --bind /data:/data:rw --cwd /data -- ./tool --its-own-option
   faultline run --trace events.txt -- /bin/true
+  faultline run --machine i386 --page-offset 0x80000000 -- ./a.out     2 GiB for programs
   faultline run --max-procs 100 --timeout 60 -- sh build.sh
 
 The program keeps its standard streams and its exit code; a fatal signal is raised again.
@@ -68,6 +69,11 @@ pub(crate) struct Run {
     /// RAM of the machine, with suffix K, M, G or T [default: 4G]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) ram: Option<String>,
+
+    /// CONFIG_PAGE_OFFSET of an i386 kernel: where the addresses of programs end
+    /// [default: 0xc0000000]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
+    pub(crate) page_offset: Option<String>,
 
     /// Swap: how much can leave RAM when it is short [default: none]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
@@ -302,7 +308,8 @@ pub(crate) struct Explain {
           help_heading = "Kernel")]
     pub(crate) kernel: KernelRelease,
 
-    /// CONFIG_PAGE_OFFSET of an i386 kernel [default: 0xc0000000]
+    /// CONFIG_PAGE_OFFSET of an i386 kernel: where the addresses of programs end
+    /// [default: 0xc0000000]
     #[arg(long, value_name = "ADDRESS", help_heading = "Kernel")]
     pub(crate) page_offset: Option<String>,
 

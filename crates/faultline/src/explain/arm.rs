@@ -22,7 +22,8 @@
 
 use serde::Serialize;
 
-use super::{RAM_DEFAULT, number, size};
+use super::{RAM_DEFAULT, size};
+use crate::args::high::parse_number;
 use crate::args::low;
 use crate::failure::Failure;
 
@@ -197,12 +198,12 @@ impl ArmView {
     /// Exit code 125: what is no address of 32 bits, or an option that this machine does not have.
     pub(super) fn new(typed: &low::Explain, address: &str) -> Result<Self, Failure> {
         refuse_others(typed)?;
-        let addr = number("address", address)?;
+        let addr = parse_number("address", address)?;
         if addr > u64::from(u32::MAX) {
             return Err(Failure::own(format!("address {address}: arm has 32 bits; give fewer")));
         }
         let page_offset = match &typed.page_offset {
-            Some(text) => number("--page-offset", text)?,
+            Some(text) => parse_number("--page-offset", text)?,
             None => 0xc000_0000,
         };
         if ![0x4000_0000, 0x8000_0000, 0xc000_0000].contains(&page_offset) {

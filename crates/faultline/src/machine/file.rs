@@ -9,18 +9,23 @@ use machine::TlbMode;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{GEOMETRIES, find_tlb, geometry_names, line_of, read_file, wrong_toml};
+use super::{
+    GEOMETRIES, MACHINE_DEFAULT, check_page_offset, find_geometry, find_tlb, geometry_names,
+    line_of, read_file, wrong_toml,
+};
 use crate::args::high::parse_ram;
 use crate::failure::Failure;
 
 /// The keys of a file.
-const KEYS: &str = "geometry, levels, address_bits, ram and tlb";
+const KEYS: &str = "geometry, levels, address_bits, page_offset, ram and tlb";
 
 /// A machine as a file describes it.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct MachineFile {
     /// The name of its page-table format.
     pub(crate) geometry: Option<String>,
+    /// Where the addresses of programs end, on a machine of 32 bits.
+    pub(crate) page_offset: Option<u64>,
     /// Bytes of RAM.
     pub(crate) ram_bytes: Option<u64>,
     /// Its TLBs.
@@ -34,6 +39,7 @@ struct Written {
     geometry: Option<Spanned<String>>,
     levels: Option<Spanned<i64>>,
     address_bits: Option<Spanned<i64>>,
+    page_offset: Option<Spanned<i64>>,
     ram: Option<Spanned<String>>,
     tlb: Option<Spanned<String>>,
 }
@@ -96,6 +102,20 @@ impl Place<'_> {
         }
         Ok(fitting.first().filter(|_| fitting.len() == 1).map(|format| format.0.to_owned()))
     }
+
+    /// The split, if a kernel of the machine can have it.
+    fn page_offset(
+        &self,
+        written: &Written,
+        geometry: Option<&str>,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(addr) = &written.page_offset else { return Ok(None) };
+        let (_, geometry) = find_geometry(geometry.unwrap_or(MACHINE_DEFAULT))?;
+        let page_offset = addr.get_ref().cast_unsigned();
+        check_page_offset(geometry, page_offset)
+            .map_err(|error| self.wrong(addr.span(), format!("page_offset: {error}")))?;
+        Ok(Some(page_offset))
+    }
 }
 
 impl MachineFile {
@@ -108,8 +128,11 @@ impl MachineFile {
         let written: Written =
             toml::from_str(&text).map_err(|error| wrong_toml(path, &text, &error, KEYS))?;
         let place = Place { path, text: &text };
+        let geometry = place.geometry(&written)?;
+        let page_offset = place.page_offset(&written, geometry.as_deref())?;
         Ok(Self {
-            geometry: place.geometry(&written)?,
+            geometry,
+            page_offset,
             ram_bytes: place.value(written.ram.as_ref(), parse_ram)?,
             tlb: place.value(written.tlb.as_ref(), find_tlb)?,
         })

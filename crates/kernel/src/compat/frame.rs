@@ -156,7 +156,7 @@ impl Kernel {
     }
 
     fn enter_i386_handler(&mut self, signal: u8, handler: u64, frame: u64, has_info: bool) {
-        let (code, data) = self.kind().selectors();
+        let (code, data) = self.kind.selectors();
         let regs = &mut self.task.regs;
         regs.gpr[Registers::RAX] = signal.into();
         regs.gpr[Registers::RDX] = if has_info { frame + INFO as u64 } else { 0 };

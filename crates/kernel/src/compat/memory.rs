@@ -4,7 +4,7 @@ use machine::{PAGE_SHIFT, VirtAddr};
 
 use super::{Args, word};
 use crate::Kernel;
-use crate::abi::{Abi, KernelKind};
+use crate::abi::Abi;
 use crate::errno::{Errno, SysResult};
 
 const MMAP: u16 = 9;
@@ -31,8 +31,7 @@ pub(super) fn mremap(kernel: &mut Kernel, args: Args) -> SysResult {
 /// Does a call that places memory below 4 GiB, also for a 64-bit program that made it by
 /// `int 0x80` (`mmap_compat_base`).
 pub(super) fn in_low_memory(kernel: &mut Kernel, number: u16, args: Args) -> SysResult {
-    let kind = KernelKind::of(kernel.hw.geometry());
-    let room = kind.room(Abi::I386, kernel.task.personality);
+    let room = kernel.kind.room(Abi::I386, kernel.task.personality);
     let low = crate::exec::layout(room, kernel.mm.limits.stack_bytes);
     let own = kernel.mm.layout;
     if own.task_end > low.task_end {

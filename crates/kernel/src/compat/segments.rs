@@ -49,10 +49,15 @@ fn pack(wanted: UserDescriptor) -> Result<u64, Errno> {
     Ok(descriptor(base, limit, rights))
 }
 
-/// A GDT in RAM, as it is before any program has entries of its own, or `None` without a frame.
-pub(crate) fn new_gdt(memory: &mut Memory, hw: &mut Machine) -> Option<(Frame, DescriptorTable)> {
+/// A GDT of such a kernel in RAM, as it is before any program has entries of its own, or `None`
+/// without a frame.
+pub(crate) fn new_gdt(
+    memory: &mut Memory,
+    hw: &mut Machine,
+    kind: KernelKind,
+) -> Option<(Frame, DescriptorTable)> {
     let frame = memory.take_kernel_frame(hw)?;
-    let entries = KernelKind::of(hw.geometry()).descriptors();
+    let entries = kind.descriptors();
     let mut bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
     bytes.resize(PAGE_BYTES as usize, 0);
     hw.store(frame.start(), &bytes);
@@ -139,12 +144,12 @@ impl Kernel {
 
     /// Gives the running task a GDT in RAM.
     fn prepare_gdt(&mut self) -> Result<(), Errno> {
-        let entries = self.kind().descriptors();
+        let entries = self.kind.descriptors();
         self.task.regs.gdt = match self.gdt {
             Some(frame) => table_in(frame, entries),
             None => {
                 let (frame, table) =
-                    new_gdt(&mut self.memory, &mut self.hw).ok_or(Errno::ENOMEM)?;
+                    new_gdt(&mut self.memory, &mut self.hw, self.kind).ok_or(Errno::ENOMEM)?;
                 self.gdt = Some(frame);
                 table
             }
@@ -154,13 +159,12 @@ impl Kernel {
 
     /// The GDT that every task of an i386 kernel has; those of a 64-bit one need none in RAM.
     pub(crate) fn gdt_at_boot(&self) -> DescriptorTable {
-        let is_needed = self.kind() == KernelKind::I386;
-        let frame = self.gdt.filter(|_| is_needed);
-        frame.map_or(DescriptorTable::NONE, |frame| table_in(frame, self.kind().descriptors()))
+        let frame = self.gdt.filter(|_| self.kind != KernelKind::X86_64);
+        frame.map_or(DescriptorTable::NONE, |frame| table_in(frame, self.kind.descriptors()))
     }
 
     fn first_thread_entry(&self) -> u64 {
-        self.kind().first_thread_entry()
+        self.kind.first_thread_entry()
     }
 
     /// Writes the entries of a task that gets the CPU to the GDT, and loads what it has of them.

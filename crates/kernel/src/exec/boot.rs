@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use cpu::DescriptorTable;
-use machine::{Geometry, Machine, MachineConfig, PAGE_BYTES, PhysAddr, RamError};
-use mm::kernel_space::{KernelSpace, SpaceConfig};
+use machine::{Machine, MachineConfig, PhysAddr, RamError};
+use mm::kernel_space::{KernelSpace, SpaceConfig, SpaceError};
 use mm::{Latency, Memory, Mm, MmError, MmId};
 
 use super::program;
@@ -42,9 +42,7 @@ impl Kernel {
     /// # Errors
     /// Every [`BootError`].
     pub fn new(mut config: KernelConfig) -> Result<Self, BootError> {
-        let mut hw = new_machine(config.machine).map_err(BootError::Ram)?;
-        let (mut memory, swap_areas, swap_latency) =
-            manager(&mut hw, &mut config).map_err(BootError::Memory)?;
+        let Base { mut hw, mut memory, kind, swap_areas, swap_latency } = base(&mut config)?;
         let special = SpecialPages::new(&mut memory);
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
@@ -52,17 +50,18 @@ impl Kernel {
         let path = program::search(&mut vfs, &View::new(&fs, &files), &config.program, &config.env)
             .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
         let refuse = |errno| BootError::Exec { program: path.clone(), errno };
-        let limits = initial_limits(config.stack_bytes);
+        let stack_bytes = config.stack_bytes;
+        let limits = initial_limits(stack_bytes);
         let strings = Strings { args: config.args, env: config.env, path: path.clone() };
         let view = View::new(&fs, &files);
         let prepared =
-            program::prepare(&mut vfs, &mut memory, &mut hw, &view, strings, config.stack_bytes)
+            program::prepare(&mut vfs, (&mut memory, &mut hw, kind), &view, strings, stack_bytes)
                 .map_err(|errno| match errno {
-                    Errno::ENOENT => missing(&mut vfs, &view, &path),
-                    errno => refuse(errno),
-                })?;
+                Errno::ENOENT => missing(&mut vfs, &view, &path),
+                errno => refuse(errno),
+            })?;
         let frame = Frame::first(&limits, &fs.credentials);
-        let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special);
+        let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special, kind);
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
             Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
@@ -71,9 +70,9 @@ impl Kernel {
         fs.exe = prepared.main.path.clone();
         log_exec(&mut hw, task::PID, &image);
         let mut tasks = Tasks::default();
-        let (gdt, table) = boot_gdt(&mut memory, &mut hw).map_err(BootError::Memory)?;
+        let (gdt, table) = boot_gdt(&mut memory, &mut hw, kind).map_err(BootError::Memory)?;
         let task = first_task(&mut tasks, &image, table, &path);
-        let mut asids = Asids::new(context_switch(hw.geometry(), config.context_switch));
+        let mut asids = Asids::new(context_switch(kind, config.context_switch));
         asids.of(tasks.take_mm());
         let objects = KernelObjects::first(planted, &mut memory, &mut hw)?;
         let kernel = Self {
@@ -94,6 +93,7 @@ impl Kernel {
             asids,
             special,
             window: crate::compat::Window::default(),
+            kind,
             gdt,
             settings: BTreeMap::new(),
             ledger: ProcessReports::default(),
@@ -113,12 +113,32 @@ impl Kernel {
     }
 }
 
+/// What a kernel stands on.
+struct Base {
+    hw: Machine,
+    memory: Memory,
+    kind: KernelKind,
+    swap_areas: Vec<NamedArea>,
+    swap_latency: Latency,
+}
+
+/// The machine and its memory manager, as the configuration wants them.
+fn base(config: &mut KernelConfig) -> Result<Base, BootError> {
+    let space = kernel_space(config).map_err(BootError::Kernel)?;
+    let kind = KernelKind::of(&space);
+    let mut hw = new_machine(config.machine, &space).map_err(BootError::Ram)?;
+    let (memory, swap_areas, swap_latency) =
+        manager(&mut hw, space, config).map_err(BootError::Memory)?;
+    Ok(Base { hw, memory, kind, swap_areas, swap_latency })
+}
+
 /// The memory manager as the configuration wants it, its swap areas, and what swapping costs.
 fn manager(
     hw: &mut Machine,
+    space: KernelSpace,
     config: &mut KernelConfig,
 ) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
-    let mut memory = new_memory(hw)?;
+    let mut memory = new_memory(hw, space)?;
     memory.overcommit = config.overcommit;
     memory.set_policy((config.policy.make)(config.seed));
     memory.set_limits(config.limits);
@@ -131,24 +151,22 @@ fn manager(
     Ok((memory, vec![NamedArea::of_boot(swap.kind)], swap.latency))
 }
 
-/// The map of a usual kernel on a machine.
-fn kernel_space(geometry: Geometry, ram_bytes: u64) -> Result<KernelSpace, MmError> {
-    let config = SpaceConfig { cpus: 1, ..SpaceConfig::new(geometry, ram_bytes) };
-    let frame_count = ram_bytes / PAGE_BYTES;
-    KernelSpace::new(config).map_err(|_| MmError::RamTooLarge { frame_count })
+/// The map of the kernel, which has one CPU.
+fn kernel_space(config: &KernelConfig) -> Result<KernelSpace, SpaceError> {
+    let (machine, page_offset) = (config.machine, config.page_offset);
+    let usual = SpaceConfig::new(machine.geometry, machine.ram_bytes);
+    KernelSpace::new(SpaceConfig { cpus: 1, page_offset, ..usual })
 }
 
 /// The machine, with memory above RAM for the kernel's array of pages.
-fn new_machine(config: MachineConfig) -> Result<Machine, RamError> {
-    let array = kernel_space(config.geometry, config.ram_bytes).ok();
-    let array = array.and_then(|space| space.vmemmap());
+fn new_machine(config: MachineConfig, space: &KernelSpace) -> Result<Machine, RamError> {
     let end = PhysAddr::new(config.ram_bytes);
+    let array = space.vmemmap();
     Machine::with_device(config, array.map_or(0, |array| array.reserve_bytes(end)))
 }
 
-/// The memory manager, with the page tables of a usual kernel on this machine.
-fn new_memory(hw: &mut Machine) -> Result<Memory, MmError> {
-    let space = kernel_space(hw.geometry(), hw.ram.bytes())?;
+/// The memory manager, with the kernel's page tables.
+fn new_memory(hw: &mut Machine, space: KernelSpace) -> Result<Memory, MmError> {
     let end = PhysAddr::new(hw.ram.bytes());
     let array = space.vmemmap().filter(|array| array.reserve_bytes(end) > 0);
     let mut memory = Memory::with_kernel(hw, space)?;
@@ -163,20 +181,21 @@ fn new_memory(hw: &mut Machine) -> Result<Memory, MmError> {
 fn boot_gdt(
     memory: &mut Memory,
     hw: &mut Machine,
+    kind: KernelKind,
 ) -> Result<(Option<machine::Frame>, DescriptorTable), MmError> {
-    if KernelKind::of(hw.geometry()) == KernelKind::X86_64 {
+    if kind == KernelKind::X86_64 {
         return Ok((None, DescriptorTable::NONE));
     }
-    let (frame, table) = crate::compat::segments::new_gdt(memory, hw)
+    let (frame, table) = crate::compat::segments::new_gdt(memory, hw, kind)
         .ok_or(MmError::NoMemory("no frame for the GDT"))?;
     Ok((Some(frame), table))
 }
 
 /// Tags of address spaces (PCID) are an affair of 64-bit kernels.
-const fn context_switch(geometry: Geometry, wanted: ContextSwitch) -> ContextSwitch {
-    match KernelKind::of(geometry) {
+const fn context_switch(kind: KernelKind, wanted: ContextSwitch) -> ContextSwitch {
+    match kind {
         KernelKind::X86_64 => wanted,
-        KernelKind::I386 => ContextSwitch::Flushed,
+        KernelKind::I386 { .. } => ContextSwitch::Flushed,
     }
 }
 

@@ -52,16 +52,16 @@ impl Kernel {
     fn execve(&mut self, strings: Strings) -> Result<(), Errno> {
         let stack_bytes = self.mm.limits.stack_bytes;
         let path = strings.path.clone();
-        let Self { vfs, memory, hw, task, process, mm, files, fs, tasks: others, .. } = self;
+        let Self { vfs, memory, hw, task, process, mm, files, fs, tasks: others, kind, .. } = self;
         let view = View::of(Roster { task, process, mm, files, fs, others });
-        let prepared = program::prepare(vfs, memory, hw, &view, strings, stack_bytes)?;
+        let prepared = program::prepare(vfs, (memory, hw, *kind), &view, strings, stack_bytes)?;
         let Credentials { uid, gid, .. } = self.fs.credentials;
         let limits = memory_limits(&self.process.limits, uid);
         let id = self.tasks.take_mm();
         let personality = self.task.personality;
         let frame = Frame { id, asid: self.asids.of(id), limits, uid, gid, personality };
-        let Self { memory, hw, random, special, .. } = self;
-        let mut loader = Loader::new(memory, hw, random, special);
+        let Self { memory, hw, random, special, kind, .. } = self;
+        let mut loader = Loader::new(memory, hw, random, special, *kind);
         match loader.load(&prepared, frame) {
             Ok(image) => self.enter_image(image),
             Err(error) => {

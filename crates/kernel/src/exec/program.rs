@@ -116,14 +116,12 @@ pub(super) fn search(
 /// What `execve` returns (ELF-1, ELF-2, ELF-12, STK-7).
 pub(super) fn prepare(
     vfs: &mut Vfs,
-    memory: &mut Memory,
-    hw: &mut Machine,
+    (memory, hw, kind): (&mut Memory, &mut Machine, KernelKind),
     view: &View<'_>,
     mut strings: Strings,
     stack_bytes: u64,
 ) -> Result<Prepared, Errno> {
     strings.check(stack_bytes)?;
-    let kind = KernelKind::of(hw.geometry());
     let mut path = strings.path.clone();
     for _ in 0..=SCRIPT_DEPTH_MAX {
         let file = vfs.open_program((memory, hw), view, &path)?;

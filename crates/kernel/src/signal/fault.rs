@@ -41,7 +41,7 @@ impl Kernel {
     pub(crate) fn page_fault(&mut self, fault: PageFault) {
         let fault = self.without_fetches(fault);
         let addr = fault.addr.as_u64();
-        if addr >= self.kind().user_end() {
+        if addr >= self.kind.user_end() {
             if addr & !0xfff == VSYSCALL_PAGE && self.emulate_vsyscall(fault) {
                 return;
             }

@@ -208,10 +208,7 @@ fn sys_mincore(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let pages = bytes.div_ceil(PAGE_BYTES);
-    let is_inside = addr.checked_add(bytes).is_some_and(|end| end <= crate::uaccess::TASK_END);
-    if !is_inside {
-        return Err(Errno::ENOMEM);
-    }
+    kernel.check_user_range(addr, bytes).map_err(|_| Errno::ENOMEM)?;
     let mut done = 0;
     while done < pages {
         let count = MINCORE_PAGES.min(pages - done);

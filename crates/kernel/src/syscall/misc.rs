@@ -32,7 +32,7 @@ pub const NODE: &str = "faultline";
 
 fn sys_uname(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let mut bytes = [0; 6 * 65];
-    let machine = kernel.kind().machine(kernel.task.personality);
+    let machine = kernel.kind.machine(kernel.task.personality);
     let fields = ["Linux", NODE, RELEASE, VERSION, machine, "(none)"];
     for (index, field) in fields.iter().enumerate() {
         bytes[index * 65..index * 65 + field.len()].copy_from_slice(field.as_bytes());
@@ -56,6 +56,7 @@ fn sys_syslog(_kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
 fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let swap = kernel.memory.swap_usage();
     let usage = kernel.memory.usage();
+    let high = kernel.memory.highmem_frames();
     let [one, five, fifteen] = kernel.tasks.load.of_sysinfo();
     let words = [
         kernel.hw.now_ns() / 1_000_000_000,
@@ -69,8 +70,8 @@ fn sys_sysinfo(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
         swap.total * machine::PAGE_BYTES,
         (swap.total - swap.used) * machine::PAGE_BYTES,
         kernel.pids().len() as u64,
-        0,
-        0,
+        high.total * machine::PAGE_BYTES,
+        high.free * machine::PAGE_BYTES,
         1,
     ];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

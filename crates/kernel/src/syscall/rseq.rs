@@ -11,7 +11,6 @@ use machine::VirtAddr;
 use crate::Kernel;
 use crate::errno::{Errno, SysResult};
 use crate::syscall::Handler;
-use crate::uaccess::TASK_END;
 
 /// The function for system call `number`, if it is here.
 pub fn handler(number: u64) -> Option<Handler> {
@@ -54,7 +53,7 @@ fn sys_rseq(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     if bytes < RSEQ_BYTES || !addr.is_multiple_of(u64::from(RSEQ_BYTES)) {
         return Err(Errno::EINVAL);
     }
-    if addr >= TASK_END {
+    if addr >= kernel.kind.user_end() {
         return Err(Errno::EFAULT);
     }
     write_rseq(kernel, addr, 0)?;
@@ -96,8 +95,9 @@ impl Kernel {
         }
         // Version (low) and flags (high), first address, length, where to go on.
         let [head, start, bytes, abort] = words;
-        let end = start.checked_add(bytes).filter(|end| *end < TASK_END).ok_or(Errno::EINVAL)?;
-        if head & 0xffff_ffff != 0 || abort >= TASK_END || (start..end).contains(&abort) {
+        let room_end = self.kind.user_end();
+        let end = start.checked_add(bytes).filter(|end| *end < room_end).ok_or(Errno::EINVAL)?;
+        if head & 0xffff_ffff != 0 || abort >= room_end || (start..end).contains(&abort) {
             return Err(Errno::EINVAL);
         }
         if self.read_user_u32(VirtAddr::new(abort.wrapping_sub(4)))? != signature {

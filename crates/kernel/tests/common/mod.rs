@@ -78,6 +78,7 @@ pub(crate) fn boot_on(
         policy: &mm::POLICIES[0],
         limits: mm::GroupLimits::default(),
         page_cache: kernel::PageCacheConfig::default(),
+        page_offset: None,
     })
 }
 

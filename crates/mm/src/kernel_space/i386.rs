@@ -28,7 +28,7 @@ pub(super) const KMAP_LOCAL_FIRST: u64 = FIXADDR_TOP - FIXED_SLOTS_ABOVE * PAGE_
 const EARLY_SLOTS: u64 = 512;
 /// Pages of one CPU's entry area.
 const CPU_ENTRY_PAGES: u64 = 43;
-/// The splits that a kernel can be built with.
+/// The splits that a kernel can be built with (`CONFIG_VMSPLIT_*`), the usual one first.
 const SPLITS: [u64; 5] = [0xc000_0000, 0xb000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000];
 /// The least lowmem that a kernel starts with.
 const LOW_BYTES_MIN: u64 = 16 << 20;
@@ -48,7 +48,7 @@ pub(super) fn space(config: SpaceConfig) -> Result<KernelSpace, SpaceError> {
     if is_pae && config.ram_bytes > physical_bytes {
         return Err(SpaceError::RamTooLarge(config.ram_bytes));
     }
-    let page_offset = config.page_offset;
+    let page_offset = config.page_offset.unwrap_or(SPLITS[0]);
     if !SPLITS.contains(&page_offset) || is_pae && !page_offset.is_multiple_of(1 << 30) {
         return Err(SpaceError::PageOffset(page_offset));
     }

@@ -104,14 +104,22 @@ fn more_ram_means_less_room_for_vmalloc_until_the_reserve() {
 fn a_split_and_a_reserve_move_the_limit() {
     let config = SpaceConfig::new(Geometry::I386, 2 * GIB);
     let low = |config| KernelSpace::new(config).map(|space| space.low_bytes() / MIB);
-    assert_eq!(low(SpaceConfig { page_offset: 0x8000_0000, ..config }), Ok(1903));
-    assert_eq!(low(SpaceConfig { page_offset: 0x4000_0000, ..config }), Ok(2048));
+    assert_eq!(low(SpaceConfig { page_offset: Some(0x8000_0000), ..config }), Ok(1903));
+    assert_eq!(low(SpaceConfig { page_offset: Some(0x4000_0000), ..config }), Ok(2048));
     assert_eq!(low(SpaceConfig { vmalloc_bytes: Some(256 * MIB), ..config }), Ok(743));
     let pae = SpaceConfig { geometry: Geometry::Pae, ..config };
-    assert_eq!(low(SpaceConfig { page_offset: 0x4000_0000, ..pae }), Ok(2048));
+    let long = SpaceConfig { geometry: Geometry::X86_64, ..config };
+    assert_eq!(low(SpaceConfig { page_offset: Some(0x4000_0000), ..pae }), Ok(2048));
     for (wrong, error) in [
-        (SpaceConfig { page_offset: 0xd000_0000, ..config }, SpaceError::PageOffset(0xd000_0000)),
-        (SpaceConfig { page_offset: 0xb000_0000, ..pae }, SpaceError::PageOffset(0xb000_0000)),
+        (
+            SpaceConfig { page_offset: Some(0xd000_0000), ..config },
+            SpaceError::PageOffset(0xd000_0000),
+        ),
+        (
+            SpaceConfig { page_offset: Some(0xb000_0000), ..pae },
+            SpaceError::PageOffset(0xb000_0000),
+        ),
+        (SpaceConfig { page_offset: Some(0xc000_0000), ..long }, SpaceError::NoSplit(0xc000_0000)),
         (SpaceConfig { vmalloc_bytes: Some(GIB), ..config }, SpaceError::Vmalloc(GIB)),
         (SpaceConfig { vmalloc_bytes: Some(u64::MAX), ..config }, SpaceError::Vmalloc(u64::MAX)),
         (SpaceConfig { ram_bytes: 0, ..config }, SpaceError::Ram(0)),
@@ -157,7 +165,7 @@ fn every_configuration_covers_every_address_once() {
         let config = SpaceConfig {
             geometry: Geometry::ALL[next(4) as usize],
             ram_bytes: (1 + next(1 << 24)) << (12 + next(6)),
-            page_offset: offsets[next(5) as usize],
+            page_offset: (next(2) == 0).then(|| offsets[next(5) as usize]),
             vmalloc_bytes: (next(3) == 0).then(|| next(1200) * MIB),
             cpus: 1 + next(64),
             release: if next(2) == 0 { Release::V4_4 } else { Release::V6_12 },

@@ -60,6 +60,9 @@ const TOP: [Region; 6] = [
 
 pub(super) fn space(config: SpaceConfig) -> Result<KernelSpace, SpaceError> {
     let ram_bytes = config.ram_bytes;
+    if let Some(page_offset) = config.page_offset {
+        return Err(SpaceError::NoSplit(page_offset));
+    }
     let bases = match (config.geometry, config.release) {
         (Geometry::La57, Release::V4_4) => return Err(SpaceError::Release),
         (Geometry::La57, Release::V6_12) => FIVE,

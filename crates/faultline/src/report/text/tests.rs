@@ -44,6 +44,7 @@ fn largest() -> Report {
             policy: "lru",
             seed: 0,
             boot_seconds: None,
+            page_offset: None,
         },
         exit: ExitFigures { code: None, signal: Some(64), reason: ExitReason::Signal },
         deadlock: None,

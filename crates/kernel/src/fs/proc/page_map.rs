@@ -12,7 +12,6 @@ use super::Subject;
 use crate::Kernel;
 use crate::errno::Errno;
 use crate::fs::ProcFile;
-use crate::uaccess::TASK_END;
 
 /// Bytes of an entry of `pagemap` and of the files of frames.
 const WORD_BYTES: u64 = 8;
@@ -51,7 +50,7 @@ impl Kernel {
         let Some(mm) = mm else { return Ok(0) };
         check_words(at, bytes)?;
         let first = (at / WORD_BYTES).saturating_mul(PAGE_BYTES);
-        let end = TASK_END / PAGE_BYTES * WORD_BYTES;
+        let end = mm.layout.task_end.as_u64() / PAGE_BYTES * WORD_BYTES;
         let count = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
         let mut words = vec![0; count / 8];
         mm.pagemap(&self.memory, &self.hw, VirtAddr::new(first), &mut words);

@@ -90,7 +90,7 @@ struct Extra {
 
 fn sys_sendto(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [fd, bytes, count, flags, name, name_bytes] = args;
-    let buffers = Buffers::one(bytes, count)?;
+    let buffers = Buffers::one(kernel, bytes, count)?;
     let (_, id) = socket_of(kernel, fd)?;
     let target = if name == 0 { None } else { target(kernel, id, name, name_bytes)? };
     let sender = kernel.own_sender();
@@ -290,7 +290,7 @@ fn send_message(
 
 fn sys_recvfrom(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [fd, bytes, count, flags, name, name_bytes] = args;
-    let buffers = Buffers::one(bytes, count)?;
+    let buffers = Buffers::one(kernel, bytes, count)?;
     let (count, mut received) = receive(kernel, fd, &buffers, low32(flags))?;
     drop_files(kernel, std::mem::take(&mut received.files));
     if name != 0 {

@@ -29,7 +29,7 @@ fn sys_open(kernel: &mut Kernel, [path, flags, mode, ..]: [u64; 6]) -> SysResult
 }
 
 fn sys_creat(kernel: &mut Kernel, [path, mode, ..]: [u64; 6]) -> SysResult {
-    let flags = flag::CREAT | flag::WRONLY | flag::TRUNC | implied_flags(kernel.kind());
+    let flags = flag::CREAT | flag::WRONLY | flag::TRUNC | implied_flags(kernel.kind);
     open(kernel, AT_FDCWD, path, (flags, low32(mode)))
 }
 
@@ -41,7 +41,7 @@ fn sys_openat(kernel: &mut Kernel, [dirfd, path, flags, mode, ..]: [u64; 6]) -> 
 const fn implied_flags(kind: KernelKind) -> u32 {
     match kind {
         KernelKind::X86_64 => flag::LARGEFILE,
-        KernelKind::I386 => 0,
+        KernelKind::I386 { .. } => 0,
     }
 }
 
@@ -174,7 +174,7 @@ fn sys_openat2(kernel: &mut Kernel, [dirfd, path, how, bytes, ..]: [u64; 6]) -> 
     if rules.0 & WalkRules::CACHED != 0 {
         return Err(Errno::EAGAIN);
     }
-    let flags = flags | implied_flags(kernel.kind());
+    let flags = flags | implied_flags(kernel.kind);
     open_with(kernel, dirfd, path, (flags, low32(mode)), rules)
 }
 

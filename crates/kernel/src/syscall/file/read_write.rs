@@ -18,7 +18,6 @@ use crate::fs::{Device, FileId, Opened, PIPE_BUF, flag, write_device};
 use crate::signal::SigInfo;
 use crate::signal::number::SIGXFSZ;
 use crate::syscall::Handler;
-use crate::uaccess::TASK_END;
 use crate::wait::{Channel, Interrupted};
 
 /// Most bytes that one call moves: Linux's `MAX_RW_COUNT`.
@@ -67,8 +66,8 @@ impl Buffers {
     ///
     /// # Errors
     /// `EFAULT`: not wholly in user space, however little would be used of it.
-    pub(super) fn one(addr: u64, bytes: u64) -> Result<Self, Errno> {
-        check_range(addr, bytes)?;
+    pub(super) fn one(kernel: &Kernel, addr: u64, bytes: u64) -> Result<Self, Errno> {
+        kernel.check_user_range(addr, bytes)?;
         Ok(Self { parts: vec![(addr, bytes.min(CALL_BYTES_MAX))] })
     }
 
@@ -95,7 +94,7 @@ impl Buffers {
         let mut left = CALL_BYTES_MAX;
         for (addr, bytes) in &mut parts {
             let checked = if is_alone { (*bytes).min(CALL_BYTES_MAX) } else { *bytes };
-            check_range(*addr, checked)?;
+            kernel.check_user_range(*addr, checked)?;
             *bytes = (*bytes).min(left);
             left -= *bytes;
         }
@@ -153,41 +152,33 @@ impl Buffers {
     }
 }
 
-/// Linux's `access_ok`.
-fn check_range(addr: u64, bytes: u64) -> Result<(), Errno> {
-    match addr.checked_add(bytes) {
-        Some(end) if end <= TASK_END => Ok(()),
-        _ => Err(Errno::EFAULT),
-    }
-}
-
 fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn sys_read(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
     let file = readable(kernel, fd)?;
-    let buffers = Buffers::one(addr, bytes)?;
+    let buffers = Buffers::one(kernel, addr, bytes)?;
     read(kernel, file, &buffers, At::Place)
 }
 
 fn sys_write(kernel: &mut Kernel, [fd, addr, bytes, ..]: [u64; 6]) -> SysResult {
     let file = writable(kernel, fd)?;
-    let buffers = Buffers::one(addr, bytes)?;
+    let buffers = Buffers::one(kernel, addr, bytes)?;
     write(kernel, file, &buffers, At::Place)
 }
 
 fn sys_pread64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let (file, at) = file_at(kernel, fd, offset)?;
     readable(kernel, fd)?;
-    let buffers = Buffers::one(addr, bytes)?;
+    let buffers = Buffers::one(kernel, addr, bytes)?;
     read(kernel, file, &buffers, at)
 }
 
 fn sys_pwrite64(kernel: &mut Kernel, [fd, addr, bytes, offset, ..]: [u64; 6]) -> SysResult {
     let (file, at) = file_at(kernel, fd, offset)?;
     writable(kernel, fd)?;
-    let buffers = Buffers::one(addr, bytes)?;
+    let buffers = Buffers::one(kernel, addr, bytes)?;
     write(kernel, file, &buffers, at)
 }
 

@@ -7,10 +7,12 @@
 
 use std::fmt::Write;
 
-use machine::{PAGE_BYTES, PAGE_SHIFT, PageSize};
+use machine::{Geometry, PAGE_BYTES, PAGE_SHIFT, PageSize};
 use mm::ZoneInfo;
+use mm::kernel_space::{Region, RegionKind};
 
 use super::slabs;
+use crate::abi::KernelKind;
 use crate::{Kernel, SwapKind};
 
 const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
@@ -54,8 +56,50 @@ fn direct_map_kib(kernel: &Kernel, size: PageSize) -> u64 {
     kernel.memory.kernel_space().map_or(0, |space| space.direct_map_bytes(size)) >> 10
 }
 
+/// KiB of address space for `vmalloc` (`VMALLOC_TOTAL`).
+fn vmalloc_kib(kernel: &Kernel) -> u64 {
+    let region = kernel.memory.kernel_space().and_then(|space| space.region(RegionKind::Vmalloc));
+    let bytes = region.map_or(0, Region::bytes);
+    // The end that kernels of 64 bits count with is the last byte.
+    let end_bytes = u64::from(kernel.kind == KernelKind::X86_64);
+    bytes.saturating_sub(end_bytes) >> 10
+}
+
+/// How much of RAM a kernel of 32 bits has addresses for, and how much it has not.
+fn high_rows(kernel: &Kernel) -> Vec<(&'static str, u64)> {
+    if kernel.kind == KernelKind::X86_64 {
+        return Vec::new();
+    }
+    let (usage, high) = (kernel.memory.usage(), kernel.memory.highmem_frames());
+    let kib = |frames: u64| frames * KIB_PER_PAGE;
+    vec![
+        ("HighTotal", kib(high.total)),
+        ("HighFree", kib(high.free)),
+        ("LowTotal", kib(usage.frames_total - high.total)),
+        ("LowFree", kib(usage.frames_free - high.free)),
+    ]
+}
+
 /// Label and value in KiB of every line but those of the pool of huge pages, which is empty.
-fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
+fn meminfo_rows(kernel: &Kernel) -> Vec<(&'static str, u64)> {
+    let mut rows = common_rows(kernel).to_vec();
+    let swap = rows.iter().position(|row| row.0 == "SwapTotal").unwrap_or(rows.len());
+    rows.splice(swap..swap, high_rows(kernel));
+    let sizes = match kernel.hw.geometry() {
+        Geometry::I386 => [("DirectMap4k", PageSize::K4), ("DirectMap4M", PageSize::M4)].as_slice(),
+        Geometry::Pae => &[("DirectMap4k", PageSize::K4), ("DirectMap2M", PageSize::M2)],
+        Geometry::X86_64 | Geometry::La57 => &[
+            ("DirectMap4k", PageSize::K4),
+            ("DirectMap2M", PageSize::M2),
+            ("DirectMap1G", PageSize::G1),
+        ],
+    };
+    rows.extend(sizes.iter().map(|&(label, size)| (label, direct_map_kib(kernel, size))));
+    rows
+}
+
+/// The rows that all kernels have, before those of the direct map.
+fn common_rows(kernel: &Kernel) -> [(&'static str, u64); 46] {
     let usage = kernel.memory.usage();
     let kib = |pages: u64| pages * (PAGE_BYTES >> 10);
     let cached = kib(usage.file + usage.shmem);
@@ -100,7 +144,7 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("WritebackTmp", 0),
         ("CommitLimit", kib(kernel.memory.commit_limit_pages())),
         ("Committed_AS", kib(usage.committed_pages)),
-        ("VmallocTotal", 34_359_738_367),
+        ("VmallocTotal", vmalloc_kib(kernel)),
         ("VmallocUsed", kib(usage.vmalloc)),
         ("VmallocChunk", 0),
         ("Percpu", 0),
@@ -111,9 +155,6 @@ fn meminfo_rows(kernel: &Kernel) -> [(&'static str, u64); 49] {
         ("FilePmdMapped", 0),
         ("Hugepagesize", 2048),
         ("Hugetlb", 0),
-        ("DirectMap4k", direct_map_kib(kernel, PageSize::K4)),
-        ("DirectMap2M", direct_map_kib(kernel, PageSize::M2)),
-        ("DirectMap1G", direct_map_kib(kernel, PageSize::G1)),
     ]
 }
 

@@ -239,6 +239,11 @@ impl Geometry {
         }
     }
 
+    /// Entries that a walk to a 4 KiB page reads from RAM.
+    pub(crate) fn walk_reads(self) -> u64 {
+        with_format!(self, F::HAS_RIGHTS.iter().filter(|is_read| **is_read).count() as u64)
+    }
+
     /// Linear address bits: 32, 48 or 57.
     pub const fn address_bits(self) -> u32 {
         with_format!(self, F::ADDRESS_BITS)

@@ -47,9 +47,9 @@ use crate::ram::Ram;
 use crate::tlb::{
     Banks, DataLevel, FetchLevel, LevelSpec, SecondLevel, Shifts, TlbMode, Translation,
 };
-use quick::QuickMode;
+use quick::{QuickMode, quick_format};
 
-use crate::walk::{self, Refused, Request, WalkControls, Walked};
+use crate::walk::{self, Refused, Request, UsedFormat, WalkControls, Walked};
 
 /// Address-space identifiers have 12 bits, like PCIDs.
 const ASID_MASK: u16 = 0xfff;
@@ -81,6 +81,7 @@ pub(crate) struct Mmu {
     /// Walks of four levels that are not in `counts`.
     quick_walks: u64,
     quick_mode: QuickMode,
+    quick_format: UsedFormat,
 }
 
 impl Mmu {
@@ -116,6 +117,7 @@ impl Mmu {
             counts: Counters::default(),
             quick_walks: 0,
             quick_mode: QuickMode::of(config),
+            quick_format: quick_format(config),
         };
         mmu.publish(ram);
         mmu
@@ -250,7 +252,7 @@ impl Mmu {
         counters.l2.hits += emitted;
         (counters.reads, counters.writes) = self.totals.at(self.fast.words[layout::CLOCK]);
         counters.walks += self.quick_walks;
-        counters.walk_memory_reads += 4 * self.quick_walks;
+        counters.walk_memory_reads += self.geometry.walk_reads() * self.quick_walks;
         counters.fetches = self.fast.words[layout::FETCH_CLOCK] - 1;
         if self.is_modelled {
             let hits = |accesses: u64, level: HitMiss| accesses - level.misses;

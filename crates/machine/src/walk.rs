@@ -126,6 +126,27 @@ pub(crate) fn translate(
     with_format!(geometry, translate_in::<F>(geometry, controls, ram, root, request))
 }
 
+/// The formats that [`find_used`] knows. A fourth would make a table of jumps of its branches, which
+/// the engine does not look through when it looks for vector registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum UsedFormat {
+    /// 4 levels.
+    Long,
+    Pae,
+    I386,
+}
+
+impl UsedFormat {
+    pub(crate) const fn of(geometry: Geometry) -> Option<Self> {
+        match geometry {
+            Geometry::X86_64 => Some(Self::Long),
+            Geometry::Pae => Some(Self::Pae),
+            Geometry::I386 => Some(Self::I386),
+            Geometry::La57 => None,
+        }
+    }
+}
+
 /// What [`find_used`] found: the leaf entry, and the rights of all levels.
 #[derive(Clone, Copy)]
 pub(crate) struct UsedPage {
@@ -134,27 +155,50 @@ pub(crate) struct UsedPage {
     pub(crate) is_executable: bool,
 }
 
-/// A user walk in the 4-level format that changes nothing, because accessed is set on all levels,
-/// to a 4 KiB page; `None` for any other walk. Nothing in here panics.
+/// A user walk that changes nothing, because accessed is set on all levels, to a 4 KiB page; `None`
+/// for any other walk. Nothing in here panics.
 #[inline(always)]
-pub(crate) fn find_used(ram: &Ram, root: PhysAddr, addr: VirtAddr) -> Option<UsedPage> {
-    type F = crate::geometry::X86_64;
+pub(crate) fn find_used(
+    format: UsedFormat,
+    ram: &Ram,
+    root: PhysAddr,
+    addr: VirtAddr,
+) -> Option<UsedPage> {
+    use crate::geometry::{I386, Pae, X86_64};
+    match format {
+        UsedFormat::Long => find_used_in::<X86_64>(ram, root, addr),
+        UsedFormat::Pae => find_used_in::<Pae>(ram, root, addr),
+        UsedFormat::I386 => find_used_in::<I386>(ram, root, addr),
+    }
+}
+
+#[inline(always)]
+fn find_used_in<F: Format>(ram: &Ram, root: PhysAddr, addr: VirtAddr) -> Option<UsedPage> {
     const USED: u64 = Pte::PRESENT.raw() | Pte::USER.raw() | Pte::ACCESSED.raw();
-    if !addr.is_canonical(48) {
+    let is_canonical = match F::ADDRESS_BITS {
+        32 => addr.as_u64() >> 32 == 0,
+        bits => addr.is_canonical(bits),
+    };
+    if !is_canonical {
         return None;
     }
     let mut rights = Pte::WRITE.raw() | Pte::NX.raw();
     let mut table = root.as_u64();
-    for level in [4, 3, 2] {
-        let raw = ram.read_u64(slot_in::<F>(table, level, addr));
+    let mut level = F::LEVELS as usize;
+    while level > 1 {
+        let raw = load::<F>(ram, slot_in::<F>(table, level, addr));
+        let used = if F::HAS_RIGHTS[level] { USED } else { Pte::PRESENT.raw() };
         let unusual = F::RESERVED_TABLE[level] | Pte::LARGE.raw();
-        if raw & (USED | unusual) != USED {
+        if raw & (used | unusual) != used {
             return None;
         }
-        rights &= raw ^ F::NX;
+        if F::HAS_RIGHTS[level] {
+            rights &= raw ^ F::NX;
+        }
         table = raw & F::ADDRESS_MASK;
+        level -= 1;
     }
-    let raw = ram.read_u64(slot_in::<F>(table, 1, addr));
+    let raw = load::<F>(ram, slot_in::<F>(table, 1, addr));
     if raw & (USED | F::RESERVED_LEAF[1]) != USED {
         return None;
     }
@@ -162,7 +206,7 @@ pub(crate) fn find_used(ram: &Ram, root: PhysAddr, addr: VirtAddr) -> Option<Use
     Some(UsedPage {
         pte: Pte::from_raw(raw),
         is_writable: rights & Pte::WRITE.raw() != 0,
-        is_executable: rights & Pte::NX.raw() != 0,
+        is_executable: F::NX == 0 || rights & Pte::NX.raw() != 0,
     })
 }
 

@@ -14,13 +14,12 @@ use crate::addr::{Frame, PAGE_BYTES, PageSize, VirtAddr};
 use crate::clock::CLOCK_DRAIN_BIT;
 use crate::fast::{FastPage, FastTlb, layout};
 use crate::frames::FrameSet;
-use crate::geometry::Geometry;
 use crate::machine::{FastPath, MachineConfig};
 use crate::ram::Ram;
 use crate::tlb::{DataLevel, TlbMode, Translation};
-use crate::walk::find_used;
+use crate::walk::{UsedFormat, find_used};
 
-/// Bits of a linear address in the 4-level format.
+/// Bits of a linear address that the quick path takes; the walk may take fewer.
 const ADDRESS_BITS: u32 = 48;
 
 /// Where a page comes from that the first level does not have.
@@ -34,15 +33,21 @@ enum Below {
 /// What the quick path does in a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum QuickMode {
-    /// Nothing: another page-table format, or no fast path.
+    /// Nothing: tables of 5 levels, or no fast path.
     Never,
     Modelled,
     Unmodelled,
 }
 
+/// The format of the tables that it walks, if it walks.
+pub(super) fn quick_format(config: &MachineConfig) -> UsedFormat {
+    UsedFormat::of(config.geometry).unwrap_or(UsedFormat::Long)
+}
+
 impl QuickMode {
     pub(super) fn of(config: &MachineConfig) -> Self {
-        if config.reference == FastPath::Empty || config.geometry != Geometry::X86_64 {
+        let has_format = UsedFormat::of(config.geometry).is_some();
+        if config.reference == FastPath::Empty || !has_format {
             Self::Never
         } else if config.tlb == TlbMode::Off {
             Self::Unmodelled
@@ -87,7 +92,7 @@ impl Mmu {
         access: Access,
         slot: usize,
     ) -> Option<FastPage> {
-        let Self { fast, l1d, l2, counts, quick_walks, code, asid, root, .. } = self;
+        let Self { fast, l1d, l2, counts, quick_walks, quick_format, code, asid, root, .. } = self;
         if !(l1d.is_plain(*asid) && l2.banks.is_plain_for(*asid)) {
             return None;
         }
@@ -104,7 +109,10 @@ impl Mmu {
         }
         let (page, below) = match l2.find_small(addr, key) {
             Some(entry) => (l2.banks.get(entry)?, Below::Second(entry)),
-            None => (walk_quickly(ram, (*root)?, addr)?, Below::Walk(l2.victim_quickly(addr)?)),
+            None => {
+                let page = walk_quickly(*quick_format, ram, (*root)?, addr)?;
+                (page, Below::Walk(l2.victim_quickly(addr)?))
+            }
         };
         let place = place(ram, code, addr, access, page)?;
         let victim = l1d.victim_quickly(&fast.words, addr)?;
@@ -187,7 +195,7 @@ impl Mmu {
         access: Access,
         slot: usize,
     ) -> Option<FastPage> {
-        let page = walk_quickly(ram, self.root?, addr)?;
+        let page = walk_quickly(self.quick_format, ram, self.root?, addr)?;
         let place = place(ram, &self.code, addr, access, page)?;
         if self.fast.is_taken_by_other(slot, place.base) {
             if !self.fast.keeps_mask() {
@@ -247,13 +255,13 @@ impl Mmu {
     /// The host address of the frame that an access to `addr` finds.
     #[inline(always)]
     fn host_quickly(&mut self, ram: &Ram, addr: VirtAddr) -> Option<u64> {
-        let Self { l1d, l2, asid, root, .. } = self;
+        let Self { quick_format, l1d, l2, asid, root, .. } = self;
         let key = l1d.banks.small_tag(addr, *asid);
         let first = l1d.banks.find_small(addr, key);
         let page = match (first, first.is_none().then(|| l2.find_small(addr, key))) {
             (Some(entry), _) => l1d.banks.get(entry)?,
             (_, Some(Some(entry))) => l2.banks.get(entry)?,
-            _ => walk_quickly(ram, (*root)?, addr)?,
+            _ => walk_quickly(*quick_format, ram, (*root)?, addr)?,
         };
         Some(ram.host_base().wrapping_add(page.base()))
     }
@@ -289,8 +297,8 @@ fn vacate(
 
 /// What a walk finds that changes nothing.
 #[inline(always)]
-fn walk_quickly(ram: &Ram, root: Frame, addr: VirtAddr) -> Option<Translation> {
-    let used = find_used(ram, root.start(), addr)?;
+fn walk_quickly(format: UsedFormat, ram: &Ram, root: Frame, addr: VirtAddr) -> Option<Translation> {
+    let used = find_used(format, ram, root.start(), addr)?;
     let page = Translation::of_small(used.pte, used.is_writable, used.is_executable);
     (!page.is_global() && page.base() < ram.end().as_u64()).then_some(page)
 }

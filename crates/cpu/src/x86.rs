@@ -25,6 +25,7 @@ mod operand;
 mod pages;
 mod plain;
 mod precedence;
+mod predict;
 mod probe;
 mod records;
 mod run;

@@ -8,7 +8,7 @@
 //! slot of addr = pext(addr, words[MASK_INDEX])
 //! hit          = addr + words[READ_TAG + slot] < 4096 (wrapping)   (WRITE_TAG for a store)
 //! on a hit     : words[STAMP + slot] = clock;  clock += 1 or CLOCK_WRITE
-//! byte         = words[HOST + slot] + (addr + tag)
+//! byte         = words[HOST + slot] + (addr + tag) = words[DISTANCE + slot] + addr
 //! ```
 //!
 //! Invariants
@@ -97,8 +97,11 @@ pub mod layout {
     pub const WRITE_TAG: usize = READ_TAG + SLOTS + PAD;
     /// Per slot: host address of the frame.
     pub const HOST: usize = WRITE_TAG + SLOTS + PAD;
+    /// Per slot: what an address of the page differs by from the host address of its byte, which is
+    /// the sum of [`HOST`] and [`READ_TAG`].
+    pub const DISTANCE: usize = HOST + SLOTS + PAD;
     /// Per slot: clock of the last hit.
-    pub const STAMP: usize = HOST + SLOTS + PAD;
+    pub const STAMP: usize = DISTANCE + SLOTS + PAD;
     /// Per entry of the L1D: clock of the last use that went through no slot. The machine's own.
     pub const ENTRY_STAMP: usize = STAMP + SLOTS;
     /// Entries of a first level, padding included, at most.
@@ -232,6 +235,7 @@ impl FastTlb {
         words[layout::READ_TAG + slot] = tag;
         words[layout::WRITE_TAG + slot] = write_tag;
         words[layout::HOST + slot] = page.host;
+        words[layout::DISTANCE + slot] = page.host.wrapping_add(tag);
         words[layout::STAMP + slot] = stamp;
         self.fills += 1;
     }
@@ -426,6 +430,7 @@ mod tests {
             layout::READ_TAG,
             layout::WRITE_TAG,
             layout::HOST,
+            layout::DISTANCE,
             layout::STAMP,
             layout::FETCH_RESIDENT,
             layout::FETCH_STAMP,

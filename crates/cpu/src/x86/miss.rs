@@ -333,6 +333,8 @@ impl Miss<'_> {
         self.mask(PAGE, -(PAGE_BYTES as i32));
         self.emit(Instruction::with2(Code::Add_r64_rm64, PAGE, word(layout::RAM_BASE)));
         self.store(table(layout::HOST, SLOT), PAGE);
+        self.emit(Instruction::with2(Code::Add_r64_rm64, A, PAGE));
+        self.store(table(layout::DISTANCE, SLOT), A);
         self.store(table(layout::STAMP, SLOT), CLOCK);
     }
 

@@ -111,7 +111,11 @@ impl Emitter {
     pub(super) fn memory(&mut self, step: &Step, access: Access) {
         let instruction = &step.instruction;
         self.address(instruction, 0);
-        self.probe(want(instruction, access));
+        if self.is_predicted(step) {
+            self.probe_predicted(instruction);
+        } else {
+            self.probe(want(instruction, access));
+        }
         self.on_pointer(step, None);
     }
 
@@ -321,20 +325,26 @@ impl Emitter {
         self.add_segment(anchor.segment);
     }
 
-    /// Adds the base of a segment to the address in r14.
+    /// Adds the base of a segment to the address in r14; changes r13.
     pub(super) fn add_segment(&mut self, segment: Register) {
-        let base = match segment {
-            Register::FS => words::FS_BASE,
-            Register::GS => words::GS_BASE,
-            _ if !self.now.flavor.is_closed(segment) => return,
-            Register::ES => words::ES_BASE,
-            Register::SS => words::SS_BASE,
-            Register::DS => words::DS_BASE,
-            Register::CS => words::CS_BASE,
-            _ => return,
-        };
-        self.asm.load(S1, Mem::word(base));
-        self.lea_word(S0, Mem::sum(S0, S1));
+        if let Some(base) = self.segment_base(segment) {
+            self.asm.load(S1, Mem::word(base));
+            self.lea_word(S0, Mem::sum(S0, S1));
+        }
+    }
+
+    /// The word that holds the base of a segment, if it may be anything but 0.
+    pub(super) fn segment_base(&self, segment: Register) -> Option<usize> {
+        match segment {
+            Register::FS => Some(words::FS_BASE),
+            Register::GS => Some(words::GS_BASE),
+            _ if !self.now.flavor.is_closed(segment) => None,
+            Register::ES => Some(words::ES_BASE),
+            Register::SS => Some(words::SS_BASE),
+            Register::DS => Some(words::DS_BASE),
+            Register::CS => Some(words::CS_BASE),
+            _ => None,
+        }
     }
 
     /// `lea to, place`; in 32-bit code the sum is modulo 2^32.

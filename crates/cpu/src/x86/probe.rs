@@ -57,7 +57,7 @@ impl Emitter {
     }
 
     /// Whether the flags in the register are still needed.
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.now.live != 0 && self.now.live != PARKED
     }
 
@@ -73,7 +73,7 @@ impl Emitter {
         number
     }
 
-    fn access_site(&mut self, want: Want) -> u32 {
+    pub(super) fn access_site(&mut self, want: Want) -> u32 {
         let site = self.site(SiteKind::Access {
             access: want.access,
             bytes: want.bytes,
@@ -100,7 +100,7 @@ impl Emitter {
         self.now.has_access = true;
     }
 
-    fn probe_dead(&mut self, want: Want) -> super::emit::Patch {
+    pub(super) fn probe_dead(&mut self, want: Want) -> super::emit::Patch {
         self.asm.pext(S1, S0, layout::MASK_INDEX);
         self.asm.add_flags(S0, Mem::table(tag(want.access), S1));
         self.asm.compare_flags(S0, PAGE_BYTES as i32 - i32::from(want.bytes));

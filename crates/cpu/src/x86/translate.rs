@@ -39,6 +39,8 @@ pub(super) enum Cold {
     Probe { branch: Patch, site: u32, access: Access, is_flags_live: bool },
     /// The probe of a group failed.
     Group { branch: Patch, first: usize, last: usize, resume: u64, is_flags_live: bool },
+    /// The page of a predicted load is at another distance than the one before.
+    Distance { branch: Patch, word: usize, resume: u64 },
     /// A direct jump without a target.
     Link { link: u32 },
     /// An indirect jump misses the jump cache, or meets a drain.
@@ -137,6 +139,8 @@ pub(super) struct Emitter {
     pub points: Vec<Point>,
     /// Host addresses of the loops of strips: first byte, and the one behind.
     pub strips: Vec<(u64, u64)>,
+    /// Predicted loads so far.
+    pub(super) predictions: usize,
     /// How the block being emitted can run in strips.
     pub(super) strip: Option<Strip>,
     pub(super) now: Current,
@@ -169,6 +173,7 @@ impl Emitter {
             links: Vec::with_capacity(cache_bytes / 256),
             points: Vec::new(),
             strips: Vec::new(),
+            predictions: 0,
             strip: None,
             now: Current::default(),
             cold: Vec::new(),
@@ -391,6 +396,11 @@ impl Emitter {
                 Cold::Probe { branch, site, access, is_flags_live } => {
                     self.asm.resolve(branch);
                     self.cold_probe(site, access, is_flags_live);
+                }
+                Cold::Distance { branch, word, resume } => {
+                    self.asm.resolve(branch);
+                    self.asm.store(Mem::word(word), S1);
+                    self.asm.jump_to(resume);
                 }
                 Cold::Link { link } => {
                     let stub = offset(self.asm.here(), self.cache_start);

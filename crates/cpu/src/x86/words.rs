@@ -78,6 +78,10 @@ pub(super) const STRIP_LIMIT: usize = word(56);
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.
 pub(super) const BOUNCE: usize = word(128);
+/// Distances of the latest pages of loads that feed their own address: see `predict.rs`.
+pub(super) const DISTANCE: usize = word(256);
+/// How many of them.
+pub(super) const DISTANCES: usize = 512;
 /// The cache of indirect jumps: [`JUMP_SLOTS`] negated targets, and as many host addresses.
 pub(super) const JUMP_TAG: usize = word(1024);
 /// The host addresses, not at the same offset in a page of the host as the targets.

@@ -466,6 +466,25 @@ fn misses_of_other_shapes_are_made_by_the_model() {
     }
 }
 
+/// A list whose pages lie at one distance from their frames, then at many, then at one again: each
+/// load of the chain is at the place that its own page has.
+#[test]
+fn a_list_is_followed_wherever_its_frames_are() {
+    let tlb = *machine::tlb_default();
+    let mut filled = misses::Walker::new(tlb, machine::FastPath::Filled);
+    let mut empty = misses::Walker::new(tlb, machine::FastPath::Empty);
+    for stride in [1, 2, 1, 3] {
+        filled.link(stride);
+        empty.link(stride);
+        for steps in [1, 2, misses::NODES, misses::NODES + 1, 5000] {
+            let end = misses::Walker::node(steps % (misses::NODES * 256));
+            assert_eq!(filled.follow(steps), end, "stride {stride}, {steps} steps");
+            assert_eq!(empty.follow(steps), end, "stride {stride}, {steps} steps");
+            assert_eq!(filled.counters(), empty.counters(), "stride {stride}, {steps} steps");
+        }
+    }
+}
+
 /// What the generator makes: run it to see which instructions it does not reach.
 #[test]
 fn generator_reaches_every_instruction() {

@@ -3,8 +3,8 @@
 use cpu::x86::{Translator, TranslatorConfig};
 use cpu::{Engine, Exit, Registers};
 use machine::{
-    Counters, FastPath, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, Pte, TlbMode,
-    TlbSpec, VirtAddr,
+    Counters, FastPath, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, PhysAddr, Pte,
+    TlbMode, TlbSpec, VirtAddr,
 };
 
 const CODE: u64 = 0x40_1000;
@@ -32,6 +32,17 @@ const PROGRAM: [u8; 42] = [
     0x0f, 0x05, 0x90, // syscall; nop
 ];
 
+/// Where a program follows a list: rdx times `rax = [rax]`.
+const LIST_CODE: u64 = 0x40_3000;
+const LIST_PROGRAM: [u8; 12] = [
+    0x48, 0x8b, 0x00, // mov rax, [rax]
+    0x48, 0x83, 0xea, 0x01, // sub rdx, 1
+    0x75, 0xf7, // jnz to the start
+    0x0f, 0x05, 0x90, // syscall; nop
+];
+/// Nodes of the list in each page that is stored to.
+pub const NODES: u64 = 3;
+
 /// One engine and its machine.
 pub struct Walker {
     hw: Machine,
@@ -43,20 +54,23 @@ pub struct Walker {
 impl Walker {
     pub fn new(tlb: TlbSpec, reference: FastPath) -> Self {
         let hw = Machine::new(MachineConfig {
-            ram_bytes: 8 << 20,
+            ram_bytes: 16 << 20,
             geometry: Geometry::X86_64,
             tlb: TlbMode::Model(tlb),
             reference,
             keep: Keep::HashOnly,
             boot_seconds: 0,
         })
-        .expect("8 MiB of RAM");
+        .expect("16 MiB of RAM");
         let engine = Translator::new(TranslatorConfig::default()).expect("the host runs it");
         let mut walker = Self { hw, engine, next_frame: FIRST_FRAME, root: Frame::new(16) };
         walker.next_frame += 1;
         let code = walker.frame();
         walker.hw.store(code.start(), &PROGRAM);
         walker.map(CODE, code, Pte::WRITE);
+        let code = walker.frame();
+        walker.hw.store(code.start(), &LIST_PROGRAM);
+        walker.map(LIST_CODE, code, Pte::USER);
         for page in 0..PAGES {
             let frame = if page == 7 { code } else { walker.frame() };
             let right = if page % 2 == 1 { Pte::WRITE } else { Pte::USER };
@@ -98,12 +112,52 @@ impl Walker {
         registers.gpr[2] = ROUNDS;
         registers.gpr[6] = STORED;
         registers.gpr[7] = LOADED;
+        self.run_to_the_end(&mut registers);
+        registers.gpr[1]
+    }
+
+    fn run_to_the_end(&mut self, registers: &mut Registers) {
         let mut exit = Exit::Budget;
         while exit == Exit::Budget {
-            exit = self.engine.run(&mut registers, &mut self.hw);
+            exit = self.engine.run(registers, &mut self.hw);
         }
         assert_eq!(exit, Exit::Syscall, "rip {:#x}", registers.rip);
-        registers.gpr[1]
+    }
+
+    /// Address of node `number` of the list: [`NODES`] in one page, then as many in another.
+    pub const fn node(number: u64) -> u64 {
+        let (page, place) = (number / NODES * 37 % PAGES, number % NODES);
+        STORED + page * PAGE_BYTES + place * 0x518
+    }
+
+    /// Lets each node of the list point to the next one, and the last to the first. Each page gets
+    /// a new frame first, which is `stride` frames from that of the page before it.
+    pub fn link(&mut self, stride: u64) {
+        let first = self.next_frame;
+        self.next_frame += PAGES * stride.max(1);
+        for page in 0..PAGES {
+            let frame = Frame::new(first + page * stride);
+            self.map(STORED + page * PAGE_BYTES, frame, Pte::WRITE);
+        }
+        self.hw.flush_all();
+        for number in 0..PAGES * NODES {
+            let next = Self::node((number + 1) % (PAGES * NODES));
+            let page = (Self::node(number) - STORED) / PAGE_BYTES;
+            let frame = Frame::new(first + page * stride);
+            let place = frame.start().as_u64() + Self::node(number) % PAGE_BYTES;
+            self.hw.store(PhysAddr::new(place), &next.to_le_bytes());
+        }
+    }
+
+    /// Follows the list from its first node for so many steps; returns where it is then.
+    pub fn follow(&mut self, steps: u64) -> u64 {
+        self.hw.activate(self.root, 1);
+        let mut registers = Registers::new();
+        registers.rip = LIST_CODE;
+        registers.gpr[0] = Self::node(0);
+        registers.gpr[2] = steps;
+        self.run_to_the_end(&mut registers);
+        registers.gpr[0]
     }
 
     /// Forgets one page, or all.

@@ -148,6 +148,7 @@ fn config(
     let program = plan.args.first().cloned().unwrap_or_default();
     Ok(KernelConfig {
         machine: MachineConfig { ram_bytes, ..plan.machine },
+        device_bytes: plan.device_bytes,
         engine: Box::new(engine),
         vfs: VfsConfig {
             root: plan.root.clone(),

@@ -35,7 +35,7 @@ use crate::uaccess;
 use crate::vdso;
 
 pub(crate) use call::{sys_execve, sys_execveat};
-pub(crate) use special::SpecialPages;
+pub(crate) use special::{FixedPager, SpecialPages};
 
 use program::Prepared;
 

@@ -186,6 +186,8 @@ pub enum MapSource {
     Anonymous,
     /// A file of the page cache.
     File(Arc<MappedFile>),
+    /// Frames of the test device.
+    Device(Arc<MappedFile>),
 }
 
 /// Why the tree could not be made.

@@ -41,6 +41,7 @@ pub mod stack_init;
 pub mod stuck;
 pub mod syscall;
 pub mod task;
+mod testmem;
 pub mod uaccess;
 pub mod vdso;
 pub mod wait;
@@ -69,6 +70,8 @@ use syscall::SyscallTally;
 pub struct KernelConfig {
     /// RAM, page-table format, TLBs, time of day.
     pub machine: MachineConfig,
+    /// Bytes of memory of the test device, a multiple of 4,096; 0 for no device.
+    pub device_bytes: u64,
     /// What executes.
     pub engine: Box<dyn Engine>,
     /// The files that the program sees.
@@ -224,6 +227,8 @@ pub struct Kernel {
     swap_latency: mm::Latency,
     /// What the kernel's own objects take of RAM.
     pub(crate) objects: objects::KernelObjects,
+    /// The test device, if the machine has it.
+    testmem: Option<testmem::TestMemory>,
     /// Who was killed for want of memory.
     oom: oom::OomKills,
     /// The virtual time at which old dirty pages are looked for next.

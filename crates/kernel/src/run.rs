@@ -124,6 +124,7 @@ impl Kernel {
         self.end_all();
         report.pages_lost = self.store_for_host();
         self.drop_gdt();
+        self.drop_testmem();
         report.frames_leaked = self.memory.shutdown(&mut self.hw);
         report.slots_leaked = self.memory.swap_usage().used;
         self.report = Some(report);

@@ -15,6 +15,8 @@ use super::low;
 use crate::failure::Failure;
 use crate::machine::{MachineFile, RAM_DEFAULT, check_page_offset, find_geometry, find_tlb};
 
+/// Memory that the test device may have: an i386 kernel has vmalloc space for it.
+const DEVICE_BYTES_MAX: u64 = 64 << 20;
 /// Variables of the host that the program gets, besides `LC_*`.
 const PASSED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TERM", "LANG", "TZ"];
 /// `vm.overcommit_ratio` until the program sets it.
@@ -28,6 +30,8 @@ pub(crate) struct RunPlan {
     pub(crate) machine: MachineConfig,
     /// Where the addresses of programs end, if it was asked for.
     pub(crate) page_offset: Option<u64>,
+    /// Memory of the test device; 0 for no device.
+    pub(crate) device_bytes: u64,
     pub(crate) instructions: InstructionCount,
     pub(crate) seed: u64,
     /// The boot time, if it was asked for.
@@ -122,6 +126,7 @@ impl RunPlan {
                 low::Overcommit::Always => mm::Overcommit::Always,
                 low::Overcommit::Never => mm::Overcommit::Never { ratio_percent: RATIO_PERCENT },
             },
+            device_bytes: device_bytes(&typed, &machine)?,
             machine,
             page_offset,
             instructions: match count_instructions {
@@ -223,6 +228,24 @@ pub(crate) fn parse_number(what: &str, text: &str) -> Result<u64, Failure> {
     number.ok_or_else(|| {
         Failure::own(format!("{what} {text}: not a number of 64 bits; give one like 0xc0000001"))
     })
+}
+
+/// Bytes of the test device, for which the machine must have physical addresses left.
+///
+/// # Errors
+/// Exit code 125: not a size, too much or too little, or no room above RAM.
+fn device_bytes(typed: &low::Run, machine: &MachineConfig) -> Result<u64, Failure> {
+    let Some(text) = &typed.device_memory else { return Ok(0) };
+    let wrong = |why: &str| Failure::own(format!("--device-memory {text}: {why}"));
+    let accepted = "give a multiple of 4K up to 64M";
+    let bytes = parse_size(text).ok_or_else(|| wrong(accepted))?;
+    if !bytes.is_multiple_of(PAGE_BYTES) || !(PAGE_BYTES..=DEVICE_BYTES_MAX).contains(&bytes) {
+        return Err(wrong(accepted));
+    }
+    if machine.ram_bytes + bytes > 1 << machine.geometry.physical_bits().min(46) {
+        return Err(wrong("no physical addresses are left above RAM; give less --ram"));
+    }
+    Ok(bytes)
 }
 
 /// Bytes of a size with an optional suffix.
@@ -431,6 +454,26 @@ mod tests {
         for wrong in ["", "K", "1.5G", "-1", "4 G", "1Q", "99999999999999999999", "99999999T"] {
             assert_eq!(parse_size(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn memory_of_a_device_lies_above_ram() {
+        assert_eq!(plan(&["x"]).expect("fits").device_bytes, 0);
+        let options = ["--device-memory", "1M", "x"];
+        assert_eq!(plan(&options).expect("fits").device_bytes, 1 << 20);
+        for (options, says) in [
+            (["--device-memory", "0", "x"].as_slice(), "give a multiple of 4K"),
+            (&["--device-memory", "5000", "x"], "give a multiple of 4K"),
+            (&["--device-memory", "65M", "x"], "give a multiple of 4K"),
+            (&["--device-memory", "ten", "x"], "give a multiple of 4K"),
+            (&["--device-memory", "4K", "--machine", "i386", "x"], "give less --ram"),
+            (&["--device-memory", "4K", "--ram", "64T", "x"], "give less --ram"),
+        ] {
+            let failure = plan(options).expect_err("refused");
+            assert_eq!(failure.kind.code(), 125);
+            assert!(failure.message.contains(says), "{}", failure.message);
+        }
+        assert!(plan(&["--device-memory", "4K", "--machine", "i386", "--ram", "2G", "x"]).is_ok());
     }
 
     #[test]

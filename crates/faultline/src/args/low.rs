@@ -75,6 +75,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
     pub(crate) page_offset: Option<String>,
 
+    /// A test device with memory of its own above RAM: /dev/testmem [default: none]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) device_memory: Option<String>,
+
     /// Swap: how much can leave RAM when it is short [default: none]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) swap: Option<String>,
@@ -291,7 +295,7 @@ what `faultline run --trace FILE` wrote: which range holds the page, and what ha
 #[derive(Debug, Args)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub(crate) struct Explain {
-    /// The page-table format: i386, i386-pae, x86-64 or x86-64-la57, or a file
+    /// The page-table format: i386, i386-pae, x86-64 or x86-64-la57, or a file; also arm (ARMv7)
     #[arg(long, value_name = "NAME|FILE.toml", default_value = "x86-64", help_heading = "Machine")]
     pub(crate) machine: String,
 

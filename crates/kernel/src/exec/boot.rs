@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use cpu::DescriptorTable;
-use machine::{Machine, MachineConfig, PhysAddr, RamError};
+use machine::{Machine, PhysAddr, RamError};
 use mm::kernel_space::{KernelSpace, SpaceConfig, SpaceError};
 use mm::{Latency, Memory, Mm, MmError, MmId};
 
@@ -108,8 +108,9 @@ impl Kernel {
             deadlock: Deadlock::default(),
             report: None,
             objects,
+            testmem: None,
         };
-        Ok(kernel.settled())
+        kernel.with_testmem(config.device_bytes).map(Self::settled)
     }
 }
 
@@ -126,7 +127,7 @@ struct Base {
 fn base(config: &mut KernelConfig) -> Result<Base, BootError> {
     let space = kernel_space(config).map_err(BootError::Kernel)?;
     let kind = KernelKind::of(&space);
-    let mut hw = new_machine(config.machine, &space).map_err(BootError::Ram)?;
+    let mut hw = new_machine(config, &space).map_err(BootError::Ram)?;
     let (memory, swap_areas, swap_latency) =
         manager(&mut hw, space, config).map_err(BootError::Memory)?;
     Ok(Base { hw, memory, kind, swap_areas, swap_latency })
@@ -138,7 +139,7 @@ fn manager(
     space: KernelSpace,
     config: &mut KernelConfig,
 ) -> Result<(Memory, Vec<NamedArea>, Latency), MmError> {
-    let mut memory = new_memory(hw, space)?;
+    let mut memory = new_memory(hw, space, config.device_bytes)?;
     memory.overcommit = config.overcommit;
     memory.set_policy((config.policy.make)(config.seed));
     memory.set_limits(config.limits);
@@ -158,16 +159,17 @@ fn kernel_space(config: &KernelConfig) -> Result<KernelSpace, SpaceError> {
     KernelSpace::new(SpaceConfig { cpus: 1, page_offset, ..usual })
 }
 
-/// The machine, with memory above RAM for the kernel's array of pages.
-fn new_machine(config: MachineConfig, space: &KernelSpace) -> Result<Machine, RamError> {
-    let end = PhysAddr::new(config.ram_bytes);
-    let array = space.vmemmap();
-    Machine::with_device(config, array.map_or(0, |array| array.reserve_bytes(end)))
+/// The machine, with memory above RAM: the test device's, and for the kernel's array of pages.
+fn new_machine(config: &KernelConfig, space: &KernelSpace) -> Result<Machine, RamError> {
+    let (machine, device_bytes) = (config.machine, config.device_bytes);
+    let end = PhysAddr::new(machine.ram_bytes).wrapping_add(device_bytes);
+    let array_bytes = space.vmemmap().map_or(0, |array| array.reserve_bytes(end));
+    Machine::with_device(machine, device_bytes + array_bytes)
 }
 
-/// The memory manager, with the kernel's page tables.
-fn new_memory(hw: &mut Machine, space: KernelSpace) -> Result<Memory, MmError> {
-    let end = PhysAddr::new(hw.ram.bytes());
+/// The memory manager, with the kernel's page tables, on a machine with so many bytes of a device.
+fn new_memory(hw: &mut Machine, space: KernelSpace, device_bytes: u64) -> Result<Memory, MmError> {
+    let end = PhysAddr::new(hw.ram.bytes()).wrapping_add(device_bytes);
     let array = space.vmemmap().filter(|array| array.reserve_bytes(end) > 0);
     let mut memory = Memory::with_kernel(hw, space)?;
     if let Some(array) = array {

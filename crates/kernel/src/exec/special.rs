@@ -20,8 +20,15 @@ pub(super) const VVAR_BYTES: u64 = 4 * PAGE_BYTES;
 pub(super) const VCLOCK_BYTES: u64 = 2 * PAGE_BYTES;
 
 /// Content that is there from the start and never changes.
-struct FixedPager {
+pub(crate) struct FixedPager {
     bytes: Vec<u8>,
+}
+
+impl FixedPager {
+    /// No content.
+    pub(crate) const fn empty() -> Self {
+        Self { bytes: Vec::new() }
+    }
 }
 
 impl Pager for FixedPager {

@@ -24,6 +24,8 @@ pub(crate) enum Device {
     Tty,
     /// A standard stream.
     Stream(Stream),
+    /// The test device: `testmem.rs`.
+    TestMemory,
     /// Makes pseudo-terminals.
     Ptmx,
     /// The master of a pseudo-terminal.
@@ -48,6 +50,8 @@ impl Device {
             Self::Stream(_) => (0, 0),
             Self::Ptmx | Self::Master(_) => (5, 2),
             Self::Slave(number) => (136, number),
+            // The first of the numbers that miscellaneous devices get as they come.
+            Self::TestMemory => (10, 127),
         }
     }
 
@@ -98,8 +102,10 @@ impl Vfs {
                 self.random.fill(bytes);
                 Ok(bytes.len())
             }
-            // Those of the kernel: `syscall/file/terminal.rs`.
-            Device::Ptmx | Device::Master(_) | Device::Slave(_) => Err(Errno::EIO),
+            // Those of the kernel: `syscall/file/terminal.rs`, `testmem.rs`.
+            Device::Ptmx | Device::Master(_) | Device::Slave(_) | Device::TestMemory => {
+                Err(Errno::EIO)
+            }
             Device::Tty | Device::Stream(_) => {
                 device.stream().ok_or(Errno::EIO)?.read(offset, bytes)
             }
@@ -121,7 +127,7 @@ pub(crate) fn write_device(
         Device::Full if bytes.is_empty() => Ok(0),
         Device::Full => Err(Errno::ENOSPC),
         Device::Null | Device::Zero | Device::Random | Device::Urandom => Ok(bytes.len()),
-        Device::Ptmx | Device::Master(_) | Device::Slave(_) => Err(Errno::EIO),
+        Device::Ptmx | Device::Master(_) | Device::Slave(_) | Device::TestMemory => Err(Errno::EIO),
         Device::Tty | Device::Stream(_) => device.stream().ok_or(Errno::EIO)?.write(offset, bytes),
     }
 }

@@ -43,7 +43,12 @@ impl Vfs {
     /// Moves the place of an open file on, if it has one.
     pub(crate) fn advance(&mut self, id: FileId, bytes: u64) {
         let file = self.file_mut(id);
-        if matches!(file.opened, Opened::Regular(_) | Opened::Proc { .. }) {
+        let has_place = match file.opened {
+            Opened::Regular(_) | Opened::Proc { .. } => true,
+            Opened::Device { device, .. } => device == Device::TestMemory,
+            _ => false,
+        };
+        if has_place {
             file.offset = file.offset.saturating_add(bytes);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mm::ObjectId;
+
 use super::content::Budget;
 use super::device::Device;
 use super::node::{Child, Directory, Layer, Listing, Node, NodeKind, ProcFile, Regular};
@@ -142,6 +144,27 @@ impl Vfs {
         for stream in Stream::ALL {
             self.plant_terminal(pts, stream, mount);
         }
+    }
+
+    /// Puts a device that the machine has into `/dev`, where mappings of `object` have its name.
+    /// Returns device and number of its node.
+    pub(crate) fn plant_device(
+        &mut self,
+        name: &[u8],
+        device: Device,
+        object: ObjectId,
+    ) -> ((u32, u32), u64) {
+        let root = self.node(self.root).directory();
+        let dev = root.ok().and_then(|root| root.children.get(b"dev".as_slice()));
+        let parent = match dev {
+            Some(&Child::Added(dev, _)) => dev,
+            _ => self.root,
+        };
+        let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, self.node(parent).mount);
+        node.stat = Some(Box::new(device.stat(self.now)));
+        let id = self.graft(parent, name, node);
+        self.object_nodes.insert(object, id);
+        self.node(id).stat.as_ref().map_or(((0, 0), 0), |stat| (stat.device, stat.inode))
     }
 
     /// Shows the terminal of a standard stream under its name, so that `ttyname` finds it.

@@ -94,6 +94,10 @@ fn sys_mmap(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     map_flags.set(MapFlags::POPULATE, flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE);
     let source = match file {
         Some(fs::MapSource::File(file)) => MapSource::File { file, offset },
+        Some(fs::MapSource::Device(file)) => {
+            let first = kernel.testmem_frame(offset, bytes)?;
+            MapSource::Device { file, offset, first }
+        }
         Some(fs::MapSource::Anonymous) | None => MapSource::Anonymous,
     };
     let rights = implied(kernel, rights(prot));
@@ -114,6 +118,9 @@ impl Kernel {
     /// What `mmap` finds behind a descriptor.
     fn map_source_of(&mut self, fd: u64) -> Result<fs::MapSource, Errno> {
         let file = self.files.get(fd)?;
+        if self.is_testmem(file) {
+            return self.testmem_file(file).map(fs::MapSource::Device);
+        }
         self.vfs.map_source(&mut self.memory, &mut self.hw, file)
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn boot_on(
             keep: Keep::Events,
             boot_seconds: 1_700_000_000,
         },
+        device_bytes: 0,
         engine: Box::new(Translator::new(TranslatorConfig::default()).expect("an AVX2 host")),
         vfs: VfsConfig {
             root: PathBuf::from("/"),

@@ -14,6 +14,7 @@
 //! Linux 6.12 `fs/proc/kcore.c` (`kc_vaddr_to_offset`: `arch/x86/include/asm/pgtable_64.h`).
 
 use machine::{Geometry, PAGE_BYTES, VirtAddr};
+use mm::AreaUse;
 use mm::kernel_space::{KernelSpace, RegionKind};
 
 use crate::Kernel;
@@ -137,7 +138,10 @@ impl Kernel {
             let end = first.number() + frames;
             self.memory.write_vmemmap(&mut self.hw, first.number()..end);
         }
-        let found = self.memory.kernel_root().and_then(|root| self.hw.peek(root, addr));
+        let area = self.memory.area_at(addr);
+        let is_device = area.is_some_and(|area| matches!(area.purpose, AreaUse::Ioremap(_)));
+        let root = self.memory.kernel_root().filter(|_| !is_device);
+        let found = root.and_then(|root| self.hw.peek(root, addr));
         match found {
             Some((place, _))
                 if place.as_u64() + bytes.len() as u64 <= self.hw.ram.end().as_u64() =>

@@ -59,7 +59,7 @@ const OF_PROC: &[File] = &[
     ("loadavg", 0o444, Source::Made(time::loadavg)),
     ("locks", 0o444, Source::Fixed("")),
     ("meminfo", 0o444, Source::Made(memory::meminfo)),
-    ("misc", 0o444, Source::Fixed("")),
+    ("misc", 0o444, Source::Made(Kernel::misc_devices)),
     ("modules", 0o444, Source::Fixed("")),
     ("pagetypeinfo", 0o400, Source::Made(blocks::pagetypeinfo)),
     ("partitions", 0o444, Source::Fixed("major minor  #blocks  name\n\n")),
@@ -117,7 +117,8 @@ const OF_SYS: &[File] = &[
     ("/sys/kernel/cpu_byteorder", 0o444, Source::Fixed("little\n")),
 ];
 
-const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n";
+const DEVICES: &str =
+    "Character devices:\n  1 mem\n  5 /dev/tty\n 10 misc\n136 pts\n\nBlock devices:\n";
 const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\n\
     nodev\tdevtmpfs\nnodev\tsockfs\nnodev\tpipefs\nnodev\tdevpts\n\text4\n";
 const SOFT_INTERRUPTS: &str = "                    CPU0       \n\

@@ -250,6 +250,9 @@ fn sys_lseek(kernel: &mut Kernel, [fd, offset, whence, ..]: [u64; 6]) -> SysResu
         Opened::Device { device: Device::Tty | Device::Master(_) | Device::Slave(_), .. } => {
             return Err(Errno::ESPIPE);
         }
+        Opened::Device { device: Device::TestMemory, .. } => {
+            moved(here, kernel.testmem_bytes(), offset, whence)?
+        }
         Opened::Device { .. } => 0,
         Opened::Event { .. } | Opened::Epoll(_) | Opened::Timer(_) | Opened::Signals(_) => {
             return Ok(0);

@@ -64,9 +64,10 @@ fn sys_epoll_create1(kernel: &mut Kernel, [flags, ..]: [u64; 6]) -> SysResult {
 fn can_be_waited_for(opened: &Opened) -> bool {
     match opened {
         Opened::Regular(_) | Opened::Directory { .. } => false,
-        Opened::Device { device, .. } => {
-            !matches!(device, Device::Null | Device::Zero | Device::Full | Device::Urandom)
-        }
+        Opened::Device { device, .. } => !matches!(
+            device,
+            Device::Null | Device::Zero | Device::Full | Device::Urandom | Device::TestMemory
+        ),
         _ => true,
     }
 }

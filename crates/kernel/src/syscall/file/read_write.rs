@@ -455,6 +455,9 @@ impl Kernel {
             Opened::Directory { .. } => Err(Errno::EISDIR),
             Opened::Device { device, .. } => {
                 let device = *device;
+                if device == Device::TestMemory {
+                    return Ok(self.read_testmem(at, bytes));
+                }
                 if let Some(terminal) = pseudo_terminal(device) {
                     return self.read_terminal(terminal, bytes, is_nonblocking);
                 }
@@ -509,6 +512,14 @@ impl Kernel {
         match &open.opened {
             Opened::Regular(_) => self.write_place(file, offset, bytes),
             Opened::Directory { .. } | Opened::Path(_) => Err(Errno::EBADF),
+            Opened::Device { device: Device::TestMemory, .. } => {
+                let at = offset.unwrap_or(open.offset);
+                let count = self.write_testmem(at, bytes)?;
+                if offset.is_none() {
+                    self.vfs.advance(file, count as u64);
+                }
+                Ok(count)
+            }
             Opened::Device { device, .. } => {
                 if let Some(terminal) = pseudo_terminal(*device) {
                     return self.write_terminal(terminal, bytes, is_nonblocking);

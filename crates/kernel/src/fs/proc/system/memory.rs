@@ -400,6 +400,9 @@ pub(super) fn iomem(kernel: &Kernel) -> String {
         format!("{first:08x}-{last:08x} : {name}\n")
     };
     let mut text = line(0, kernel.memory.usage().frames_total << PAGE_SHIFT, "System RAM");
+    if let Some((first, bytes)) = kernel.testmem_range() {
+        text += &line(first.as_u64(), bytes, crate::testmem::NAME);
+    }
     if let Some((array, first)) = kernel.memory.vmemmap() {
         text += &line(first.start().as_u64(), array.bytes(), "Reserved");
     }

@@ -126,8 +126,8 @@ pub(crate) fn translate(
     with_format!(geometry, translate_in::<F>(geometry, controls, ram, root, request))
 }
 
-/// The formats that [`find_used`] knows. A fourth would make a table of jumps of its branches, which
-/// the engine does not look through when it looks for vector registers.
+/// The formats that [`find_used`] knows. A fourth would make a table of jumps of its branches,
+/// which the engine does not look through when it looks for vector registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum UsedFormat {
     /// 4 levels.

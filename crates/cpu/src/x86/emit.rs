@@ -492,6 +492,16 @@ impl Assembler {
         self.memory_form(false, &[0x0f, 0xae], 3, mem);
     }
 
+    /// `fnstcw word mem`
+    pub(super) fn store_x87_control(&mut self, mem: Mem) {
+        self.memory_form(false, &[0xd9], 7, mem);
+    }
+
+    /// `fnstsw word mem`
+    pub(super) fn store_x87_status(&mut self, mem: Mem) {
+        self.memory_form(false, &[0xdd], 7, mem);
+    }
+
     /// Fills up with instructions that do nothing to a multiple of `bytes`, a power of two.
     pub(super) fn align(&mut self, bytes: u64) {
         const NOTHING: [&[u8]; 4] =

@@ -11,8 +11,8 @@
 //! and the drain bit is looked at where it would be.
 //!
 //! Invariants
-//! 1. No instruction of a strip can fault: its pages are there, vector exceptions are masked, and
-//!    operands are as aligned as in the iteration before, which was made with probes.
+//! 1. No instruction of a strip can fault: its pages are there, vector and x87 exceptions are
+//!    masked, and operands are as aligned as in the iteration before, which was made with probes.
 //! 2. All registers of an address stay or move by a constant in every iteration, and those that
 //!    move do not wrap, at 32 bits in 32-bit code.
 
@@ -23,7 +23,7 @@ use super::emit::{RSP, Reg, S0, S1};
 use super::group::{Anchor, written};
 use super::operand::{is_short_address, operand_bytes, used_registers};
 use super::probe::ticks;
-use super::strip_safe::{implicit_reads, is_aligned_as_before, is_safe, names_vector};
+use super::strip_safe::{implicit_reads, is_aligned_as_before, is_safe, is_x87, names_vector};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 use machine::{Access, PAGE_BYTES};
 
@@ -112,6 +112,8 @@ pub(super) struct Strip {
     pub accesses: Option<i32>,
     /// Whether vector exceptions must be masked.
     pub has_vectors: bool,
+    /// Whether x87 exceptions must be masked.
+    pub has_x87: bool,
 }
 
 /// The strip of a block that jumps back to its own start, if it can have one.
@@ -135,6 +137,7 @@ pub(super) fn find(scan: &Scan, factory: &mut InstructionInfoFactory) -> Option<
         return None;
     }
     let has_vectors = body.iter().any(|step| names_vector(&step.instruction));
+    let has_x87 = body.iter().any(|step| is_x87(&step.instruction));
     let written = body.iter().fold(0, |mask, step| mask | written(step));
     let mut strip = Strip {
         members: streams.members,
@@ -146,6 +149,7 @@ pub(super) fn find(scan: &Scan, factory: &mut InstructionInfoFactory) -> Option<
         ticks: ticks(streams.reads, streams.writes),
         accesses: None,
         has_vectors,
+        has_x87,
         streams: streams.all,
     };
     strip.find_movers(&motions);

@@ -22,6 +22,7 @@ use super::condition::{
 };
 use super::emit::{CLK, Mem, Patch, Reg, S0, S1};
 use super::operand::{register_of, without_absolute};
+use super::precedence::ERROR_SUMMARY;
 use super::probe::tag;
 use super::strip::{STRIDE_MAX, Stream, Strip};
 use super::stubs::Reason;
@@ -34,6 +35,8 @@ use machine::{CLOCK_DRAIN_BIT, PAGE_BYTES, layout};
 const HEAD_BYTES: u64 = 64;
 /// The bits of MXCSR that mask exceptions.
 const MXCSR_MASKS: u32 = 0x1f80;
+/// Those of the x87 control word.
+const X87_MASKS: u32 = 0x3f;
 
 impl Emitter {
     /// Emits the strip of the block of `scan`.
@@ -49,6 +52,9 @@ impl Emitter {
         }
         if strip.has_vectors {
             self.check_masks(&mut fails);
+        }
+        if strip.has_x87 {
+            self.check_x87(&mut fails);
         }
         for at in 0..strip.streams.len() {
             self.probe_stream(&strip, at, &mut fails);
@@ -88,6 +94,20 @@ impl Emitter {
         self.asm.load32(S0, Mem::word(words::PARK));
         self.asm.complement(S0);
         self.asm.test_flags(S0, MXCSR_MASKS);
+        fails.push(self.asm.branch(NOT_EQUAL));
+    }
+
+    /// Fails if an x87 instruction could raise an exception.
+    fn check_x87(&mut self, fails: &mut Vec<Patch>) {
+        let word = Mem::word(words::PARK);
+        self.asm.store_x87_control(word);
+        self.asm.load16(S0, word);
+        self.asm.complement(S0);
+        self.asm.test_flags(S0, X87_MASKS);
+        fails.push(self.asm.branch(NOT_EQUAL));
+        self.asm.store_x87_status(word);
+        self.asm.load16(S0, word);
+        self.asm.test_flags(S0, ERROR_SUMMARY.into());
         fails.push(self.asm.branch(NOT_EQUAL));
     }
 

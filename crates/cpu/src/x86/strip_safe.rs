@@ -32,13 +32,45 @@ pub(super) fn names_vector(one: &Instruction) -> bool {
     })
 }
 
+/// Whether an instruction computes on the x87 stack, loads or stores: it raises nothing but for its
+/// page while all exceptions are masked and none is pending.
+pub(super) fn is_x87(one: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(
+        one.mnemonic(),
+        M::Fld
+            | M::Fst
+            | M::Fstp
+            | M::Fild
+            | M::Fist
+            | M::Fistp
+            | M::Fadd
+            | M::Faddp
+            | M::Fsub
+            | M::Fsubp
+            | M::Fsubr
+            | M::Fsubrp
+            | M::Fmul
+            | M::Fmulp
+            | M::Fdiv
+            | M::Fdivp
+            | M::Fdivr
+            | M::Fdivrp
+            | M::Fxch
+            | M::Fchs
+            | M::Fabs
+            | M::Fldz
+            | M::Fld1
+    )
+}
+
 /// Whether a step can stand in a strip: it cannot fault once its page is there.
 pub(super) fn is_safe(step: &Step) -> bool {
     let one = &step.instruction;
     let are_known = (0..one.op_count()).all(|operand| {
         one.op_kind(operand) != OpKind::Register || {
             let register = one.op_register(operand);
-            register.is_gpr() || register.is_vector_register()
+            register.is_gpr() || register.is_vector_register() || register.is_st()
         }
     });
     let names_high = (0..one.op_count()).any(|operand| {
@@ -51,8 +83,8 @@ pub(super) fn is_safe(step: &Step) -> bool {
     match step.class {
         Class::Nop => true,
         Class::Lea => one.op0_register().size() >= 4 && !is_short_address(one),
-        Class::Plain => is_general || names_vector(one),
-        Class::Memory(_) => (is_general || names_vector(one)) && !names_high,
+        Class::Plain => is_general || names_vector(one) || is_x87(one),
+        Class::Memory(_) => (is_general || names_vector(one) || is_x87(one)) && !names_high,
         _ => false,
     }
 }

@@ -65,6 +65,23 @@ const ON_VECTORS: [(Code, u8); 14] = [
     (Code::VEX_Vmovdqa_ymm_ymmm256, 32),
     (Code::VEX_Vmovntdq_m256_ymm, 32),
 ];
+/// x87 instructions with an operand in memory, and on registers.
+const ON_X87: [Code; 12] = [
+    Code::Fld_m32fp,
+    Code::Fld_m64fp,
+    Code::Fld_m80fp,
+    Code::Fild_m32int,
+    Code::Fadd_m32fp,
+    Code::Fmul_m64fp,
+    Code::Fdivr_m64fp,
+    Code::Fst_m64fp,
+    Code::Fstp_m32fp,
+    Code::Fstp_m64fp,
+    Code::Fstp_m80fp,
+    Code::Fistp_m64int,
+];
+const ON_X87_STACK: [Code; 4] =
+    [Code::Fadd_st0_sti, Code::Fmulp_sti_st0, Code::Fxch_st0_sti, Code::Fchs];
 /// Bytes by which pointers move.
 const STRIDES: [i32; 15] = [1, 2, 4, 8, 8, 16, 16, 32, 32, 64, 128, 200, 512, 513, 24];
 /// Loops go on while this holds of the counter.
@@ -385,7 +402,18 @@ impl<'r> Loop<'r> {
     /// One instruction, mostly one with an access.
     fn add_something(&mut self) {
         let register = self.random.pick(&self.others.clone());
-        let one = match self.random.below(10) {
+        let one = match self.random.below(11) {
+            10 if self.random.chance(70) => {
+                let (code, operand) = (self.random.pick(&ON_X87), self.operand());
+                Instruction::with1(code, operand)
+            }
+            10 => match self.random.pick(&ON_X87_STACK) {
+                Code::Fchs => Ok(Instruction::with(Code::Fchs)),
+                code @ Code::Fmulp_sti_st0 => {
+                    Instruction::with2(code, Register::ST1, Register::ST0)
+                }
+                code => Instruction::with2(code, Register::ST0, Register::ST2),
+            },
             0 => {
                 let from = self.random.pick(&self.general.clone());
                 Instruction::with2(

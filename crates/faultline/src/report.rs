@@ -12,7 +12,7 @@ pub(crate) mod text;
 
 use kernel::{Outcome, RunReport, VmaReport};
 use machine::{Counters, Geometry, HitMiss, PAGE_BYTES, TlbMode};
-use mm::{FaultCounters, Rss};
+use mm::{FaultCounters, KmapUsage, Rss};
 use serde::Serialize;
 
 use crate::args::high::RunPlan;
@@ -38,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) accesses: AccessFigures,
     pub(crate) faults: FaultFigures,
     pub(crate) memory: MemoryFigures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kmap: Option<KmapFigures>,
     pub(crate) swap: SwapFigures,
     pub(crate) reclaim: ReclaimFigures,
     /// Processes killed for want of memory.
@@ -134,6 +136,20 @@ pub(crate) struct MemoryFigures {
     pub(crate) frames_leaked: u64,
     /// Dirty pages of the host's own files that it did not take.
     pub(crate) pages_lost: u64,
+}
+
+/// How the kernel of a 32-bit machine reached pages of highmem.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct KmapFigures {
+    /// Slots of pkmap.
+    pub(crate) slots: usize,
+    /// Those with users at the end.
+    pub(crate) used: usize,
+    /// How often `kmap` gave one, and how often all unused ones were flushed.
+    pub(crate) taken: u64,
+    pub(crate) flushes: u64,
+    /// How often a slot of `kmap_local` was taken.
+    pub(crate) local_taken: u64,
 }
 
 /// Resident bytes by kind.
@@ -242,6 +258,7 @@ impl Report {
             },
             faults: FaultFigures::new(&run.faults),
             memory: MemoryFigures::new(run),
+            kmap: KmapFigures::new(run),
             swap: SwapFigures {
                 in_pages: run.events.swap_ins,
                 out_pages: run.events.swap_outs,
@@ -270,6 +287,20 @@ impl Report {
             log_events: run.log_count,
             log_hash: format!("{:#018x}", run.log_hash),
         }
+    }
+}
+
+impl KmapFigures {
+    /// `None` on machines that need no slots.
+    fn new(run: &RunReport) -> Option<Self> {
+        let KmapUsage { slot_count, used_count, taken_count, flush_count, .. } = run.kmap;
+        (slot_count > 0).then_some(Self {
+            slots: slot_count,
+            used: used_count,
+            taken: taken_count,
+            flushes: flush_count,
+            local_taken: run.kmap.local_taken_count,
+        })
     }
 }
 

@@ -189,6 +189,35 @@ fn programs_of_kernels_of_32_bits_use_high_memory() {
     }
 }
 
+/// Row 51 of the checklist: the strings of a new program are written through slots of pkmap, which
+/// come round; a machine without highmem needs none.
+#[test]
+fn arguments_of_programs_go_through_kmap_where_there_is_highmem() {
+    let Some(program) = build("i386/long_arguments.c", Build::I386Static) else { return };
+    for (machine, ram, slots, flushes) in
+        [("i386-pae", "2G", 512, 3), ("i386", "2G", 1024, 1), ("i386", "256M", 1024, 0)]
+    {
+        let options = ["--machine", machine, "--ram", ram];
+        let (ran, report, _) = Guest::new([&program]).options(options).inside_with_json();
+        assert_eq!(ran.code(), Some(0), "{ran:?}");
+        let lines = (0..=4).map(|round| (round, if round == 0 { 1 } else { 32 }));
+        let expected: String = lines
+            .map(|(round, count)| format!("{round}: 0 wrong of {count} arguments\n"))
+            .collect();
+        assert_eq!(ran.text(), expected);
+        let kmap = &report["kmap"];
+        assert_eq!((&kmap["slots"], &kmap["used"]), (&slots.into(), &0.into()), "{kmap}");
+        assert_eq!(kmap["flushes"], flushes, "{machine} {ram}: {kmap}");
+        let taken = kmap["taken"].as_u64().expect("a number");
+        // Four times 30 strings of 64,000 bytes, and those of the environment.
+        let pages = if flushes == 0 { 0..=0 } else { 4 * 469..=4 * 469 + 20 };
+        assert!(pages.contains(&taken), "{machine} {ram}: {kmap}");
+        assert_eq!(report["memory"]["frames_leaked"], 0);
+    }
+    let (_, report, _) = Guest::new([&program]).inside_with_json();
+    assert!(report["kmap"].is_null(), "{}", report["kmap"]);
+}
+
 /// No panic, no hang, no frame lost, whatever the arguments are.
 #[test]
 fn random_calls_of_i386_programs_do_no_harm() {

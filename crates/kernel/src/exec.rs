@@ -169,7 +169,10 @@ impl<'a> Loader<'a> {
         let top = mm.layout.stack_top.as_u64();
         let block = stack_init::build(top, &prepared.strings, &auxiliary);
         let start = VirtAddr::new(block.start);
-        uaccess::store(mm, self.memory, self.hw, start, &block.bytes).ok()?;
+        let (words, strings) = block.split();
+        uaccess::store(mm, self.memory, self.hw, start, words).ok()?;
+        let start_of_strings = VirtAddr::new(block.arg_start);
+        uaccess::store_mapped(mm, self.memory, self.hw, start_of_strings, strings).ok()?;
         mm.layout.vdso = VirtAddr::new(vdso);
         mm.layout.start_stack = start;
         mm.layout.arg_start = VirtAddr::new(block.arg_start);

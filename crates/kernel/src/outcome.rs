@@ -121,6 +121,8 @@ pub struct RunReport {
     pub swap: mm::SwapUsage,
     /// Compressed pages in front of swap at the end, and how many there were.
     pub zswap: mm::ZswapUsage,
+    /// Slots of `kmap` and `kmap_local`; none on 64-bit machines.
+    pub kmap: mm::KmapUsage,
     /// The most frames of the machine that compressed pages took.
     pub pool_frames_max: u64,
     /// Virtual time at the end, nanoseconds since boot.

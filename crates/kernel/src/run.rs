@@ -162,6 +162,7 @@ impl Kernel {
             events: *self.memory.events(),
             swap: self.memory.swap_usage(),
             zswap: self.memory.zswap_usage(),
+            kmap: self.memory.kmap_usage(),
             pool_frames_max: self.memory.pool_frames_max(),
             virtual_ns: self.hw.now_ns(),
             log_hash: self.hw.log.hash(),

@@ -136,6 +136,14 @@ pub struct Block {
     pub env_end: u64,
 }
 
+impl Block {
+    /// The words for the program, and the strings above them.
+    pub fn split(&self) -> (&[u8], &[u8]) {
+        let words = usize::try_from(self.arg_start - self.start).unwrap_or(self.bytes.len());
+        self.bytes.split_at(words)
+    }
+}
+
 /// Lays everything out below `top`.
 pub fn build(top: u64, strings: &Strings, auxiliary: &Auxiliary) -> Block {
     let arg_start = top - strings.bytes();

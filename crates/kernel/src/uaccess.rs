@@ -83,6 +83,28 @@ pub(crate) fn store(
     Ok(())
 }
 
+/// The same for bytes that the kernel writes by an address of its own for each page.
+///
+/// # Errors
+/// `EFAULT`: some byte cannot be written; those before it are.
+pub(crate) fn store_mapped(
+    mm: &mut Mm,
+    memory: &mut Memory,
+    hw: &mut Machine,
+    addr: VirtAddr,
+    bytes: &[u8],
+) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let here = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+        let run = page_run(here, bytes.len() - done);
+        let place = resolve(mm, memory, hw, here, Access::Write)?;
+        memory.write_mapped(hw, place, &bytes[done..done + run]).map_err(|_| Errno::EFAULT)?;
+        done += run;
+    }
+    Ok(())
+}
+
 impl Kernel {
     /// Where `addr` lies in RAM, for an access of the kernel on behalf of the task.
     ///

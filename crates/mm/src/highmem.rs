@@ -11,7 +11,8 @@
 //! Nouns: [`Highmem`] (slots and their counts), [`KmapUsage`] (what is shown of them).
 //!
 //! The caller keeps the frame in use while it is mapped. Copying and clearing pages takes slots of
-//! `kmap_local`; nothing but tests takes those of `kmap` yet.
+//! `kmap_local`, the strings of a new program those of `kmap` ([`Memory::write_mapped`]), which are
+//! given back before anybody else runs: only tests hold all of them.
 //!
 //! Invariants
 //! 1. A slot with count 0 is not mapped, any other maps its frame; a frame has one slot at most.
@@ -27,7 +28,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use machine::{Frame, Machine, PAGE_BYTES, Pte, VirtAddr, VirtRange};
+use machine::{Frame, Machine, PAGE_BYTES, PhysAddr, Pte, VirtAddr, VirtRange};
 
 use crate::error::MmError;
 use crate::kernel_space::{KernelSpace, LEAF, RegionKind};
@@ -45,6 +46,8 @@ pub(crate) struct Highmem {
     /// The slot given last.
     last: usize,
     flush_count: u64,
+    /// How often `kmap` gave a slot.
+    taken_count: u64,
     is_waited_for: bool,
     /// Address of the first slot of `kmap_local`; the others lie below it.
     local_first: VirtAddr,
@@ -66,6 +69,8 @@ pub struct KmapUsage {
     pub used_count: usize,
     /// Those without, that are still mapped.
     pub stale_count: usize,
+    /// How often `kmap` gave one: for strings of a new program.
+    pub taken_count: u64,
     /// How often all unused ones were flushed.
     pub flush_count: u64,
     /// Slots of `kmap_local` in use.
@@ -113,6 +118,7 @@ impl Memory {
         }
         if let Some(&slot) = self.highmem.slot_of.get(&frame.number()) {
             self.highmem.slots[slot].0 += 1;
+            self.highmem.taken_count += 1;
             return Ok(self.highmem.address(slot));
         }
         let slot = self.free_slot(hw)?;
@@ -120,6 +126,7 @@ impl Memory {
         self.write_kernel_page(hw, addr, Some(frame))?;
         self.highmem.last = slot;
         self.highmem.slots[slot] = (2, frame);
+        self.highmem.taken_count += 1;
         self.highmem.slot_of.insert(frame.number(), slot);
         Ok(addr)
     }
@@ -187,14 +194,49 @@ impl Memory {
         }
     }
 
-    /// Makes the page tables of the slots of `kmap_local`. `None`: no frame for one.
+    /// Makes the page tables of the slots of `kmap_local` and, if there is highmem, of `kmap`.
+    /// `None`: no frame for one.
+    ///
+    /// # Source
+    /// Linux 6.12 `arch/x86/mm/init_32.c:permanent_kmaps_init`.
     pub(crate) fn open_local_slots(&mut self, hw: &mut Machine) -> Option<()> {
         for slot in 0..self.highmem.local_max {
             self.kernel_slot(hw, self.highmem.local_address(slot))?;
         }
         let space = self.kernel_space();
         self.highmem.is_open = space.is_some_and(|space| space.high_bytes() > 0);
+        for slot in 0..if self.highmem.is_open { self.highmem.slots.len() } else { 0 } {
+            self.kernel_slot(hw, self.highmem.address(slot))?;
+        }
         Some(())
+    }
+
+    /// Writes bytes to one page of a program that does not run yet, by the address that `kmap` has
+    /// for its frame.
+    ///
+    /// # Errors
+    /// - [`MmError::Again`]: all slots are in use; nothing is written.
+    ///
+    /// # Source
+    /// Linux until 6.0 `fs/exec.c:copy_strings` (`kmap`; later `kmap_local_page`): the kernels
+    /// whose map this is had `kmap` there.
+    pub fn write_mapped(
+        &mut self,
+        hw: &mut Machine,
+        place: PhysAddr,
+        bytes: &[u8],
+    ) -> Result<(), MmError> {
+        debug_assert!(place.page_offset() + bytes.len() as u64 <= PAGE_BYTES, "one page");
+        if !self.has_highmem() {
+            hw.store(place, bytes);
+            return Ok(());
+        }
+        let addr = self.kmap(hw, place.frame())?;
+        if let Some((page, _)) = self.kernel_root().and_then(|root| hw.peek(root, addr)) {
+            hw.store(page.wrapping_add(place.page_offset()), bytes);
+        }
+        self.kunmap(place.frame())?;
+        Ok(())
     }
 
     /// Copies a page of a program: each side by the address that the kernel has for it, a slot of
@@ -252,6 +294,7 @@ impl Memory {
             slot_count: slots.len(),
             used_count: slots.iter().filter(|slot| slot.0 > 1).count(),
             stale_count: slots.iter().filter(|slot| slot.0 == 1).count(),
+            taken_count: self.highmem.taken_count,
             flush_count: self.highmem.flush_count,
             local_count: self.highmem.local.len(),
             local_taken_count: self.highmem.local_taken_count,
@@ -453,6 +496,32 @@ mod tests {
             world.check();
             world.finish();
         }
+    }
+
+    #[test]
+    fn bytes_are_written_through_a_slot_that_is_given_back() {
+        let (mut world, first) = world(Geometry::Pae);
+        let place = |number: u64| Frame::new(first + number).start().wrapping_add(100);
+        let World { memory, hw, .. } = &mut world;
+        memory.write_mapped(hw, place(3), b"strings").expect("a slot is free");
+        memory.write_mapped(hw, place(3), b"S").expect("it has one still");
+        memory.write_mapped(hw, PhysAddr::new(0x9000), b"low").expect("lowmem needs none");
+        let mut bytes = [0; 7];
+        hw.load(place(3), &mut bytes);
+        assert_eq!(&bytes, b"Strings");
+        let usage = memory.kmap_usage();
+        assert_eq!((usage.taken_count, usage.used_count, usage.stale_count), (2, 0, 1));
+        for number in 0..512 {
+            memory.kmap(hw, Frame::new(first + 10 + number)).expect("a slot is free");
+        }
+        assert_eq!(memory.write_mapped(hw, place(3), b"x"), Err(MmError::Again), "all in use");
+        hw.load(place(3), &mut bytes);
+        assert_eq!(&bytes, b"Strings");
+        for number in 0..512 {
+            memory.kunmap(Frame::new(first + 10 + number)).expect("it was mapped");
+        }
+        world.check();
+        world.finish();
     }
 
     #[test]

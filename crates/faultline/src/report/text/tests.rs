@@ -65,6 +65,7 @@ fn largest() -> Report {
             frames_leaked: 1,
             pages_lost: 12_345,
         },
+        kmap: None,
         swap: SwapFigures::default(),
         reclaim: ReclaimFigures::default(),
         oom: OomFigures { count: 0, kills: vec![] },

@@ -25,6 +25,7 @@ use machine::{Access, Frame, Machine, PAGE_BYTES, PhysAddr, VirtAddr, layout};
 
 /// Most bytes of an operand that can cross a page.
 const OPERAND_BYTES_MAX: usize = 64;
+const _: () = assert!(words::BOUNCE + 8 + 2 * OPERAND_BYTES_MAX / 8 <= words::DISTANCE);
 
 /// An operand that is a copy: where its two parts belong.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +149,8 @@ impl Core {
             }
             SiteKind::String { job, live, length } => {
                 self.trap.live = live;
-                let next_rip = self.site_rip(&site).wrapping_add(u64::from(length));
+                let next_rip = self.site_rip(&site).wrapping_add(u64::from(length))
+                    & self.pages.flavor.linear_mask();
                 self.string(hw, site, job, next_rip)
             }
             SiteKind::Branch => Err(Stop::NoRoom),

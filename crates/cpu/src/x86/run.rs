@@ -440,7 +440,8 @@ impl Core {
         regs.fpu.clear_pointers();
         let result = self.emulate(regs, hw, rip);
         self.load(regs, hw);
-        let next = hw.fast()[words::RIP];
+        let next = hw.fast()[words::RIP] & self.pages.flavor.linear_mask();
+        hw.fast()[words::RIP] = next;
         match result {
             Ok(()) if was_traced => Self::leave_at(hw, next, Exit::Exception(Exception::Debug)),
             Ok(()) => self.emulated(hw, next),

@@ -94,6 +94,8 @@ pub(super) const JUMP_SLOTS: usize = 65536;
 /// target takes its own.
 pub(super) const JUMP_OTHER: usize = 0x5a50;
 
+const _: () = assert!(DISTANCE + DISTANCES <= JUMP_TAG, "the words before the cache");
+
 /// The displacement of a word from the base of GS.
 pub(super) const fn gs(index: usize) -> i32 {
     (index * 8) as i32

@@ -318,6 +318,10 @@ fn code_of_32_bits_runs_on_from_the_last_byte_to_the_first() {
             let outcome = guest.run(&program.case());
             assert_eq!(program.end(&outcome), program.expected, "{}", program.name);
         }
+        top::unmap_bottom(&mut guest.hw);
+        let outcome = guest.run(&top::PROGRAMS[top::IN_RUST].case());
+        let fault = case::End::Page { address: 0, error: 0x14 };
+        assert_eq!((outcome.end, outcome.state.rip), (fault, 0));
     }
 }
 

@@ -104,6 +104,16 @@ impl Program {
     }
 }
 
+/// The program that ends with the last byte in Rust.
+pub const IN_RUST: usize = 5;
+
+/// Takes the first page away: what goes on there faults at 0.
+pub fn unmap_bottom(hw: &mut Machine) {
+    let slot = layout::leaf_slot(hw, 0, &mut { FREE_TABLE });
+    Geometry::X86_64.store(&mut hw.ram, slot, Pte::default());
+    hw.flush_all();
+}
+
 /// Maps the pages.
 pub fn map(hw: &mut Machine) {
     let mut next_table = FREE_TABLE;

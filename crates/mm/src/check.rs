@@ -347,11 +347,9 @@ impl Tables<'_> {
             return Err(Violation::LeafRights { mm, addr });
         }
         let frame = pte.frame();
-        if pte.contains(SPECIAL) && is_of_device(vma) {
-            return Ok(());
-        }
         if index(frame) >= found.map_counts.len() {
-            return Err(Violation::LeafFrame { mm, addr });
+            let is_right = pte.contains(SPECIAL) && is_of_device(vma);
+            return if is_right { Ok(()) } else { Err(Violation::LeafFrame { mm, addr }) };
         }
         let state = self.memory.frames.state(frame);
         if pte.contains(SPECIAL) {

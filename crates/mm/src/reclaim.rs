@@ -315,9 +315,12 @@ impl Memory {
         if low == self.frames.len() as u64 || self.reclaim.is_running {
             return false;
         }
+        // What lowmem has says nothing of the machine as a whole.
+        let (is_exhausted, failures) = (self.reclaim.is_exhausted, self.reclaim.failures);
         self.reclaim.below = low;
         let taken = self.balance(hw, Cause::Short, BATCH_PAGES);
         self.reclaim.below = u64::MAX;
+        (self.reclaim.is_exhausted, self.reclaim.failures) = (is_exhausted, failures);
         taken > 0
     }
 

@@ -95,6 +95,10 @@ fn a_store_to_a_private_page_of_a_device_makes_a_copy() {
     assert_eq!((calls.device_byte(0), calls.world.peek(0, first)), (9, Ok(1)));
     assert_eq!(calls.world.peek(0, VirtAddr::new(addr + 1)), Ok(9), "the rest is copied");
     assert_eq!(calls.world.rss(), (1, 0, 0));
+    let World { hw, memory, spaces, .. } = &calls.world;
+    let mut words = [7; 4];
+    spaces[0].pagemap(memory, hw, first, &mut words);
+    assert_eq!(words, [0; 4], "Linux shows nothing of such a range");
     calls.world.fork();
     assert_eq!(calls.world.peek(1, first), Ok(1));
     calls.world.poke(1, first, 2).unwrap();

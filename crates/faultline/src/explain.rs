@@ -61,10 +61,7 @@ struct RegionView {
 /// Exit code 125: a wrong option, a trace that cannot be read, or stdout cannot be written.
 pub(crate) fn explain(typed: &low::Explain) -> Result<(), Failure> {
     if typed.machine == arm::NAME {
-        let address = typed.address.as_deref();
-        let address =
-            address.ok_or_else(|| Failure::own("explain: give an address; see --help"))?;
-        let view = arm::ArmView::new(typed, address)?;
+        let view = arm::ArmView::new(typed)?;
         return print(&if typed.json { json(&view) } else { arm::text(&view) });
     }
     let (machine, space) = space(typed)?;
@@ -111,24 +108,29 @@ fn space(typed: &low::Explain) -> Result<(&'static str, KernelSpace), Failure> {
         Some(file) => file.geometry.as_deref().unwrap_or(MACHINE_DEFAULT),
         None => &typed.machine,
     };
-    let (name, geometry) = find_geometry(asked)?;
+    let (name, geometry) = find_geometry(asked).map_err(|failure| Failure {
+        message: format!("{}; explain also knows {}", failure.message, arm::NAME),
+        ..failure
+    })?;
     let file = file.unwrap_or_default();
     let ram_bytes = match &typed.ram {
         Some(text) => size("--ram", text)?,
         None => file.ram_bytes.unwrap_or(RAM_DEFAULT),
     };
+    let usual = SpaceConfig::new(geometry, ram_bytes);
     let config = SpaceConfig {
         page_offset: match &typed.page_offset {
             Some(text) => Some(parse_page_offset(geometry, text)?),
             None => file.page_offset,
         },
         vmalloc_bytes: typed.vmalloc.as_deref().map(|text| size("--vmalloc", text)).transpose()?,
-        cpus: typed.cpus,
+        cpus: typed.cpus.unwrap_or(usual.cpus),
         release: match typed.kernel {
-            low::KernelRelease::V4_4 => Release::V4_4,
-            low::KernelRelease::V6_12 => Release::V6_12,
+            Some(low::KernelRelease::V4_4) => Release::V4_4,
+            Some(low::KernelRelease::V6_12) => Release::V6_12,
+            None => usual.release,
         },
-        ..SpaceConfig::new(geometry, ram_bytes)
+        ..usual
     };
     let space = KernelSpace::new(config).map_err(|error| Failure::own(format!("{error}")))?;
     Ok((name, space))
@@ -187,8 +189,7 @@ fn view(
 /// Where an address of the direct map, of kernel text or of the array of pages leads.
 fn physical(space: &KernelSpace, addr: VirtAddr) -> Option<PhysAddr> {
     space.pa(addr).or_else(|| {
-        let array = space.vmemmap()?;
-        let first = array.place_above(PhysAddr::new(space.config().ram_bytes));
+        let (array, first) = space.vmemmap_above(PhysAddr::new(space.config().ram_bytes))?;
         let offset = addr.as_u64().checked_sub(array.first.as_u64())?;
         (offset < array.bytes()).then(|| first.start().wrapping_add(offset))
     })
@@ -314,7 +315,8 @@ fn says(space: &KernelSpace, addr: VirtAddr, region: Option<Region>) -> Vec<Stri
 
 /// Which `struct page` an address of vmemmap is in, and where the array lies.
 fn says_of_vmemmap(space: &KernelSpace, addr: VirtAddr) -> Vec<String> {
-    let Some(array) = space.vmemmap() else { return Vec::new() };
+    let end = PhysAddr::new(space.config().ram_bytes);
+    let Some((array, first)) = space.vmemmap_above(end) else { return Vec::new() };
     let place = match array.frame_at(addr) {
         Some((frame, byte)) => format!(
             "byte {byte} of the struct page of frame {:#x}, physical {:#x} (64 bytes for each)",
@@ -323,8 +325,7 @@ fn says_of_vmemmap(space: &KernelSpace, addr: VirtAddr) -> Vec<String> {
         ),
         None => "behind the struct pages of this RAM".to_owned(),
     };
-    let end = PhysAddr::new(space.config().ram_bytes);
-    let first = array.place_above(end).start().as_u64();
+    let first = first.start().as_u64();
     let bytes = array.bytes();
     vec![place, format!("the array: {bytes} bytes at physical {first:#x}, by pages of 2 MiB")]
 }

@@ -226,7 +226,7 @@ pub(crate) fn parse_number(what: &str, text: &str) -> Result<u64, Failure> {
         None => text.parse().ok(),
     };
     number.ok_or_else(|| {
-        Failure::own(format!("{what} {text}: not a number of 64 bits; give one like 0xc0000001"))
+        Failure::own(format!("{what} {text}: not a number of 64 bits; give one like 0xc0000000"))
     })
 }
 

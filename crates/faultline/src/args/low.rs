@@ -285,6 +285,7 @@ Examples:
   faultline explain --map --machine i386 --ram 1G   lowmem, highmem, vmalloc, pkmap, fixmap
   faultline explain --map --machine i386 --page-offset 0x80000000 --vmalloc 256M
   faultline explain 0x7:0x10 --machine i386 --descriptor 0x0040f30012340fff   an LDT entry
+  faultline explain 0x00112345 --machine arm        pairs of tables, two sets of entries
   faultline explain 0x555555556000 --trace events.txt --pid 1000
 
 Addresses without a selector use Linux's flat data segment. The map is that of a kernel without
@@ -307,12 +308,11 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Machine")]
     pub(crate) tlb: Option<String>,
 
-    /// Which kernel's map: 4.4 has the older places
-    #[arg(long, value_name = "4.4|6.12", value_enum, default_value_t = KernelRelease::V6_12,
-          help_heading = "Kernel")]
-    pub(crate) kernel: KernelRelease,
+    /// Which kernel's map: 4.4 has the older places [default: 6.12]
+    #[arg(long, value_name = "4.4|6.12", value_enum, help_heading = "Kernel")]
+    pub(crate) kernel: Option<KernelRelease>,
 
-    /// CONFIG_PAGE_OFFSET of an i386 kernel: where the addresses of programs end
+    /// CONFIG_PAGE_OFFSET of a kernel of 32 bits: where the addresses of programs end
     /// [default: 0xc0000000]
     #[arg(long, value_name = "ADDRESS", help_heading = "Kernel")]
     pub(crate) page_offset: Option<String>,
@@ -321,9 +321,9 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "SIZE", help_heading = "Kernel")]
     pub(crate) vmalloc: Option<String>,
 
-    /// CONFIG_NR_CPUS: each CPU has places of its own in an i386 kernel's map
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Kernel")]
-    pub(crate) cpus: u64,
+    /// CONFIG_NR_CPUS: each CPU has places of its own in an i386 kernel's map [default: 8]
+    #[arg(long, value_name = "N", help_heading = "Kernel")]
+    pub(crate) cpus: Option<u64>,
 
     /// The 8 bytes of the TLS or LDT entry that the selector names
     #[arg(long, value_name = "0x...")]

@@ -68,8 +68,9 @@ mod hardware {
 /// A section of lowmem: cached, for the kernel alone, not to be executed, shared with other CPUs.
 const LOWMEM_SECTION: u32 = 0b10 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 10 | 1 << 12 | 1 << 16;
 /// An entry of the first level that names a table, of the domain of users or of the kernel.
-const USER_TABLE: u32 = 0b01 | 1 << 5;
-const KERNEL_TABLE: u32 = 0b01;
+/// Linux sets bit 4 in both (`PMD_BIT4`), which ARMv7 ignores.
+const USER_TABLE: u32 = KERNEL_TABLE | 1 << 5;
+const KERNEL_TABLE: u32 = 0b01 | 1 << 4;
 
 /// All that is said of an address.
 #[derive(Debug, Serialize)]
@@ -196,8 +197,11 @@ impl ArmView {
     ///
     /// # Errors
     /// Exit code 125: what is no address of 32 bits, or an option that this machine does not have.
-    pub(super) fn new(typed: &low::Explain, address: &str) -> Result<Self, Failure> {
+    pub(super) fn new(typed: &low::Explain) -> Result<Self, Failure> {
         refuse_others(typed)?;
+        let address = typed.address.as_deref();
+        let address =
+            address.ok_or_else(|| Failure::own("explain: give an address; see --help"))?;
         let addr = parse_number("address", address)?;
         if addr > u64::from(u32::MAX) {
             return Err(Failure::own(format!("address {address}: arm has 32 bits; give fewer")));
@@ -206,8 +210,8 @@ impl ArmView {
             Some(text) => parse_number("--page-offset", text)?,
             None => 0xc000_0000,
         };
-        if ![0x4000_0000, 0x8000_0000, 0xc000_0000].contains(&page_offset) {
-            let accepted = "give 0x40000000, 0x80000000 or 0xc0000000";
+        if ![0x4000_0000, 0x8000_0000, 0xb000_0000, 0xc000_0000].contains(&page_offset) {
+            let accepted = "give 0x40000000, 0x80000000, 0xb0000000 or 0xc0000000";
             return Err(Failure::own(format!("--page-offset {page_offset:#x}: {accepted}")));
         }
         let ram_bytes = match &typed.ram {
@@ -235,6 +239,8 @@ impl ArmView {
 fn refuse_others(typed: &low::Explain) -> Result<(), Failure> {
     let given = [
         ("--tlb", typed.tlb.is_some()),
+        ("--kernel", typed.kernel.is_some()),
+        ("--cpus", typed.cpus.is_some()),
         ("--vmalloc", typed.vmalloc.is_some()),
         ("--descriptor", typed.descriptor.is_some()),
         ("--map", typed.map),
@@ -400,9 +406,9 @@ mod tests {
         assert_eq!((ap, tex, bits >> 2 & 3, bits >> 16 & 1), (0b001, 1, 3, 1), "AP, TEX, CB, S");
         assert_eq!((section.index, section.pair), (0xc12, 0x609));
         // Two neighbours share a page of tables: the even one begins at +0x800, the odd at +0xc00.
-        assert_eq!(FirstLevel::new(0x0000_8000, layout).descriptor, "0x821");
-        assert_eq!(FirstLevel::new(0x0010_8000, layout).descriptor, "0xc21");
-        assert_eq!(FirstLevel::new(0xf100_0000, layout).descriptor, "0x801");
+        assert_eq!(FirstLevel::new(0x0000_8000, layout).descriptor, "0x831");
+        assert_eq!(FirstLevel::new(0x0010_8000, layout).descriptor, "0xc31");
+        assert_eq!(FirstLevel::new(0xf100_0000, layout).descriptor, "0x811");
     }
 
     #[test]

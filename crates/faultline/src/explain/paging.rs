@@ -103,8 +103,8 @@ impl Translation {
             (frame.number() < ram.frame_count()).then_some(frame)
         };
         map_direct(space, &mut ram, ROOT, &mut take).ok_or_else(no_room)?;
-        if let Some(array) = space.vmemmap() {
-            let first = array.place_above(PhysAddr::new(space.config().ram_bytes));
+        let end = PhysAddr::new(space.config().ram_bytes);
+        if let Some((array, first)) = space.vmemmap_above(end) {
             array.map(&mut ram, ROOT, first, &mut take).ok_or_else(no_room)?;
         }
         let mut walk = Self {

@@ -61,6 +61,13 @@ impl KernelSpace {
         let first = self.region(RegionKind::Vmemmap)?.first;
         Some(Vmemmap { geometry: self.config.geometry, ram_bytes: self.config.ram_bytes, first })
     }
+
+    /// The array, and the frame where it begins in a machine whose memory ends at `end`; `None`
+    /// also where there are not so many physical addresses.
+    pub fn vmemmap_above(&self, end: PhysAddr) -> Option<(Vmemmap, Frame)> {
+        let array = self.vmemmap().filter(|array| array.reserve_bytes(end) > 0)?;
+        Some((array, array.place_above(end)))
+    }
 }
 
 impl Vmemmap {

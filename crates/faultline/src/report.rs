@@ -62,6 +62,8 @@ pub(crate) struct MachineFigures {
     pub(crate) geometry: &'static str,
     /// `CONFIG_PAGE_OFFSET`, only if it was asked for.
     pub(crate) page_offset: Option<u64>,
+    /// Memory of the test device; 0 for none.
+    pub(crate) device_bytes: u64,
     pub(crate) tlb: &'static str,
     /// Whom to evict.
     pub(crate) policy: &'static str,
@@ -314,6 +316,7 @@ impl MachineFigures {
                 Geometry::La57 => "x86-64-la57",
             },
             page_offset: plan.page_offset,
+            device_bytes: plan.device_bytes,
             tlb: match plan.machine.tlb {
                 TlbMode::Model(spec) => spec.name,
                 TlbMode::Off => "off",

@@ -45,6 +45,7 @@ fn largest() -> Report {
             seed: 0,
             boot_seconds: None,
             page_offset: None,
+            device_bytes: 0,
         },
         exit: ExitFigures { code: None, signal: Some(64), reason: ExitReason::Signal },
         deadlock: None,

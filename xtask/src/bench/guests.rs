@@ -206,7 +206,7 @@ def insert(tree, key):
         tree = below
 
 root, x, words = Node(5000), 1, {}
-for i in range(40000):
+for i in range(400000):
     x = x * 1103515245 + 12345 & 0x7fffffff
     insert(root, x % 10000)
     word = 'w%d' % (x % 977)

@@ -78,7 +78,7 @@ pub(crate) struct Mmu {
     code: FrameSet,
     totals: AccessTotals,
     counts: Counters,
-    /// Walks of four levels that are not in `counts`.
+    /// Walks of the quick path, to pages of 4 KiB, that are not in `counts`.
     quick_walks: u64,
     quick_mode: QuickMode,
     quick_format: UsedFormat,

@@ -65,8 +65,9 @@ impl FrameState {
         matches!(self, Self::Kernel | Self::Slab | Self::Vmalloc)
     }
 
-    /// Whether the kernel reaches it by its logical address: it lies in lowmem. Other frames it
-    /// maps for a while, or in an area.
+    /// Whether the kernel reaches it by its logical address: it is allocated from lowmem. Other
+    /// frames it maps for a while, or in an area; so it does with compressed pages of swap, which
+    /// come from the reserve and may lie anywhere.
     ///
     /// # Source
     /// Linux 6.12 `include/asm-generic/pgalloc.h` (`GFP_PGTABLE_KERNEL`; x86 without

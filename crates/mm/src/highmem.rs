@@ -205,8 +205,10 @@ impl Memory {
         }
         let space = self.kernel_space();
         self.highmem.is_open = space.is_some_and(|space| space.high_bytes() > 0);
-        for slot in 0..if self.highmem.is_open { self.highmem.slots.len() } else { 0 } {
-            self.kernel_slot(hw, self.highmem.address(slot))?;
+        if self.highmem.is_open {
+            for slot in 0..self.highmem.slots.len() {
+                self.kernel_slot(hw, self.highmem.address(slot))?;
+            }
         }
         Some(())
     }
@@ -216,6 +218,10 @@ impl Memory {
     ///
     /// # Errors
     /// - [`MmError::Again`]: all slots are in use; nothing is written.
+    /// - Others of [`Memory::kmap`], likewise.
+    ///
+    /// # Panics
+    /// If `kmap` says that it has mapped what it has not.
     ///
     /// # Source
     /// Linux until 6.0 `fs/exec.c:copy_strings` (`kmap`; later `kmap_local_page`): the kernels
@@ -232,9 +238,9 @@ impl Memory {
             return Ok(());
         }
         let addr = self.kmap(hw, place.frame())?;
-        if let Some((page, _)) = self.kernel_root().and_then(|root| hw.peek(root, addr)) {
-            hw.store(page.wrapping_add(place.page_offset()), bytes);
-        }
+        let found = self.kernel_root().and_then(|root| hw.peek(root, addr));
+        let (page, _) = found.expect("kmap has mapped it");
+        hw.store(page.wrapping_add(place.page_offset()), bytes);
         self.kunmap(place.frame())?;
         Ok(())
     }

@@ -8,7 +8,7 @@
 //!
 //! Nouns: [`Area`] (what is known of one), [`AreaUse`] (what it is for).
 //!
-//! Stacks of tasks are such areas; nothing but tests maps a device yet.
+//! Stacks of tasks are such areas, and the memory of the test device.
 //!
 //! Does not flush TLBs: programs cannot reach these pages, and the kernel is not executed, so no
 //! translation of them is ever kept.

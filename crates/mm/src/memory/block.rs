@@ -40,8 +40,8 @@ impl Memory {
         Some(first)
     }
 
-    /// 2^`order` adjacent frames of lowmem, taken back from others if there are none, but no
-    /// longer than that helps.
+    /// 2^`order` adjacent frames of lowmem, taken back from others if there are none; for an order
+    /// above 0 that may be all that can leave lowmem.
     #[inline]
     pub(super) fn take_low(
         &mut self,

@@ -1,14 +1,15 @@
 //! `/proc/kcore`: the kernel's memory as a core file, by its own addresses.
 //!
 //! ```text
-//!  | ELF header | program headers |..| vmalloc | ... | vmemmap | ... | direct map
+//!  | ELF header | program headers |..| direct map | ... | vmalloc | ... | vmemmap |
 //!  0            64                4096 + the low bits of each address
 //! ```
 //! What is read goes through the kernel's page tables; where nothing is mapped, and from devices,
 //! it is 0, as between the segments. Words of the array of pages are written just before they are
 //! read.
 //!
-//! Differs from Linux: there are no notes and no kernel text, and on machines of 32 bits no file.
+//! Differs from Linux: there are no notes and no kernel text, and on machines of 32 bits it
+//! cannot be read (`EIO`).
 //!
 //! # Source
 //! Linux 6.12 `fs/proc/kcore.c` (`kc_vaddr_to_offset`: `arch/x86/include/asm/pgtable_64.h`).

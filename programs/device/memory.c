@@ -3,13 +3,21 @@
 #define _GNU_SOURCE
 #include "testmem.h"
 #include <errno.h>
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static void tell(const char *what, long value)
 {
 	printf("%s: %s\n", what, value < 0 ? strerror(errno) : "done");
+}
+
+/* Nobody sleeps there. */
+static long wake(const char *addr, int scope)
+{
+	return syscall(SYS_futex, addr, FUTEX_WAKE | scope, 1, 0, 0, 0);
 }
 
 static long faults(void)
@@ -95,6 +103,8 @@ static void copies(void)
 	printf("a load: %ld faults\n", faults() - before);
 	own[0] = 'D';
 	printf("a store: %ld, %s and %s\n", faults() - before, own, common);
+	tell("a futex of all in the copy", wake(own, 0));
+	tell("in the page behind it", wake(own + PAGE, 0));
 	printf("begins at the frame: %d\n", offset_of(own) == info.memory + PAGE);
 	smaps(own);
 	(void)seen;
@@ -124,6 +134,8 @@ static void calls(void)
 	printf("in core: %d %d\n", seen[0], seen[1]);
 	tell("growing", mremap(memory, 2 * PAGE, 3 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED ? -1 : 0);
 	tell("as a debugger", pread64(own, seen, 1, (unsigned long)memory));
+	tell("a futex of all", wake(memory, 0));
+	tell("a private one", wake(memory, FUTEX_PRIVATE_FLAG));
 	strcpy(memory, "moved");
 	char *room = mmap(0, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memory = mremap(memory, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, room);

@@ -25,6 +25,8 @@ after fork: child
 mapped anew: child
 a load: 0 faults
 a store: 1, Device and device
+a futex of all in the copy: done
+in the page behind it: Bad address
 begins at the frame: 1
 /dev/testmem
 Rss:                   0 kB
@@ -45,6 +47,8 @@ mincore: done
 in core: 0 0
 growing: Bad address
 as a debugger: Input/output error
+a futex of all: Bad address
+a private one: done
 moving: moved
 rights back: again
 beyond the end: Invalid argument

@@ -139,6 +139,14 @@ impl Kernel {
         Ok(Arc::clone(&device.files[usize::from(open.can_write())]))
     }
 
+    /// Whether the byte at `addr` of the running task is one of the device's memory or its buffer.
+    /// One of a private copy is not.
+    pub(crate) fn is_in_testmem(&self, addr: VirtAddr) -> bool {
+        let Some(device) = &self.testmem else { return false };
+        let place = self.hw.peek(self.mm.root(), addr);
+        place.is_some_and(|(place, _)| device.can_reach(place.as_u64(), 1))
+    }
+
     /// The first frame of a mapping of `bytes` bytes from `offset` on.
     ///
     /// # Errors

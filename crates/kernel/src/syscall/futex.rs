@@ -131,12 +131,15 @@ impl Kernel {
     /// What the futex at `addr` is known by, if there is memory that can hold it.
     ///
     /// # Errors
-    /// `EFAULT`.
+    /// `EFAULT`: nothing that can be read, or for a shared futex memory of a device.
     fn checked_key(&mut self, addr: VirtAddr, scope: Scope) -> Result<FutexKey, Errno> {
         self.check_user_range(addr.as_u64(), 4)?;
         if scope == Scope::Shared {
-            // Linux looks the page up to know whose it is.
+            // Linux looks the page up to know whose it is; a device's memory has none.
             self.read_user_u32(addr)?;
+            if self.is_in_testmem(addr) {
+                return Err(Errno::EFAULT);
+            }
         }
         Ok(self.futex_key(addr, scope))
     }

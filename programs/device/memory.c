@@ -125,6 +125,7 @@ static void calls(void)
 	};
 	char *memory = map(PROT_READ | PROT_WRITE, MAP_SHARED, 2 * PAGE, 0), seen[2] = { 9, 9 };
 	int own = open("/proc/self/mem", O_RDONLY);
+	struct testmem_copy copy = { info.memory, info.buffer, 16 };
 
 	for (unsigned i = 0; i < sizeof advice / sizeof *advice; i++)
 		tell(advice[i].name, madvise(memory, 2 * PAGE, advice[i].number));
@@ -150,6 +151,8 @@ static void calls(void)
 	tell("far beyond", map(PROT_READ, MAP_SHARED, PAGE, 1 << 30) == MAP_FAILED ? -1 : 0);
 	close(device);
 	device = open("/dev/testmem", O_RDONLY);
+	tell("where it is, for a reader", ioctl(device, TESTMEM_INFO, &info));
+	tell("a copy by a reader", ioctl(device, TESTMEM_COPY, &copy));
 	tell("stores through a reader", map(PROT_READ | PROT_WRITE, MAP_SHARED, PAGE, 0) ==
 						MAP_FAILED ? -1 : 0);
 }

@@ -53,6 +53,8 @@ moving: moved
 rights back: again
 beyond the end: Invalid argument
 far beyond: Invalid argument
+where it is, for a reader: done
+a copy by a reader: Permission denied
 stores through a reader: Permission denied
 ";
 

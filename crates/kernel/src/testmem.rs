@@ -205,12 +205,17 @@ impl Kernel {
         if done == 0 && !bytes.is_empty() { Err(Errno::ENOSPC) } else { Ok(done) }
     }
 
-    /// Requests to the device: [`INFO`] and [`COPY`].
+    /// Requests to the device, opened as `file`: [`INFO`] and [`COPY`].
     ///
     /// # Errors
-    /// `ENOTTY`: any other. `EFAULT`. `EINVAL`: a copy from or to where the device may not reach:
-    /// nothing is copied.
-    pub(crate) fn testmem_request(&mut self, request: u32, argument: u64) -> SysResult {
+    /// `ENOTTY`: any other. `EFAULT`. `EACCES`: a copy, and the file is not opened for writing.
+    /// `EINVAL`: a copy from or to where the device may not reach. Nothing is copied then.
+    pub(crate) fn testmem_request(
+        &mut self,
+        file: FileId,
+        request: u32,
+        argument: u64,
+    ) -> SysResult {
         let device = self.testmem.as_ref().ok_or(Errno::ENODEV)?;
         let argument = VirtAddr::new(argument);
         match request {
@@ -220,6 +225,7 @@ impl Kernel {
                 self.write_user(argument, words.as_flattened())?;
                 Ok(0)
             }
+            COPY if !self.vfs.file(file).can_write() => Err(Errno::EACCES),
             COPY => {
                 let mut words = [[0; 8]; 3];
                 self.read_user(argument, words.as_flattened_mut())?;

@@ -79,7 +79,7 @@ fn sys_ioctl(kernel: &mut Kernel, [fd, request, argument, ..]: [u64; 6]) -> SysR
             Ok(0)
         }
         _ if matches!(kernel.vfs.file(file).opened, Opened::Epoll(_)) => Err(Errno::EINVAL),
-        request if kernel.is_testmem(file) => kernel.testmem_request(request, argument),
+        request if kernel.is_testmem(file) => kernel.testmem_request(file, request, argument),
         request => terminal_request(kernel, file, request, argument),
     }
 }

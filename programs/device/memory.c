@@ -149,12 +149,19 @@ static void calls(void)
 	tell("beyond the end", map(PROT_READ, MAP_SHARED, info.memory_bytes + 2 * PAGE, 0) ==
 				       MAP_FAILED ? -1 : 0);
 	tell("far beyond", map(PROT_READ, MAP_SHARED, PAGE, 1 << 30) == MAP_FAILED ? -1 : 0);
+	room = mmap(0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	tell("far beyond, in a place that is taken",
+	     mmap(room, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, device, 1 << 30) ==
+			     MAP_FAILED ? -1 : 0);
+	tell("more than fits", map(PROT_READ, MAP_SHARED, -PAGE, 0) == MAP_FAILED ? -1 : 0);
 	close(device);
 	device = open("/dev/testmem", O_RDONLY);
 	tell("where it is, for a reader", ioctl(device, TESTMEM_INFO, &info));
 	tell("a copy by a reader", ioctl(device, TESTMEM_COPY, &copy));
 	tell("stores through a reader", map(PROT_READ | PROT_WRITE, MAP_SHARED, PAGE, 0) ==
 						MAP_FAILED ? -1 : 0);
+	tell("stores beyond the end", map(PROT_READ | PROT_WRITE, MAP_SHARED, PAGE, 1 << 30) ==
+					      MAP_FAILED ? -1 : 0);
 }
 
 int main(void)

@@ -53,9 +53,12 @@ moving: moved
 rights back: again
 beyond the end: Invalid argument
 far beyond: Invalid argument
+far beyond, in a place that is taken: File exists
+more than fits: Cannot allocate memory
 where it is, for a reader: done
 a copy by a reader: Permission denied
 stores through a reader: Permission denied
+stores beyond the end: Permission denied
 ";
 
 /// What `programs/device/dma.c` prints.

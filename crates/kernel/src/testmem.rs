@@ -147,14 +147,11 @@ impl Kernel {
         place.is_some_and(|(place, _)| device.can_reach(place.as_u64(), 1))
     }
 
-    /// The first frame of a mapping of `bytes` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// `EINVAL`: it does not lie in the device's memory, nor in its buffer.
-    pub(crate) fn testmem_frame(&self, offset: u64, bytes: u64) -> Result<Frame, Errno> {
-        let whole = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(Errno::EINVAL)?;
-        let device = self.testmem.as_ref().ok_or(Errno::ENODEV)?;
-        device.frame_at(offset, whole).ok_or(Errno::EINVAL)
+    /// The first frame of a mapping of `bytes` bytes from `offset` on. `None` if it does not lie in
+    /// the device's memory, nor in its buffer.
+    pub(crate) fn testmem_frame(&self, offset: u64, bytes: u64) -> Option<Frame> {
+        let whole = bytes.checked_next_multiple_of(PAGE_BYTES)?;
+        self.testmem.as_ref()?.frame_at(offset, whole)
     }
 
     /// Bytes of the device's file.

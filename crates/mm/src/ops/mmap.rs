@@ -63,8 +63,8 @@ pub enum MapSource {
         file: Arc<MappedFile>,
         /// Byte offset in the device, a multiple of the page size.
         offset: u64,
-        /// The frame of the first page.
-        first: Frame,
+        /// The frame of the first page; `None` if the device has not all that is asked for.
+        first: Option<Frame>,
     },
 }
 
@@ -100,9 +100,10 @@ pub struct MapRequest {
 /// Maps a new range and returns its first address.
 ///
 /// # Errors
-/// In the order of MMAP-1; nothing has changed, with three exceptions: a split of a VMA that a
-/// fixed mapping would have cut, pages that could not be populated (which is not an error, MMAP-6),
-/// and what a mapping of a device has replaced when no frame is left for its page tables.
+/// In the order of MMAP-1, then [`MmError::InvalidArgument`] for what a device has not; nothing has
+/// changed, with three exceptions: a split of a VMA that a fixed mapping would have cut, pages that
+/// could not be populated (which is not an error, MMAP-6), and what a mapping of a device has
+/// replaced when no frame is left for its page tables.
 ///
 /// # Source
 /// Linux 6.12 `mm/mmap.c:do_mmap`, `__mmap_region`; semantics section 2.
@@ -140,7 +141,7 @@ pub fn mmap(
     let event =
         Event::Map { mm: mm.id.0, start: addr.as_u64(), bytes, rights: request.rights.bits() };
     hw.log.push(hw.time(), event);
-    if let MapSource::Device { first, .. } = request.source
+    if let MapSource::Device { first: Some(first), .. } = request.source
         && let Err(error) = device::map_frames(mm, memory, hw, range, first)
     {
         munmap::munmap(mm, memory, hw, addr, bytes)?;
@@ -332,6 +333,27 @@ fn check_limits(mm: &Mm, request: &MapRequest, growth_pages: u64) -> Result<(), 
     Ok(())
 }
 
+/// Which page of its content the first one of a mapping is.
+///
+/// # Errors
+/// - [`MmError::InvalidArgument`]: a device has not all that is asked for.
+fn page_offset(request: &MapRequest, range: VirtRange) -> Result<u64, MmError> {
+    match (&request.source, request.sharing) {
+        (MapSource::Anonymous, Sharing::Shared) => Ok(0),
+        (MapSource::Anonymous, Sharing::Private) => Ok(range.start.page().number()),
+        // Differs from Linux: its driver is asked last, when a fixed mapping has already unmapped
+        // what was in its place and the promise was charged.
+        (MapSource::Device { first: None, .. }, _) => {
+            Err(MmError::InvalidArgument("the device has no such memory"))
+        }
+        // Where copies may come to lie between, Linux keeps the frame in place of the offset.
+        (MapSource::Device { first: Some(first), .. }, Sharing::Private) => Ok(first.number()),
+        (MapSource::File { offset, .. } | MapSource::Device { offset, .. }, _) => {
+            Ok(offset >> PAGE_SHIFT)
+        }
+    }
+}
+
 /// The VMA, charged as a promise where it has to be.
 fn promise(
     mm: &Mm,
@@ -350,7 +372,7 @@ fn promise(
         sharing: request.sharing,
         flags,
         backing: Backing::Anon,
-        page_offset: range.start.page().number(),
+        page_offset: page_offset(request, range)?,
         anon: None,
         fault_count: 0,
         history: crate::swap::History::default(),
@@ -363,17 +385,8 @@ fn promise(
         vma.flags |= VmaFlags::ACCOUNT;
     }
     match &request.source {
-        MapSource::File { file, offset } => {
+        MapSource::File { file, .. } | MapSource::Device { file, .. } => {
             vma.backing = Backing::File(Arc::clone(file));
-            vma.page_offset = offset >> PAGE_SHIFT;
-        }
-        MapSource::Device { file, offset, first } => {
-            vma.backing = Backing::File(Arc::clone(file));
-            // Where copies may come to lie between, Linux keeps the frame in place of the offset.
-            vma.page_offset = match request.sharing {
-                Sharing::Private => first.number(),
-                Sharing::Shared => offset >> PAGE_SHIFT,
-            };
         }
         MapSource::Anonymous if is_shared_anon => {
             // Not the VMA is charged, but the shared memory behind it, as long as it lives.
@@ -383,7 +396,6 @@ fn promise(
                 memory.add_charged_zeros(range.bytes())?
             };
             vma.backing = Backing::File(Arc::new(shared_zeros(object)));
-            vma.page_offset = 0;
         }
         MapSource::Anonymous => {}
     }

@@ -33,7 +33,7 @@ impl Calls {
         sharing: Sharing,
         pages: u64,
     ) -> Result<u64, MmError> {
-        let (file, first) = (Arc::clone(file), Frame::new(RAM_PAGES + 2));
+        let (file, first) = (Arc::clone(file), Some(Frame::new(RAM_PAGES + 2)));
         let source = MapSource::Device { file, offset: 2 * PAGE, first };
         let flags = MapFlags::empty();
         self.mmap(MapRequest { addr: 0, bytes: pages * PAGE, rights, sharing, flags, source })
@@ -192,5 +192,32 @@ fn a_mapping_of_a_device_without_a_frame_for_its_tables_leaves_nothing() {
     let addr = calls.map_device(&file, RW, Sharing::Private, 2).unwrap();
     assert_eq!(calls.world.read(VirtAddr::new(addr)), Ok(vec![]));
     drop(file);
+    calls.finish();
+}
+
+#[test]
+fn mmap_1_what_a_device_has_not_is_refused_last_and_leaves_what_is_mapped() {
+    let (mut calls, file) = with_device();
+    let reader = Arc::new(MappedFile { may: Rights::READ, ..(*file).clone() });
+    let addr = calls.map(0, 2).unwrap();
+    calls.write(addr).unwrap();
+    let (before, free) = (calls.vmas(), calls.world.memory.usage().frames_free);
+    let mut ask = |file: &Arc<MappedFile>, (addr, bytes), sharing, flags| {
+        let source = MapSource::Device { file: Arc::clone(file), offset: 64 * PAGE, first: None };
+        calls.mmap(MapRequest { addr, bytes, rights: RW, sharing, flags, source })
+    };
+    let (none, fixed) = (MapFlags::empty(), MapFlags::FIXED);
+    for sharing in [Sharing::Shared, Sharing::Private] {
+        assert!(is_invalid(ask(&file, (0, PAGE), sharing, none)));
+        assert!(is_invalid(ask(&file, (addr, PAGE), sharing, fixed)));
+        assert!(is_no_memory(ask(&file, (0, 1 << 60), sharing, none)));
+        let refused = ask(&file, (addr, PAGE), sharing, MapFlags::FIXED_NO_REPLACE);
+        assert_eq!(refused, Err(MmError::Exists));
+    }
+    assert_eq!(ask(&reader, (0, PAGE), Sharing::Shared, none), Err(MmError::AccessDenied));
+    assert_eq!(calls.vmas(), before);
+    assert_eq!(calls.world.memory.usage().frames_free, free);
+    assert_eq!(calls.write(addr), Ok(vec![]), "still there");
+    drop((file, reader));
     calls.finish();
 }

@@ -180,6 +180,22 @@ fn counts_of_ram_do_not_know_the_device() {
     assert_eq!(total(&[]), total(&["--device-memory", "32M"]));
 }
 
+/// PROC-12: the node of the device is one of those that are there from the start.
+#[test]
+fn no_program_has_entered_the_node_of_the_device() {
+    let used = |options: &[&str]| {
+        let guest = Guest::new(["/bin/cat", "/proc/slabinfo"]).options(["--ram", "64M"]);
+        let text = guest.options(options).inside().text();
+        ["dentry", "inode_cache", "proc_dir_entry"].map(|name| {
+            let row = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let count = row.and_then(|row| row.split_whitespace().next()?.parse::<u64>().ok());
+            count.unwrap_or_else(|| panic!("{name}: {text}"))
+        })
+    };
+    let [dentry, inode, planted] = used(&[]);
+    assert_eq!(used(&["--device-memory", "64K"]), [dentry, inode, planted + 1]);
+}
+
 /// Checklist 23: an operand in memory is one access, which is a store; a load and a store are two.
 #[test]
 fn an_operand_in_memory_is_one_access_where_load_and_store_are_two() {

@@ -90,6 +90,11 @@ impl KernelObjects {
         Ok(objects)
     }
 
+    /// The tree has one node more that is there from the start.
+    pub(crate) const fn count_planted(&mut self) {
+        self.planted_count += 1;
+    }
+
     /// KiB of stacks (`KernelStack`).
     pub(crate) fn stack_kib(&self) -> u64 {
         let count = self.tasks.values().filter(|task| task.stack.is_some()).count() as u64;

@@ -117,6 +117,7 @@ impl Kernel {
             let (vfs, memory, hw) = (&mut self.vfs, &mut self.memory, &mut self.hw);
             let found = TestMemory::probe(vfs, memory, hw, bytes).map_err(BootError::Memory)?;
             self.testmem = Some(found);
+            self.objects.count_planted();
         }
         Ok(self)
     }

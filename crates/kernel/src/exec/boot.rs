@@ -4,13 +4,14 @@
 //! Linux 6.12 `init/main.c:kernel_init`, `arch/x86/mm/init.c`.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use cpu::DescriptorTable;
 use machine::{Machine, PhysAddr, RamError};
 use mm::kernel_space::{KernelSpace, SpaceConfig, SpaceError};
 use mm::{Latency, Memory, Mm, MmError, MmId};
 
-use super::program;
+use super::program::{self, Prepared};
 use super::special::SpecialPages;
 use super::{Frame, Image, LoadError, Loader, first_registers, layout, log_exec, personality};
 use crate::abi::{Abi, KernelKind};
@@ -47,24 +48,17 @@ impl Kernel {
         let mut random = Generator::new(config.seed);
         let (mut vfs, files, mut fs) = open_files(&config)?;
         let planted = vfs.counts().1;
-        let path = program::search(&mut vfs, &View::new(&fs, &files), &config.program, &config.env)
-            .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
-        let refuse = |errno| BootError::Exec { program: path.clone(), errno };
-        let stack_bytes = config.stack_bytes;
-        let limits = initial_limits(stack_bytes);
-        let strings = Strings { args: config.args, env: config.env, path: path.clone() };
         let view = View::new(&fs, &files);
-        let prepared =
-            program::prepare(&mut vfs, (&mut memory, &mut hw, kind), &view, strings, stack_bytes)
-                .map_err(|errno| match errno {
-                Errno::ENOENT => missing(&mut vfs, &view, &path),
-                errno => refuse(errno),
-            })?;
+        let parts = (&mut memory, &mut hw, kind);
+        let (path, prepared) = first_program(&mut config, &mut vfs, parts, &view)?;
+        let limits = initial_limits(config.stack_bytes);
         let frame = Frame::first(&limits, &fs.credentials);
         let mut loader = Loader::new(&mut memory, &mut hw, &mut random, &special, kind);
         let (image, exit) = match loader.load(&prepared, frame) {
             Ok(image) => (image, None),
-            Err(LoadError::Refused(errno)) => return Err(refuse(errno)),
+            Err(LoadError::Refused(errno)) => {
+                return Err(BootError::Exec { program: path, errno });
+            }
             Err(LoadError::Fatal(outcome)) => (loader.no_image(frame)?, Some(outcome)),
         };
         fs.exe = prepared.main.path.clone();
@@ -198,6 +192,24 @@ const fn context_switch(kind: KernelKind, wanted: ContextSwitch) -> ContextSwitc
     match kind {
         KernelKind::X86_64 => wanted,
         KernelKind::I386 { .. } => ContextSwitch::Flushed,
+    }
+}
+
+/// The program that is to run, with its strings, which leave `config`, and its path.
+fn first_program(
+    config: &mut KernelConfig,
+    vfs: &mut Vfs,
+    parts: (&mut Memory, &mut Machine, KernelKind),
+    view: &View<'_>,
+) -> Result<(Vec<u8>, Prepared), BootError> {
+    let path = program::search(vfs, view, &config.program, &config.env)
+        .ok_or_else(|| BootError::NotFound { program: config.program.clone() })?;
+    let (args, env) = (mem::take(&mut config.args), mem::take(&mut config.env));
+    let strings = Strings { args, env, path: path.clone() };
+    match program::prepare(vfs, parts, view, strings, config.stack_bytes) {
+        Ok(prepared) => Ok((path, prepared)),
+        Err(Errno::ENOENT) => Err(missing(vfs, view, &path)),
+        Err(errno) => Err(BootError::Exec { program: path, errno }),
     }
 }
 

@@ -16,22 +16,23 @@ use crate::stack_init::Strings;
 use crate::task::task_name;
 
 pub(crate) fn sys_execve(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
-    let path = kernel.read_user_path(args[0])?;
-    let mut strings = Strings {
-        args: kernel.read_user_strings(args[1])?,
-        env: kernel.read_user_strings(args[2])?,
-        path,
-    };
-    if strings.args.is_empty() {
-        strings.args.push(Vec::new());
-    }
-    kernel.execve(strings)?;
-    Ok(0)
+    let [path, arguments, environment, ..] = args;
+    let path = kernel.read_user_path(path)?;
+    execve_at(kernel, path, arguments, environment)
 }
 
 pub(crate) fn sys_execveat(kernel: &mut Kernel, args: [u64; 6]) -> SysResult {
     let [dirfd, path, arguments, environment, flags, _] = args;
     let path = kernel.path_of_program(dirfd, path, flags)?;
+    execve_at(kernel, path, arguments, environment)
+}
+
+/// The program at `path` in the place of the running one, with the strings that the vectors at
+/// `arguments` and `environment` point to.
+///
+/// # Errors
+/// `EFAULT`, `E2BIG`, and those of [`Kernel::execve`]; the task is as before.
+fn execve_at(kernel: &mut Kernel, path: Vec<u8>, arguments: u64, environment: u64) -> SysResult {
     let mut strings = Strings {
         args: kernel.read_user_strings(arguments)?,
         env: kernel.read_user_strings(environment)?,

@@ -180,6 +180,23 @@ fn counts_of_ram_do_not_know_the_device() {
     assert_eq!(total(&[]), total(&["--device-memory", "32M"]));
 }
 
+/// As a mount over `/dev` of Linux does.
+#[test]
+fn a_bind_over_dev_hides_the_device() {
+    let directory = fresh("dev");
+    fs::create_dir_all(&directory).expect("the target can be written");
+    let file = directory.join("bound");
+    fs::write(&file, "bound").expect("it is ours");
+    for (host, seen) in [(&directory, "a directory"), (&file, "a file")] {
+        let bind = format!("{}:/dev:rw", host.display());
+        let script = "ls -d /testmem /dev/testmem; [ -f /dev/bound ] && echo a directory; \
+            [ -f /dev ] && echo a file; grep testmem /proc/misc";
+        let guest = Guest::new(["/bin/sh", "-c", script]);
+        let ran = guest.options(["--device-memory", "64K", "--bind", &bind]).inside();
+        assert_eq!(ran.text(), format!("{seen}\n127 testmem\n"), "{ran:?}");
+    }
+}
+
 /// PROC-12: the node of the device is one of those that are there from the start.
 #[test]
 fn no_program_has_entered_the_node_of_the_device() {

@@ -205,6 +205,8 @@ pub struct Vfs {
     nodes: Vec<Option<Node>>,
     free_nodes: Vec<NodeId>,
     root: NodeId,
+    /// The directory of devices: `/dev`, if no bind covers it.
+    dev: NodeId,
     host_nodes: BTreeMap<HostKey, NodeId>,
     hidden: BTreeSet<PathBuf>,
     files: Vec<Option<OpenFile>>,

@@ -37,6 +37,8 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         nodes: vec![Some(root)],
         free_nodes: Vec::new(),
         root: NodeId(0),
+        // Until it is planted.
+        dev: NodeId(0),
         host_nodes: BTreeMap::new(),
         hidden: config.hidden.into_iter().collect(),
         files: Vec::new(),
@@ -58,7 +60,7 @@ pub(super) fn plant(config: VfsConfig) -> Result<Vfs, VfsError> {
         mount_count: 1,
         passing: Vec::new(),
     };
-    vfs.plant_dev();
+    vfs.dev = vfs.plant_dev();
     vfs.plant_proc();
     vfs.plant_sys();
     for bind in &config.binds {
@@ -110,7 +112,8 @@ impl Vfs {
         (self.graft(self.root, name, node), mount)
     }
 
-    fn plant_dev(&mut self) {
+    /// Plants `/dev` and returns it.
+    fn plant_dev(&mut self) -> NodeId {
         let (dev, mount) = self.new_mount(b"dev", 0o755);
         let devices: [(&[u8], Device); 7] = [
             (b"null", Device::Null),
@@ -144,25 +147,21 @@ impl Vfs {
         for stream in Stream::ALL {
             self.plant_terminal(pts, stream, mount);
         }
+        dev
     }
 
-    /// Puts a device that the machine has into `/dev`, where mappings of `object` have its name.
-    /// Returns device and number of its node.
+    /// Puts a device that the machine has into `/dev`, where mappings of `object` have its name. A
+    /// bind that covers `/dev` hides it. Returns device and number of its node.
     pub(crate) fn plant_device(
         &mut self,
         name: &[u8],
         device: Device,
         object: ObjectId,
     ) -> ((u32, u32), u64) {
-        let root = self.node(self.root).directory();
-        let dev = root.ok().and_then(|root| root.children.get(b"dev".as_slice()));
-        let parent = match dev {
-            Some(&Child::Added(dev, _)) => dev,
-            _ => self.root,
-        };
-        let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, self.node(parent).mount);
+        let mount = self.node(self.dev).mount;
+        let mut node = Node::new(NodeKind::Device(device), Layer::Overlay, mount);
         node.stat = Some(Box::new(device.stat(self.now)));
-        let id = self.graft(parent, name, node);
+        let id = self.graft(self.dev, name, node);
         self.object_nodes.insert(object, id);
         self.node(id).stat.as_ref().map_or(((0, 0), 0), |stat| (stat.device, stat.inode))
     }

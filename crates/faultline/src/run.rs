@@ -11,7 +11,7 @@ use kernel::stuck::Deadlock;
 use kernel::{
     BootError, Credentials, Errno, Kernel, KernelConfig, Outcome, SwapConfig, SwapKind, VfsConfig,
 };
-use machine::{MachineConfig, PAGE_BYTES};
+use machine::{Geometry, MachineConfig, PAGE_BYTES};
 use observe::{Observer, TraceWriter};
 use rustix::process::{Resource, Rlimit};
 
@@ -101,7 +101,7 @@ fn boot(plan: &RunPlan) -> Result<Kernel, Failure> {
             "--ram {has}K: too small to start {program}; the smallest that works is {needs}K"
         )));
     }
-    booted.map_err(boot_failure)
+    booted.map_err(|error| boot_failure(error, plan.machine.geometry))
 }
 
 /// The most RAM that is tried for a program that does not start, bytes.
@@ -201,7 +201,7 @@ fn credentials() -> Credentials {
     }
 }
 
-fn boot_failure(error: BootError) -> Failure {
+fn boot_failure(error: BootError, geometry: Geometry) -> Failure {
     let message = error.to_string();
     let (kind, advice) = match &error {
         BootError::NotFound { program } if program.contains(&b'/') => {
@@ -217,8 +217,11 @@ fn boot_failure(error: BootError) -> Failure {
         BootError::Exec { errno, .. } if [Errno::ENOTDIR, Errno::EACCES].contains(errno) => {
             (FailureKind::NotExecutable, "check the path and its permissions")
         }
+        BootError::Exec { .. } if matches!(geometry, Geometry::I386 | Geometry::Pae) => {
+            (FailureKind::NotExecutable, "give an executable ELF file for i386 Linux")
+        }
         BootError::Exec { .. } => {
-            (FailureKind::NotExecutable, "give an executable ELF file for x86-64 Linux")
+            (FailureKind::NotExecutable, "give an executable ELF file for x86-64 or i386 Linux")
         }
         BootError::Ram(_) | BootError::Kernel(_) | BootError::Memory(_) => {
             (FailureKind::Own, "give another --ram")

@@ -101,6 +101,7 @@ fn what_cannot_be_executed_is_126() {
     refuses(&["run", "--", &plain], 126, &[&plain]);
     refuses(&["run", "--", &empty], 126, &[&empty]);
     refuses(&["run", "--", "/etc"], 126, &["/etc"]);
+    refuses(&["run", "--machine", "i386", "--", "/bin/sh"], 126, &["/bin/sh", "for i386 Linux"]);
     // A script runs, or is refused as a program without an ELF header would be.
     let ran = faultline(&["run", "--report", "none", "--", &script]);
     assert!(matches!(ran.code(), Some(3 | 126)), "{ran:?}");

@@ -1,6 +1,5 @@
 /* What an i386 program sees of the kernel that it runs on: selectors, room, addresses of the kernel. */
 #define _GNU_SOURCE
-#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,12 +12,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "try.h"
+
 struct descriptor {
 	int entry;
 	unsigned base, limit, flags;
 };
-
-static sigjmp_buf back;
 
 static void told(int signal, siginfo_t *info, void *context)
 {
@@ -30,14 +29,6 @@ static void told(int signal, siginfo_t *info, void *context)
 	       (int)frame->uc_mcontext.gregs[REG_CS], (int)frame->uc_mcontext.gregs[REG_SS]);
 	siglongjmp(back, 1);
 }
-
-#define TRY(what)                                     \
-	do {                                          \
-		if (!sigsetjmp(back, 1)) {            \
-			what;                         \
-			printf("nothing: " #what "\n"); \
-		}                                     \
-	} while (0)
 
 int main(int count, char **arguments)
 {

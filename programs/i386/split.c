@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +11,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "try.h"
+
 #define PAGE 4096ul
 #define ANONYMOUS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
-
-static sigjmp_buf back;
 
 static void told(int signal, siginfo_t *info, void *context)
 {
@@ -26,14 +25,6 @@ static void told(int signal, siginfo_t *info, void *context)
 	       (int)frame->uc_mcontext.gregs[REG_ERR]);
 	siglongjmp(back, 1);
 }
-
-#define TRY(what)                                       \
-	do {                                            \
-		if (!sigsetjmp(back, 1)) {              \
-			what;                           \
-			printf("nothing: " #what "\n"); \
-		}                                       \
-	} while (0)
 
 #define SAY(what) printf(#what ": %s\n", (long)(what) == -1 ? strerrorname_np(errno) : "done")
 

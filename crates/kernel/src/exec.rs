@@ -31,7 +31,7 @@ use crate::signal::SIGNAL_FRAME_BYTES;
 use crate::signal::number::SIGSEGV;
 use crate::stack_init::{self, Auxiliary, Strings};
 use crate::syscall::memory::READ_IMPLIES_EXEC;
-use crate::uaccess;
+use crate::uaccess::{self, WrittenBy};
 use crate::vdso;
 
 pub(crate) use call::{sys_execve, sys_execveat};
@@ -170,12 +170,12 @@ impl<'a> Loader<'a> {
         let block = stack_init::build(top, &prepared.strings, &auxiliary);
         let start = VirtAddr::new(block.start);
         let (words, strings) = block.split();
-        uaccess::store(mm, self.memory, self.hw, start, words).ok()?;
-        let start_of_strings = VirtAddr::new(block.arg_start);
-        uaccess::store_mapped(mm, self.memory, self.hw, start_of_strings, strings).ok()?;
+        uaccess::store(mm, self.memory, self.hw, (start, words), WrittenBy::User).ok()?;
+        let arg_start = VirtAddr::new(block.arg_start);
+        uaccess::store(mm, self.memory, self.hw, (arg_start, strings), WrittenBy::Kmap).ok()?;
         mm.layout.vdso = VirtAddr::new(vdso);
         mm.layout.start_stack = start;
-        mm.layout.arg_start = VirtAddr::new(block.arg_start);
+        mm.layout.arg_start = arg_start;
         mm.layout.arg_end = VirtAddr::new(block.arg_end);
         mm.layout.env_start = mm.layout.arg_end;
         mm.layout.env_end = VirtAddr::new(block.env_end);

@@ -61,6 +61,15 @@ fn resolve(
     Err(Refused::Fault)
 }
 
+/// By which address the kernel writes to a page of a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WrittenBy {
+    /// That of the program.
+    User,
+    /// One of its own, which `kmap` gives on a machine with highmem.
+    Kmap,
+}
+
 /// Writes `bytes` to `mm`, the machine's active address space, whose task does not run yet.
 ///
 /// # Errors
@@ -69,37 +78,21 @@ pub(crate) fn store(
     mm: &mut Mm,
     memory: &mut Memory,
     hw: &mut Machine,
-    addr: VirtAddr,
-    bytes: &[u8],
+    (addr, bytes): (VirtAddr, &[u8]),
+    by: WrittenBy,
 ) -> Result<(), Errno> {
     let mut done = 0;
     while done < bytes.len() {
         let here = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
         let run = page_run(here, bytes.len() - done);
         let place = resolve(mm, memory, hw, here, Access::Write)?;
-        hw.store(place, &bytes[done..done + run]);
-        done += run;
-    }
-    Ok(())
-}
-
-/// The same for bytes that the kernel writes by an address of its own for each page.
-///
-/// # Errors
-/// `EFAULT`: some byte cannot be written; those before it are.
-pub(crate) fn store_mapped(
-    mm: &mut Mm,
-    memory: &mut Memory,
-    hw: &mut Machine,
-    addr: VirtAddr,
-    bytes: &[u8],
-) -> Result<(), Errno> {
-    let mut done = 0;
-    while done < bytes.len() {
-        let here = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
-        let run = page_run(here, bytes.len() - done);
-        let place = resolve(mm, memory, hw, here, Access::Write)?;
-        memory.write_mapped(hw, place, &bytes[done..done + run]).map_err(|_| Errno::EFAULT)?;
+        let part = &bytes[done..done + run];
+        match by {
+            WrittenBy::User => hw.store(place, part),
+            WrittenBy::Kmap => {
+                memory.write_mapped(hw, place, part).map_err(|_| Errno::EFAULT)?;
+            }
+        }
         done += run;
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::special::{VCLOCK_BYTES, VVAR_BYTES};
 use super::{Loader, is_page_aligned};
 use crate::abi::Abi;
 use crate::elf::{Placement, Segment};
-use crate::uaccess;
+use crate::uaccess::{self, WrittenBy};
 use crate::vdso;
 
 /// Where a whole file goes.
@@ -188,8 +188,8 @@ impl Loader<'_> {
     fn zero(&mut self, mm: &mut Mm, start: u64, end: u64, rights: Rights) -> Option<()> {
         let zeros = [0; PAGE_BYTES as usize];
         let count = usize::try_from(end.checked_sub(start)?).ok()?;
-        let addr = VirtAddr::new(start);
-        let stored = uaccess::store(mm, self.memory, self.hw, addr, zeros.get(..count)?);
+        let zeros = (VirtAddr::new(start), zeros.get(..count)?);
+        let stored = uaccess::store(mm, self.memory, self.hw, zeros, WrittenBy::User);
         (stored.is_ok() || !rights.contains(Rights::WRITE)).then_some(())
     }
 

@@ -10,6 +10,7 @@ mod processor;
 mod settings;
 mod slabs;
 mod time;
+mod vmstat;
 
 use std::fmt::Write;
 
@@ -74,7 +75,7 @@ const OF_PROC: &[File] = &[
     ("uptime", 0o444, Source::Made(time::uptime)),
     ("version", 0o444, Source::Made(version)),
     ("vmallocinfo", 0o400, Source::Made(slabs::vmallocinfo)),
-    ("vmstat", 0o444, Source::Made(memory::vmstat)),
+    ("vmstat", 0o444, Source::Made(vmstat::vmstat)),
     ("zoneinfo", 0o444, Source::Made(memory::zoneinfo)),
 ];
 

@@ -1,4 +1,4 @@
-//! The memory of the machine: `meminfo`, `vmstat`, `buddyinfo`, `zoneinfo` and their like.
+//! The memory of the machine: `meminfo`, `buddyinfo`, `zoneinfo` and their like.
 //!
 //! There is one node. Without swap nothing is known of the use of private pages.
 //!
@@ -12,20 +12,21 @@ use mm::ZoneInfo;
 use mm::kernel_space::{Region, RegionKind};
 
 use super::slabs;
+use super::vmstat::{NODE_NAMES, NUMA_NAMES, ZONE_NAMES, vmstat_value};
 use crate::abi::KernelKind;
 use crate::{Kernel, SwapKind};
 
-const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
+pub(super) const KIB_PER_PAGE: u64 = PAGE_BYTES >> 10;
 
 /// Pages of VMAs that are locked, of all processes.
-fn locked_pages(kernel: &Kernel) -> u64 {
+pub(super) fn locked_pages(kernel: &Kernel) -> u64 {
     let others = kernel.tasks.mms.parts().map(|mm| mm.totals().locked_pages);
     others.sum::<u64>() + kernel.mm.totals().locked_pages
 }
 
 /// Pages on the lists of reclaim: inactive and active private ones, inactive and active ones of
 /// files.
-fn lists(kernel: &Kernel) -> [u64; 4] {
+pub(super) fn lists(kernel: &Kernel) -> [u64; 4] {
     kernel.memory.lru_counts()
 }
 
@@ -231,79 +232,6 @@ pub(super) fn node_numastat(kernel: &Kernel) -> String {
     )
 }
 
-/// The value of a line of `vmstat`; what the machine does not have is 0.
-fn vmstat_value(kernel: &Kernel, name: &str) -> u64 {
-    let (memory, usage) = (&kernel.memory, kernel.memory.usage());
-    let events = memory.events();
-    let [inactive_anon, active_anon, inactive_file, active_file] = lists(kernel);
-    match name {
-        "nr_free_pages" => usage.frames_free,
-        "nr_zone_inactive_anon" | "nr_inactive_anon" => inactive_anon,
-        "nr_zone_active_anon" | "nr_active_anon" => active_anon,
-        "nr_zone_inactive_file" | "nr_inactive_file" => inactive_file,
-        "nr_zone_active_file" | "nr_active_file" => active_file,
-        "nr_swapcached" => memory.swap_usage().cached,
-        "pswpin" => events.swap_ins,
-        "pswpout" => events.swap_outs,
-        "pgactivate" => events.activated,
-        "pgdeactivate" => events.deactivated,
-        "pgscan_kswapd" => events.scanned_kswapd,
-        "pgsteal_kswapd" => events.stolen_kswapd,
-        "pgscan_direct" => events.scanned - events.scanned_kswapd,
-        "pgsteal_direct" => events.stolen - events.stolen_kswapd,
-        "pgscan_anon" => events.scanned_anon,
-        "pgscan_file" => events.scanned - events.scanned_anon,
-        "pgsteal_anon" => events.stolen_anon,
-        "pgsteal_file" => events.stolen - events.stolen_anon,
-        "allocstall_normal" => events.direct_stalls,
-        "pageoutrun" => events.kswapd_runs,
-        "pgrefill" => events.refilled,
-        "unevictable_pgs_culled" => events.culled,
-        "unevictable_pgs_rescued" => events.rescued,
-        "swap_ra" => events.swap_ra,
-        "zswpin" => memory.zswap_usage().loaded,
-        "zswpout" => memory.zswap_usage().stored,
-        "zswpwb" => memory.zswap_usage().written_back,
-        "swap_ra_hit" => events.swap_ra_hits,
-        "workingset_refault_anon" => events.refaults_anon,
-        "workingset_refault_file" => events.refaults,
-        "workingset_activate_anon" => events.workingset_activated_anon,
-        "workingset_activate_file" => events.workingset_activated_file,
-        "workingset_restore_anon" => events.workingset_restored_anon,
-        "workingset_restore_file" => events.workingset_restored_file,
-        "nr_unevictable" | "nr_zone_unevictable" => memory.unevictable_pages(),
-        "nr_zone_write_pending" | "nr_dirty" => memory.dirty_pages(),
-        "nr_mlock" => locked_pages(kernel),
-        "nr_anon_pages" => usage.anon,
-        "nr_mapped" => memory.mapped_pages(),
-        "nr_file_pages" => usage.file + usage.shmem,
-        "nr_shmem" => usage.shmem,
-        "nr_page_table_pages" => usage.page_table,
-        "nr_slab_reclaimable" => slabs::reclaimable_pages(kernel),
-        "nr_slab_unreclaimable" => usage.slab - slabs::reclaimable_pages(kernel),
-        "nr_kernel_stack" => kernel.objects.stack_kib(),
-        "numa_hit" | "numa_local" | "pgalloc_normal" => events.frames_taken,
-        "pgpgin" => events.device_pages_read * KIB_PER_PAGE,
-        "nr_dirtied" => events.pages_dirtied,
-        "nr_dirty_threshold" => kernel.dirty_limits().most,
-        "nr_dirty_background_threshold" => kernel.dirty_limits().background,
-        "pgpgout" => events.pages_written * KIB_PER_PAGE,
-        "pgfree" => events.frames_given,
-        "pgfault" => events.faults,
-        "pgmajfault" => events.major_faults,
-        "drop_pagecache" => events.cache_drops,
-        "oom_kill" => kernel.oom_kill_count(),
-        "nr_written" => events.pages_written,
-        _ => 0,
-    }
-}
-
-/// The text of `vmstat`.
-pub(super) fn vmstat(kernel: &Kernel) -> String {
-    let names = ZONE_NAMES.iter().chain(&NUMA_NAMES).chain(&NODE_NAMES).chain(&EVENT_NAMES);
-    names.map(|name| format!("{name} {}\n", vmstat_value(kernel, name))).collect()
-}
-
 /// Whether pages that leave are compressed in RAM first.
 pub(super) fn zswap_enabled(kernel: &Kernel) -> String {
     if kernel.memory.zswap_usage().percent > 0 { "Y\n" } else { "N\n" }.to_owned()
@@ -408,198 +336,3 @@ pub(super) fn iomem(kernel: &Kernel) -> String {
     }
     text
 }
-
-/// Names of `vmstat` that are counted for each zone.
-const ZONE_NAMES: [&str; 10] = [
-    "nr_free_pages",
-    "nr_zone_inactive_anon",
-    "nr_zone_active_anon",
-    "nr_zone_inactive_file",
-    "nr_zone_active_file",
-    "nr_zone_unevictable",
-    "nr_zone_write_pending",
-    "nr_mlock",
-    "nr_zspages",
-    "nr_free_cma",
-];
-
-/// Those of accesses by nodes.
-const NUMA_NAMES: [&str; 6] =
-    ["numa_hit", "numa_miss", "numa_foreign", "numa_interleave", "numa_local", "numa_other"];
-
-/// Those that are counted for each node.
-const NODE_NAMES: [&str; 47] = [
-    "nr_inactive_anon",
-    "nr_active_anon",
-    "nr_inactive_file",
-    "nr_active_file",
-    "nr_unevictable",
-    "nr_slab_reclaimable",
-    "nr_slab_unreclaimable",
-    "nr_isolated_anon",
-    "nr_isolated_file",
-    "workingset_nodes",
-    "workingset_refault_anon",
-    "workingset_refault_file",
-    "workingset_activate_anon",
-    "workingset_activate_file",
-    "workingset_restore_anon",
-    "workingset_restore_file",
-    "workingset_nodereclaim",
-    "nr_anon_pages",
-    "nr_mapped",
-    "nr_file_pages",
-    "nr_dirty",
-    "nr_writeback",
-    "nr_shmem",
-    "nr_shmem_hugepages",
-    "nr_shmem_pmdmapped",
-    "nr_file_hugepages",
-    "nr_file_pmdmapped",
-    "nr_anon_transparent_hugepages",
-    "nr_vmscan_write",
-    "nr_vmscan_immediate_reclaim",
-    "nr_dirtied",
-    "nr_written",
-    "nr_throttled_written",
-    "nr_kernel_misc_reclaimable",
-    "nr_foll_pin_acquired",
-    "nr_foll_pin_released",
-    "nr_kernel_stack",
-    "nr_page_table_pages",
-    "nr_sec_page_table_pages",
-    "nr_iommu_pages",
-    "nr_swapcached",
-    "pgpromote_success",
-    "pgpromote_candidate",
-    "pgdemote_kswapd",
-    "pgdemote_direct",
-    "pgdemote_khugepaged",
-    "nr_hugetlb",
-];
-
-/// Those of the whole machine, most of them events.
-const EVENT_NAMES: [&str; 122] = [
-    "nr_dirty_threshold",
-    "nr_dirty_background_threshold",
-    "nr_memmap_pages",
-    "nr_memmap_boot_pages",
-    "pgpgin",
-    "pgpgout",
-    "pswpin",
-    "pswpout",
-    "pgalloc_dma",
-    "pgalloc_dma32",
-    "pgalloc_normal",
-    "pgalloc_movable",
-    "pgalloc_device",
-    "allocstall_dma",
-    "allocstall_dma32",
-    "allocstall_normal",
-    "allocstall_movable",
-    "allocstall_device",
-    "pgskip_dma",
-    "pgskip_dma32",
-    "pgskip_normal",
-    "pgskip_movable",
-    "pgskip_device",
-    "pgfree",
-    "pgactivate",
-    "pgdeactivate",
-    "pglazyfree",
-    "pgfault",
-    "pgmajfault",
-    "pglazyfreed",
-    "pgrefill",
-    "pgreuse",
-    "pgsteal_kswapd",
-    "pgsteal_direct",
-    "pgsteal_khugepaged",
-    "pgscan_kswapd",
-    "pgscan_direct",
-    "pgscan_khugepaged",
-    "pgscan_direct_throttle",
-    "pgscan_anon",
-    "pgscan_file",
-    "pgsteal_anon",
-    "pgsteal_file",
-    "zone_reclaim_success",
-    "zone_reclaim_failed",
-    "pginodesteal",
-    "slabs_scanned",
-    "kswapd_inodesteal",
-    "kswapd_low_wmark_hit_quickly",
-    "kswapd_high_wmark_hit_quickly",
-    "pageoutrun",
-    "pgrotated",
-    "drop_pagecache",
-    "drop_slab",
-    "oom_kill",
-    "numa_pte_updates",
-    "numa_huge_pte_updates",
-    "numa_hint_faults",
-    "numa_hint_faults_local",
-    "numa_pages_migrated",
-    "pgmigrate_success",
-    "pgmigrate_fail",
-    "thp_migration_success",
-    "thp_migration_fail",
-    "thp_migration_split",
-    "compact_migrate_scanned",
-    "compact_free_scanned",
-    "compact_isolated",
-    "compact_stall",
-    "compact_fail",
-    "compact_success",
-    "compact_daemon_wake",
-    "compact_daemon_migrate_scanned",
-    "compact_daemon_free_scanned",
-    "htlb_buddy_alloc_success",
-    "htlb_buddy_alloc_fail",
-    "unevictable_pgs_culled",
-    "unevictable_pgs_scanned",
-    "unevictable_pgs_rescued",
-    "unevictable_pgs_mlocked",
-    "unevictable_pgs_munlocked",
-    "unevictable_pgs_cleared",
-    "unevictable_pgs_stranded",
-    "thp_fault_alloc",
-    "thp_fault_fallback",
-    "thp_fault_fallback_charge",
-    "thp_collapse_alloc",
-    "thp_collapse_alloc_failed",
-    "thp_file_alloc",
-    "thp_file_fallback",
-    "thp_file_fallback_charge",
-    "thp_file_mapped",
-    "thp_split_page",
-    "thp_split_page_failed",
-    "thp_deferred_split_page",
-    "thp_underused_split_page",
-    "thp_split_pmd",
-    "thp_scan_exceed_none_pte",
-    "thp_scan_exceed_swap_pte",
-    "thp_scan_exceed_share_pte",
-    "thp_split_pud",
-    "thp_zero_page_alloc",
-    "thp_zero_page_alloc_failed",
-    "thp_swpout",
-    "thp_swpout_fallback",
-    "balloon_inflate",
-    "balloon_deflate",
-    "balloon_migrate",
-    "swap_ra",
-    "swap_ra_hit",
-    "swpin_zero",
-    "swpout_zero",
-    "ksm_swpin_copy",
-    "cow_ksm",
-    "zswpin",
-    "zswpout",
-    "zswpwb",
-    "direct_map_level2_splits",
-    "direct_map_level3_splits",
-    "direct_map_level2_collapses",
-    "direct_map_level3_collapses",
-    "nr_unstable",
-];

@@ -25,20 +25,21 @@ pub(super) struct Cache {
     /// Where each half is used up to.
     used: [usize; 2],
     is_dirty: bool,
-    /// About how many bytes of the writable view are mapped.
-    written: usize,
+    /// Pages of the writable view that are mapped, as bits, and how many.
+    written: Vec<u64>,
+    written_count: usize,
 }
 
-/// Bytes of the writable view after which it is unmapped.
-const WRITTEN_MAX: usize = 512 << 10;
+/// Bytes of a page of the host.
+const PAGE_BYTES: usize = 4096;
+/// Pages of the writable view after which it is unmapped.
+const WRITTEN_MAX: usize = 128;
 /// The last byte of an opcode, and a displacement.
 const BRANCH_BYTES: usize = 5;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
 /// What stands for a jump to the next instruction.
 const NOTHING: [u8; BRANCH_BYTES] = [0x66, 0x66, 0x66, 0x66, 0x90];
-/// What a patch counts for: most are near code that was just written.
-const PATCH_BYTES: usize = 256;
 
 // SAFETY: 1. `writable` points to memory that only this value writes. 2. Nothing of it is bound to
 // the thread that made it.
@@ -95,7 +96,8 @@ impl Cache {
             middle,
             used: [0, middle],
             is_dirty: false,
-            written: 0,
+            written: vec![0; bytes.div_ceil(PAGE_BYTES * 64)],
+            written_count: 0,
         })
     }
 
@@ -140,16 +142,17 @@ impl Cache {
             unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
             *used += code.len();
         }
-        self.note_written(hot.len() + cold.len());
+        self.note_written(self.used[0] - hot.len(), hot.len());
+        self.note_written(self.used[1] - cold.len(), cold.len());
     }
 
     /// Everything in use: hot code and cold code, each with its host address.
     pub(super) fn code(&self) -> [(u64, &[u8]); 2] {
         [0, self.middle].map(|start| {
             let used = self.used[usize::from(start > 0)];
-            // SAFETY: 1. `start <= used <= bytes` (invariant 2).
-            let first = unsafe { self.writable.add(start) };
-            // SAFETY: 1. As above. 2. The memory is written through `&mut self` only.
+            let first = (self.executable + start as u64) as *const u8;
+            // SAFETY: 1. `start <= used <= bytes` (invariant 2), and that view is readable. 2. The
+            // memory is written through `&mut self` only.
             let code = unsafe { core::slice::from_raw_parts(first, used - start) };
             (self.executable + start as u64, code)
         })
@@ -168,20 +171,28 @@ impl Cache {
                 offset.checked_add(BRANCH_BYTES).is_some_and(|end| end <= used)
             })
             .expect("patches are inside emitted code");
-        // SAFETY: 1. `offset + 5 <= used <= bytes`.
+        // Read there, a page of the writable view would be mapped with all its neighbours.
+        let present = (self.executable + offset as u64) as *const [u8; BRANCH_BYTES];
+        // SAFETY: 1. `offset + 5 <= used <= bytes`. 2. A read of bytes needs no alignment.
+        let old = unsafe { present.read_unaligned() };
+        // SAFETY: 1. As above.
         let branch = unsafe { self.writable.add(offset) }.cast::<[u8; BRANCH_BYTES]>();
-        // SAFETY: 1. As above. 2. A read of bytes needs no alignment.
-        let old = unsafe { branch.read_unaligned() };
         // SAFETY: 1. As above. 2. A write of bytes needs no alignment.
         unsafe { branch.write_unaligned(redirected(old, field, target)) };
-        self.note_written(PATCH_BYTES);
+        self.note_written(offset, BRANCH_BYTES);
     }
 
-    fn note_written(&mut self, bytes: usize) {
+    /// Notes that these bytes of the writable view are mapped; unmaps all if that is too much.
+    fn note_written(&mut self, offset: usize, bytes: usize) {
         self.is_dirty = true;
-        self.written += bytes;
-        if self.written > WRITTEN_MAX {
-            self.written = 0;
+        for page in offset / PAGE_BYTES..(offset + bytes).div_ceil(PAGE_BYTES) {
+            let word = &mut self.written[page / 64];
+            self.written_count += usize::from(*word >> (page % 64) & 1 == 0);
+            *word |= 1 << (page % 64);
+        }
+        if self.written_count > WRITTEN_MAX {
+            self.written.fill(0);
+            self.written_count = 0;
             let all = self.writable.cast();
             // SAFETY: 1. The mapping is ours and shared: its content stays, and comes back when it
             // is touched. 2. No reference into it lives, since `self` is borrowed mutably.
@@ -224,6 +235,8 @@ impl Drop for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::io::{Read, Seek, SeekFrom};
 
     #[test]
     fn a_jump_to_the_next_instruction_is_none() {
@@ -242,7 +255,7 @@ mod tests {
         let mut cache = Cache::new(8 << 20).expect("the host gives 8 MiB");
         let code: Vec<u8> = (0..1 << 16).map(|i: u32| (i * 7) as u8).collect();
         let field = cache.next().hot + 100;
-        while cache.hot_bytes() <= WRITTEN_MAX {
+        while cache.hot_bytes() <= WRITTEN_MAX * PAGE_BYTES {
             cache.append((&code, &code[..7]));
         }
         cache.patch(field, field + 4 + 0x0403_0201);
@@ -250,5 +263,34 @@ mod tests {
         assert_eq!(hot[100..104], [1, 2, 3, 4]);
         assert!(hot[104..1 << 16] == code[104..] && hot[1 << 16..2 << 16] == code[..]);
         assert!(cold.chunks(7).all(|chunk| *chunk == code[..7]));
+    }
+
+    /// How many pages of the writable view are mapped now.
+    fn mapped_count(cache: &Cache) -> usize {
+        const PRESENT: u64 = 1 << 63;
+        let mut file = File::open("/proc/self/pagemap").expect("Linux has it");
+        let first = cache.writable as u64 / PAGE_BYTES as u64;
+        file.seek(SeekFrom::Start(first * 8)).expect("it has an entry for each page");
+        let mut entries = vec![0; cache.bytes / PAGE_BYTES * 8];
+        file.read_exact(&mut entries).expect("likewise");
+        let entries = entries.chunks_exact(8);
+        let entries = entries.map(|entry| u64::from_le_bytes(entry.try_into().expect("8 bytes")));
+        entries.filter(|entry| entry & PRESENT != 0).count()
+    }
+
+    #[test]
+    fn patches_all_over_the_cache_map_few_pages_twice() {
+        let mut cache = Cache::new(8 << 20).expect("the host gives 8 MiB");
+        let code = [0xe9; PAGE_BYTES];
+        let first = cache.next().hot;
+        while cache.free() > 0 {
+            cache.append((&code, &code));
+            assert!(mapped_count(&cache) <= WRITTEN_MAX);
+        }
+        for turn in 0..400 {
+            let page = turn * 7 % (cache.hot_bytes() / PAGE_BYTES);
+            cache.patch(first + (page * PAGE_BYTES) as u64 + 1, first);
+            assert!(mapped_count(&cache) <= WRITTEN_MAX, "patch {turn}");
+        }
     }
 }

@@ -101,6 +101,9 @@ pub struct EngineStatistics {
     pub generation_count: u64,
     /// Blocks thrown away because their page changed.
     pub stale_block_count: u64,
+    /// Groups of accesses that were emitted once more, with a probe for each, because the one
+    /// probe of all had failed.
+    pub split_count: u64,
 }
 
 /// What executes guest instructions.

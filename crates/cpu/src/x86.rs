@@ -31,6 +31,7 @@ mod records;
 mod run;
 mod signals;
 mod slow;
+mod split;
 mod stack;
 mod strip;
 mod strip_code;

@@ -153,7 +153,7 @@ impl Core {
                     & self.pages.flavor.linear_mask();
                 self.string(hw, site, job, next_rip)
             }
-            SiteKind::Branch => Err(Stop::NoRoom),
+            SiteKind::Branch | SiteKind::Group { .. } => Err(Stop::NoRoom),
         };
         match result {
             Ok((host, resume)) => {
@@ -180,11 +180,9 @@ impl Core {
             Ask::Access { resume, .. } => resume,
         };
         let is_cold = self.host(resume) >= self.cache.cold_start();
-        let (block, _) =
-            self.pages.block_at_host(resume, is_cold).expect("a site is in the code of a block");
-        let block = &self.pages.blocks[block as usize];
-        let first = block.first_site as usize;
-        let sites = &self.emitter.sites[first..first + usize::from(block.site_count)];
+        let (piece, _) =
+            self.pages.piece_at_host(resume, is_cold).expect("a site is in the code of a block");
+        let sites = &self.emitter.sites[piece.sites];
         *sites.iter().find(|site| site.resume == resume).expect("each resumption has a site")
     }
 

@@ -25,9 +25,9 @@ use machine::{Access, CLOCK_DRAIN_BIT, Frame, Geometry, Machine, PAGE_BYTES, Pri
 use machine::{VirtAddr, layout};
 
 /// Bytes of the cache that are kept for single blocks and entries.
-const RESERVE: usize = 256 << 10;
+pub(super) const RESERVE: usize = 256 << 10;
 /// Most bytes that one block can take.
-const BLOCK_BYTES_MAX: usize = 64 << 10;
+pub(super) const BLOCK_BYTES_MAX: usize = 64 << 10;
 /// Back edges without an access between two looks at the clock.
 pub(super) const SPIN_EDGES: u64 = 1 << 16;
 
@@ -40,7 +40,7 @@ pub(super) struct Core {
     pub(super) stub_bytes: usize,
     pub(super) emitter: Emitter,
     pub(super) classifier: Classifier,
-    scan: Scan,
+    pub(super) scan: Scan,
     pub(super) pages: CodePages,
     pub(super) counting: Option<Counting>,
     pub(super) statistics: EngineStatistics,
@@ -305,7 +305,7 @@ impl Core {
     }
 
     /// Fills `scan`; returns the second page if the instruction reaches into it.
-    fn read_block(
+    pub(super) fn read_block(
         &mut self,
         hw: &mut Machine,
         page: PageId,
@@ -384,7 +384,7 @@ impl Core {
     }
 
     /// Lets the branch whose displacement is at `field` go to `target`.
-    fn patch(&mut self, field: Offset, target: Offset) {
+    pub(super) fn patch(&mut self, field: Offset, target: Offset) {
         let field = self.host(field);
         self.cache.patch(field, self.host(target));
     }

@@ -3,7 +3,7 @@
 //! Members have the same base, index and segment, none of which changes in between (moves of rsp by
 //! constants are followed), and lie within 512 bytes; no other access comes between them. One probe
 //! of the whole span with the strongest right serves them all. If it fails for whatever reason, the
-//! same instructions run with probes of their own.
+//! same instructions run with probes of their own (`split.rs`).
 //!
 //! That is exact: the accesses are adjacent in the order of accesses and touch one page, so that
 //! only the last time stamp could matter, and no other page's stamp lies between.

@@ -3,10 +3,10 @@
 use super::block::{Scan, Step};
 use super::branch::return_drop;
 use super::classify::{Class, is_high_byte, number};
-use super::emit::{Mem, RBP, RCX, RSP, S0, S1};
+use super::emit::{Mem, RBP, RSP, S0, S1};
 use super::group::{Group, pop_bytes, push_bytes, word_bytes};
-use super::translate::{Cold, Emitter};
-use super::words;
+use super::records::{SiteKind, offset};
+use super::translate::Emitter;
 use iced_x86::{Instruction, OpKind};
 use machine::Access;
 
@@ -17,12 +17,11 @@ impl Emitter {
         self.begin(&steps[0]);
         self.points.pop();
         self.anchor_address(group.anchor, group.low);
-        self.probe_group(group);
+        let (site, branch) = self.probe_group(group);
         self.now.is_indexed = !needs_scratch(steps);
         if !self.now.is_indexed {
             self.asm.lea(S0, Mem::sum(S0, S1));
         }
-        let cold = self.cold.len() - 1;
         let (mut reads, mut writes) = (group.reads, group.writes);
         self.now.is_grouped = true;
         for (step, member) in steps.iter().zip(&scan.members[group.first..]) {
@@ -50,24 +49,11 @@ impl Emitter {
         self.now.is_indexed = false;
         self.asm.settle_all();
         self.asm.forget();
-        let here = self.asm.here();
-        if let Cold::Group { resume, .. } = &mut self.cold[cold] {
-            *resume = here;
-        }
-    }
-
-    /// Emits the same steps with probes of their own, and goes back.
-    pub(super) fn cold_group(&mut self, steps: &[Step], resume: u64, is_flags_live: bool) {
-        if is_flags_live {
-            self.asm.load(RCX, Mem::word(words::RCX_SAVE));
-        }
-        for step in steps {
-            self.step(step);
-        }
-        self.asm.settle_all();
-        if steps.last().is_some_and(|step| !step.class.ends_block()) {
-            self.asm.jump_to(resume);
-        }
+        let resume = self.asm.here();
+        let field = (resume - self.asm.address_of(branch)) as u16;
+        let site = &mut self.sites[site as usize];
+        site.resume = offset(resume, self.cache_start);
+        site.kind = SiteKind::Group { field, live: steps[0].live };
     }
 
     /// A step between members.

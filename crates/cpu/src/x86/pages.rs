@@ -14,8 +14,9 @@
 
 use super::block::Extent;
 use super::compat::Flavor;
-use super::records::{Block, Offset};
+use super::records::{Block, Offset, Split};
 use super::translate::BlockId;
+use core::ops::Range;
 use machine::{Frame, PAGE_BYTES, layout};
 use std::collections::BTreeMap;
 
@@ -40,6 +41,8 @@ pub(super) struct CodePage {
 #[derive(Debug)]
 pub(super) struct CodePages {
     pub blocks: Vec<Block>,
+    /// Groups of blocks that were split, in the order of their code.
+    pub splits: Vec<Split>,
     /// Living blocks in chains by their address: the first of each, plus 1; 0 for none.
     chains: Vec<u32>,
     pages: Vec<CodePage>,
@@ -50,6 +53,31 @@ pub(super) struct CodePages {
     by_frame: BTreeMap<u64, Vec<PageId>>,
     /// What present code is translated for: pages of each flavor are pages of their own.
     pub flavor: Flavor,
+}
+
+/// A block, or a split group of one: whose code it is, and its sites and points by their numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub block: BlockId,
+    pub sites: Range<usize>,
+    pub points: Range<usize>,
+}
+
+impl Piece {
+    fn of_block(id: BlockId, block: &Block) -> Self {
+        let sites = numbers(block.first_site, block.site_count);
+        Self { block: id, sites, points: numbers(block.first_point, block.point_count) }
+    }
+
+    fn of_split(split: &Split) -> Self {
+        let sites = numbers(split.first_site, split.site_count);
+        Self { block: split.block, sites, points: numbers(split.first_point, split.point_count) }
+    }
+}
+
+/// So many numbers from `first` on.
+fn numbers(first: u32, count: u16) -> Range<usize> {
+    first as usize..first as usize + usize::from(count)
 }
 
 /// Chains of blocks.
@@ -65,6 +93,7 @@ impl CodePages {
     pub(super) fn new(block_capacity: usize, flavor: Flavor) -> Self {
         Self {
             blocks: Vec::with_capacity(block_capacity),
+            splits: Vec::new(),
             chains: vec![0; CHAINS],
             pages: Vec::new(),
             by_place: BTreeMap::new(),
@@ -83,6 +112,7 @@ impl CodePages {
             page.covered.fill(0);
         }
         self.blocks.clear();
+        self.splits.clear();
         self.chains = vec![0; CHAINS];
         frames
     }
@@ -265,17 +295,25 @@ impl CodePages {
         })
     }
 
-    /// The block whose hot code holds the byte at `host` in the cache, or whose cold code if
-    /// `is_cold`; and how many bytes of the block come before that byte.
-    pub(super) fn block_at_host(&self, host: Offset, is_cold: bool) -> Option<(BlockId, u32)> {
+    /// The piece of code that holds the byte at `host` in the cache, which is cold code if
+    /// `is_cold`; and how many bytes of the piece come before that byte.
+    pub(super) fn piece_at_host(&self, host: Offset, is_cold: bool) -> Option<(Piece, u32)> {
         let part = |block: &Block| match is_cold {
             false => (block.base, block.end, 0),
             true => (block.cold, block.cold_end, block.end - block.base),
         };
         let behind = self.blocks.partition_point(|block| part(block).0 <= host);
-        let id = behind.checked_sub(1)?;
-        let (start, end, before) = part(&self.blocks[id]);
-        (host < end).then_some((id as BlockId, before + (host - start)))
+        if let Some(id) = behind.checked_sub(1) {
+            let block = &self.blocks[id];
+            let (start, end, before) = part(block);
+            if host < end {
+                return Some((Piece::of_block(id as BlockId, block), before + (host - start)));
+            }
+        }
+        let behind = self.splits.partition_point(|split| split.cold <= host);
+        let split =
+            self.splits[..behind].last().filter(|split| is_cold && host < split.cold_end)?;
+        Some((Piece::of_split(split), host - split.cold))
     }
 }
 

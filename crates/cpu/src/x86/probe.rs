@@ -8,7 +8,7 @@
 
 use super::block::{PARKED, Scan};
 use super::condition::{ABOVE, EQUAL};
-use super::emit::{CLK, Mem, Place, RAX, RCX, S0, S1};
+use super::emit::{CLK, Mem, Patch, Place, RAX, RCX, S0, S1};
 use super::group::Group;
 use super::records::{Site, SiteKind, offset};
 use super::translate::{Cold, Emitter, IsSecond};
@@ -86,7 +86,8 @@ impl Emitter {
     }
 
     /// Probes for a group whose address is in r14; its operands are then at `[r14 + r13 + offset]`.
-    pub(super) fn probe_group(&mut self, group: &Group) {
+    /// Returns its site, and the branch that is taken if the probe fails.
+    pub(super) fn probe_group(&mut self, group: &Group) -> (u32, Patch) {
         let is_flags_live = self.is_live();
         let access = if group.writes > 0 { Access::Write } else { Access::Read };
         let want = Want { access, bytes: group.bytes, is_stack: false };
@@ -95,19 +96,20 @@ impl Emitter {
         let clock = ticks(group.reads.into(), group.writes.into());
         self.asm.lea(CLK, Mem::at(CLK, clock));
         self.asm.load(S1, Mem::table(layout::HOST, S1));
-        let (first, last) = (group.first, group.last);
-        self.cold.push(Cold::Group { branch, first, last, resume: 0, is_flags_live });
+        let site = self.site(SiteKind::Group { field: 0, live: self.now.live });
+        self.cold.push(Cold::Group { branch, site, is_flags_live });
         self.now.has_access = true;
+        (site, branch)
     }
 
-    pub(super) fn probe_dead(&mut self, want: Want) -> super::emit::Patch {
+    pub(super) fn probe_dead(&mut self, want: Want) -> Patch {
         self.asm.pext(S1, S0, layout::MASK_INDEX);
         self.asm.add_flags(S0, Mem::table(tag(want.access), S1));
         self.asm.compare_flags(S0, PAGE_BYTES as i32 - i32::from(want.bytes));
         self.asm.branch(ABOVE)
     }
 
-    fn probe_live(&mut self, want: Want) -> super::emit::Patch {
+    fn probe_live(&mut self, want: Want) -> Patch {
         self.asm.store(Mem::word(words::RCX_SAVE), RCX);
         self.asm.pext(S1, S0, layout::MASK_INDEX);
         self.asm.load(RCX, Mem::table(tag(want.access), S1));

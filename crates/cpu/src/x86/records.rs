@@ -86,10 +86,26 @@ pub(super) enum SiteKind {
     },
     /// A string instruction of so many bytes, done in Rust.
     String { job: Job, live: u16, length: u8 },
+    /// A group, whose probe has not failed yet: emitted code goes on behind the group. `field` is
+    /// how many bytes before that the displacement of the branch stands which is taken if it does.
+    Group { field: u16, live: u16 },
     /// No access: where an indirect jump stands.
     Branch,
     /// The fetch of a page that is entered; the site stands at the address.
     Fetch { slot: u16, is_second: bool },
+}
+
+/// The steps of a group with probes of their own, emitted when the probe of the group had failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Split {
+    pub block: BlockId,
+    /// Its first byte, which is cold, and the one behind it.
+    pub cold: Offset,
+    pub cold_end: Offset,
+    pub first_point: u32,
+    pub first_site: u32,
+    pub point_count: u16,
+    pub site_count: u16,
 }
 
 /// One direct jump from emitted code to a guest address.

@@ -65,7 +65,7 @@ pub(super) const fn unparked(word: u64) -> u64 {
 }
 
 /// Leaves only those flags at an exit that were kept: others may be remains of a probe.
-fn keep_live(fast: &mut [u64], live: u16) {
+pub(super) fn keep_live(fast: &mut [u64], live: u16) {
     if live == PARKED {
         fast[words::FLAGS] = unparked(fast[words::FLAGS_PARKED]);
     } else {
@@ -84,7 +84,7 @@ const fn system_call(gate: u64) -> Exit {
 }
 
 /// What to do next.
-enum Next {
+pub(super) enum Next {
     /// Go on at this guest address.
     At(u64),
     /// Go on at this host address.
@@ -177,7 +177,7 @@ impl Core {
     }
 
     /// Finds the host address for the one instruction at `rip`.
-    fn go_one(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
+    pub(super) fn go_one(&mut self, regs: &mut Registers, hw: &mut Machine, rip: u64) -> Next {
         if self.is_standing(hw) {
             return self.spun(hw, rip);
         }
@@ -265,6 +265,7 @@ impl Core {
             Reason::Signal => self.signalled(hw),
             Reason::Stopped => self.stopped(regs, hw, rip),
             Reason::Done => self.done(hw, rip, with as u32),
+            Reason::Split => self.split(regs, hw, with as u32),
         }
     }
 
@@ -380,13 +381,12 @@ impl Core {
             19 => Exception::SimdFloatingPoint,
             trap => panic!("emitted code at {host:#x} raised trap {trap}: a bug of the engine"),
         };
-        let (id, offset) = self
+        let (piece, offset) = self
             .pages
-            .block_at_host(self.offset(host), host >= self.cache.cold_start())
+            .piece_at_host(self.offset(host), host >= self.cache.cold_start())
             .unwrap_or_else(|| panic!("exception at {host:#x} outside of blocks"));
-        let block = &self.pages.blocks[id as usize];
-        let first = block.first_point as usize;
-        let points = &self.emitter.points[first..first + usize::from(block.point_count)];
+        let block = &self.pages.blocks[piece.block as usize];
+        let points = &self.emitter.points[piece.points];
         let behind = points.partition_point(|point| u32::from(point.host) <= offset);
         let Some(point) = points[..behind].last() else {
             panic!("exception at {host:#x}, where no instruction raises one: a bug of the engine")
@@ -400,7 +400,7 @@ impl Core {
         fast[layout::CLOCK] -= pending;
         keep_live(fast, point.live);
         let rip = block.rip.wrapping_add(u64::from(point.guest));
-        self.uncount_rest(id, rip, 0);
+        self.uncount_rest(piece.block, rip, 0);
         Self::leave_at(hw, rip, Exit::Exception(exception))
     }
 

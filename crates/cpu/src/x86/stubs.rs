@@ -44,6 +44,8 @@ pub(super) enum Reason {
     Done = 9,
     /// An instruction that has to be looked at before it is done.
     Checked = 10,
+    /// The probe of a group failed for the first time. With: its site.
+    Split = 11,
 }
 
 /// In a reason word: the flags are in [`words::FLAGS_PARKED`].
@@ -63,7 +65,8 @@ impl Reason {
             7 => Self::Stopped,
             8 => Self::Spin,
             9 => Self::Done,
-            _ => Self::Checked,
+            10 => Self::Checked,
+            _ => Self::Split,
         };
         (reason, word >> 8)
     }

@@ -38,7 +38,9 @@ pub(super) enum Cold {
     /// A probe failed.
     Probe { branch: Patch, site: u32, access: Access, is_flags_live: bool },
     /// The probe of a group failed.
-    Group { branch: Patch, first: usize, last: usize, resume: u64, is_flags_live: bool },
+    Group { branch: Patch, site: u32, is_flags_live: bool },
+    /// A group whose probe has failed before: these steps, and then on at `resume`.
+    Split { first: usize, last: usize, resume: u64 },
     /// The page of a predicted load is at another distance than the one before.
     Distance { branch: Patch, word: usize, resume: u64 },
     /// A direct jump without a target.
@@ -192,25 +194,9 @@ impl Emitter {
 
     /// Emits the block of `scan`.
     pub(super) fn block(&mut self, scan: &Scan, start: Start) -> Emitted {
-        let first = scan.steps.first().expect("a block has an instruction").instruction.ip();
-        let page = first & !(PAGE_BYTES - 1);
-        let second = start.second;
-        let exit_page = if second.is_some() { page.wrapping_add(PAGE_BYTES) } else { page };
-        self.asm.restart(start.place);
+        let first = self.turn_to(scan, start);
         let first_point = self.points.len();
-        self.cold.clear();
-        self.now = Current {
-            block: start.block,
-            is_single: start.extent == Extent::Single,
-            exit_page,
-            is_straddling: second.is_some(),
-            is_flags_live_taken: scan.is_flags_live_taken,
-            is_flags_live_next: scan.is_flags_live_next,
-            parks: scan.parks,
-            first,
-            flavor: scan.flavor,
-            ..Current::default()
-        };
+        let second = start.second;
         if let Some(slot) = start.slot {
             self.way_in(first, slot, scan.is_flags_live_before);
         }
@@ -241,8 +227,31 @@ impl Emitter {
         Emitted { body, entry: start.slot.map(|_| [start.place.hot, self.now.page_entry]) }
     }
 
+    /// Begins to emit code of the block of `scan`; returns its first address.
+    pub(super) fn turn_to(&mut self, scan: &Scan, start: Start) -> u64 {
+        let first = scan.steps.first().expect("a block has an instruction").instruction.ip();
+        let page = first & !(PAGE_BYTES - 1);
+        let is_straddling = start.second.is_some();
+        self.asm.restart(start.place);
+        self.cold.clear();
+        self.strip = None;
+        self.now = Current {
+            block: start.block,
+            is_single: start.extent == Extent::Single,
+            exit_page: if is_straddling { page.wrapping_add(PAGE_BYTES) } else { page },
+            is_straddling,
+            is_flags_live_taken: scan.is_flags_live_taken,
+            is_flags_live_next: scan.is_flags_live_next,
+            parks: scan.parks,
+            first,
+            flavor: scan.flavor,
+            ..Current::default()
+        };
+        first
+    }
+
     /// Drops the points of instructions that raise nothing, from number `first` on.
-    fn drop_points(&mut self, first: usize) {
+    pub(super) fn drop_points(&mut self, first: usize) {
         let mut kept = first;
         for index in first..self.points.len() {
             if self.points[index].may_raise {
@@ -430,9 +439,12 @@ impl Emitter {
                     self.asm.resolve(branch);
                     self.leave_with(rip, reason);
                 }
-                Cold::Group { branch, first, last, resume, is_flags_live } => {
+                Cold::Group { branch, site, is_flags_live } => {
                     self.asm.resolve(branch);
-                    self.cold_group(&scan.steps[first..=last], resume, is_flags_live);
+                    self.cold_group(site, is_flags_live);
+                }
+                Cold::Split { first, last, resume } => {
+                    self.members(&scan.steps[first..=last], resume);
                 }
                 Cold::Strip { branch } => {
                     self.asm.resolve(branch);

@@ -25,6 +25,7 @@ mod random;
 mod run;
 mod smc;
 mod spaces;
+mod splits;
 mod states;
 mod strings;
 mod sweeps;
@@ -323,6 +324,30 @@ fn code_of_32_bits_runs_on_from_the_last_byte_to_the_first() {
         let fault = case::End::Page { address: 0, error: 0x14 };
         assert_eq!((outcome.end, outcome.state.rip), (fault, 0));
     }
+}
+
+/// Runs the row of groups at `address`; returns how many of them were split.
+fn split_groups(fast_path: machine::FastPath, address: u64) -> u64 {
+    let base = layout::base_content(&mut random::Random::new(1));
+    let mut guest = guest::Guest::new(&base, Build::Usual, fast_path);
+    let case = splits::case(address);
+    let native = oracle::Oracle::new(&base).run(std::slice::from_ref(&case));
+    let outcome = guest.run(&case);
+    let differences = compare::differences(&case, &native[0], &outcome);
+    assert!(differences.is_empty(), "{fast_path:?} {address:#x}: {differences}");
+    cpu::Engine::statistics(&guest.engine).split_count
+}
+
+#[test]
+fn only_groups_whose_probe_fails_are_split() {
+    use machine::FastPath::{Empty, Filled};
+    let page = layout::DATA + 0x1000;
+    // The page is not in the shadow at first.
+    assert_eq!(split_groups(Filled, page), 1);
+    // The last reaches into the next page.
+    let at_end = page + machine::PAGE_BYTES - (splits::GROUPS - 1) * 16 - 4;
+    assert_eq!(split_groups(Filled, at_end), 2);
+    assert_eq!(split_groups(Empty, page), splits::GROUPS);
 }
 
 #[test]

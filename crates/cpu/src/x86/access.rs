@@ -188,7 +188,8 @@ impl Core {
 
     /// The guest instruction that a site stands for.
     pub(super) fn site_rip(&self, site: &Site) -> u64 {
-        self.pages.blocks[site.block as usize].rip.wrapping_add(u64::from(site.guest))
+        let block = &self.pages.blocks[site.block as usize];
+        self.pages.rip(block).wrapping_add(u64::from(site.guest))
     }
 
     /// Does a string instruction on the homes of its registers.
@@ -421,7 +422,7 @@ impl Core {
         if block.extent == Extent::Single {
             return Ok(self.host(site.resume));
         }
-        let page = block.page;
+        let page = block.page();
         let rip = self.site_rip(&site);
         let single = match self.pages.find(page, rip, Extent::Single) {
             Some(single) => single,
@@ -487,7 +488,7 @@ impl Core {
         let block = &self.pages.blocks[block as usize];
         let first = block.first_point as usize;
         let points = &self.emitter.points[first..first + usize::from(block.instruction_count)];
-        let guest = rip.wrapping_sub(block.rip);
+        let guest = rip.wrapping_sub(self.pages.rip(block));
         let before = points.iter().filter(|point| u64::from(point.guest) < guest).count() as u64;
         counting.take_back((u64::from(block.instruction_count) - before).saturating_sub(done));
     }

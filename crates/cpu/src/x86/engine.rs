@@ -15,7 +15,7 @@ use super::compat::Flavor;
 use super::counting::Counting;
 use super::pages::{CodePages, PageId, slot};
 use super::plain::is_plain_function;
-use super::records::{Block, Link, Offset, offset};
+use super::records::{Block, Link, Offset, few, many, offset};
 use super::signals::Registration;
 use super::stubs::{Quick, Stubs};
 use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
@@ -254,16 +254,17 @@ impl Core {
         self.cache.append(self.emitter.asm.parts());
         let end = self.cache.next();
         self.note_statistics();
-        let block = Block {
-            rip,
-            page,
-            second: second.map_or(0, self::slot),
+        let mut block = Block {
+            page: page as u16,
+            start: (rip % PAGE_BYTES) as u16,
+            second: second.map_or(0, self::slot) as u16,
             base: self.offset(place.hot),
-            body: self.offset(emitted.body),
-            end: self.offset(end.hot),
+            bytes: many(end.hot - place.hot),
+            body: few((emitted.body - place.hot) as Offset),
             cold: self.offset(place.cold),
-            cold_end: self.offset(end.cold),
-            entry: emitted.entry.map_or([0; 2], |ways| ways.map(|way| self.offset(way))),
+            cold_bytes: many(end.cold - place.cold),
+            entry: 0,
+            page_entry: 0,
             first_point,
             first_site,
             point_count: (self.emitter.points.len() as u32 - first_point) as u16,
@@ -272,10 +273,12 @@ impl Core {
             incoming: 0,
             instruction_count: self.scan.steps.len() as u8,
             extent,
-            flavor: self.pages.flavor,
             is_alive: true,
             is_flags_live: self.scan.is_flags_live_before,
         };
+        if let Some(ways) = emitted.entry {
+            block.set_entry(ways.map(|way| self.offset(way)));
+        }
         Ok(self.pages.add(block, &self.scan.seen))
     }
 
@@ -341,21 +344,20 @@ impl Core {
         }
     }
 
-    /// The ways into a block that go through the fetch model: from anywhere, and from another page;
-    /// 0 if there is no room for them.
-    pub(super) fn entry(&mut self, id: BlockId) -> [Offset; 2] {
+    /// Makes the ways into a block that go through the fetch model, if it has none and there is
+    /// room for them.
+    fn make_entry(&mut self, id: BlockId) {
         let block = &self.pages.blocks[id as usize];
-        if block.entry != [0; 2] || self.cache.free() < BLOCK_BYTES_MAX {
-            return block.entry;
+        if block.entry != 0 || self.cache.free() < BLOCK_BYTES_MAX {
+            return;
         }
         let place = self.cache.next();
-        let (rip, body, is_live) = (block.rip, self.host(block.body), block.is_flags_live);
-        let slot = slot(block.page);
+        let (body, is_live) = (self.host(block.body()), block.is_flags_live);
+        let (rip, slot) = (self.pages.rip(block), slot(block.page()));
         let entry = self.emitter.entry(place, id, rip, slot, body, is_live);
         self.cache.append(self.emitter.asm.parts());
         let entry = entry.map(|way| self.offset(way));
-        self.pages.blocks[id as usize].entry = entry;
-        entry
+        self.pages.blocks[id as usize].set_entry(entry);
     }
 
     /// Lets the link jump to `target`.
@@ -364,11 +366,12 @@ impl Core {
         if !self.pages.blocks[record.source as usize].is_alive {
             return;
         }
-        let way = if self.is_crossing(&record) {
-            self.entry(target)[1]
-        } else {
-            self.pages.blocks[target as usize].body
-        };
+        let is_crossing = self.is_crossing(&record);
+        if is_crossing {
+            self.make_entry(target);
+        }
+        let block = &self.pages.blocks[target as usize];
+        let way = if is_crossing { block.page_entry() } else { block.body() };
         if way == 0 {
             return;
         }
@@ -380,7 +383,7 @@ impl Core {
     /// Whether the link goes to another page than the one that its block ends in.
     pub(super) fn is_crossing(&self, link: &Link) -> bool {
         let source = &self.pages.blocks[link.source as usize];
-        link.target & !(PAGE_BYTES - 1) != source.exit_page()
+        link.target & !(PAGE_BYTES - 1) != self.pages.exit_page(source)
     }
 
     /// Lets the branch whose displacement is at `field` go to `target`.
@@ -391,11 +394,12 @@ impl Core {
 
     /// Lets indirect jumps find the block.
     pub(super) fn remember(&mut self, hw: &mut Machine, id: BlockId) {
-        let entry = self.entry(id)[0];
+        self.make_entry(id);
+        let block = &self.pages.blocks[id as usize];
+        let (rip, entry) = (self.pages.rip(block), block.entry);
         if entry == 0 {
             return;
         }
-        let rip = self.pages.blocks[id as usize].rip;
         let index = jump_slot(rip);
         let fast = hw.fast();
         fast[index] = rip.wrapping_neg();
@@ -451,8 +455,9 @@ impl Core {
 
     /// Lets no jump find a block.
     fn forget_ways_to(&mut self, hw: &mut Machine, id: BlockId) {
+        let rip = self.pages.rip(&self.pages.blocks[id as usize]);
         let block = &mut self.pages.blocks[id as usize];
-        let (rip, entry) = (block.rip, block.entry[0]);
+        let entry = block.entry;
         let mut incoming = core::mem::take(&mut block.incoming);
         while let Some(link) = incoming.checked_sub(1) {
             let record = &mut self.emitter.links[link as usize];

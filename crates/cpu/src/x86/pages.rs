@@ -29,6 +29,8 @@ pub(super) struct CodePage {
     pub frame: Frame,
     /// Its first address.
     start: u64,
+    /// What its code is translated for.
+    flavor: Flavor,
     /// Whether the same virtual page was seen in another frame, too.
     has_twins: bool,
     /// Living blocks that depend on it.
@@ -119,10 +121,11 @@ impl CodePages {
 
     /// The block of `page` at `rip`.
     pub(super) fn find(&self, page: PageId, rip: u64, extent: Extent) -> Option<BlockId> {
+        let start = (rip % PAGE_BYTES) as u16;
         let mut at = self.chains[chain(rip)];
         while let Some(id) = at.checked_sub(1) {
             let block = &self.blocks[id as usize];
-            if block.rip == rip && block.page == page && block.extent == extent {
+            if block.page() == page && block.start == start && block.extent == extent {
                 return Some(id);
             }
             at = block.next;
@@ -135,19 +138,32 @@ impl CodePages {
     /// shadow, which `is_resident` says of a slot.
     #[inline(always)]
     pub(super) fn entry_at(&self, rip: u64, is_resident: impl Fn(u32) -> bool) -> Offset {
+        let start = (rip % PAGE_BYTES) as u16;
         let mut at = self.chains.get(chain(rip)).map_or(0, |first| *first);
         while let Some(block) = self.blocks.get((at as usize).wrapping_sub(1)) {
-            let is_block = block.extent == Extent::Block && block.flavor == self.flavor;
-            if block.rip == rip && is_block {
-                let has_twins =
-                    self.pages.get(block.page as usize).is_none_or(|page| page.has_twins);
-                if !has_twins || is_resident(slot(block.page)) {
-                    return block.entry[0];
-                }
+            let is_block = block.extent == Extent::Block && block.start == start;
+            if is_block
+                && let Some(page) = self.pages.get(usize::from(block.page))
+                && page.start == rip - u64::from(start)
+                && page.flavor == self.flavor
+                && (!page.has_twins || is_resident(slot(block.page())))
+            {
+                return block.entry;
             }
             at = block.next;
         }
         0
+    }
+
+    /// The first address of a block.
+    pub(super) fn rip(&self, block: &Block) -> u64 {
+        self.pages[usize::from(block.page)].start + u64::from(block.start)
+    }
+
+    /// Start of the page in which a block ends.
+    pub(super) fn exit_page(&self, block: &Block) -> u64 {
+        let page = self.pages[usize::from(block.page)].start;
+        if block.second == 0 { page } else { page.wrapping_add(PAGE_BYTES) }
     }
 
     /// The page with this index.
@@ -200,6 +216,7 @@ impl CodePages {
         self.pages.push(CodePage {
             frame,
             start: rip & !(PAGE_BYTES - 1),
+            flavor: self.flavor,
             has_twins,
             blocks: Vec::new(),
             covered: Box::new([0; 64]),
@@ -227,17 +244,18 @@ impl CodePages {
     /// Adds a block, and returns its index.
     pub(super) fn add(&mut self, mut block: Block, seen: &[(u16, u16)]) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        for page in [Some(block.page), block.second.checked_sub(1)].into_iter().flatten() {
+        for page in [Some(block.page()), block.second_page()].into_iter().flatten() {
             self.pages[page as usize].blocks.push(id);
         }
-        let first = &mut self.pages[block.page as usize];
+        let rip = self.rip(&block);
+        let first = &mut self.pages[usize::from(block.page)];
         for (start, end) in seen {
             cover(&mut first.covered, *start, *end);
         }
-        if let Some(second) = block.second.checked_sub(1) {
+        if let Some(second) = block.second_page() {
             cover(&mut self.pages[second as usize].covered, 0, 15);
         }
-        let head = &mut self.chains[chain(block.rip)];
+        let head = &mut self.chains[chain(rip)];
         block.next = core::mem::replace(head, id + 1);
         self.blocks.push(block);
         id
@@ -259,7 +277,8 @@ impl CodePages {
         if !core::mem::take(&mut block.is_alive) {
             return false;
         }
-        let (next, head) = (block.next, chain(block.rip));
+        let next = block.next;
+        let head = chain(self.rip(&self.blocks[id as usize]));
         let mut at = self.chains[head];
         if at == id + 1 {
             self.chains[head] = next;
@@ -299,15 +318,16 @@ impl CodePages {
     /// `is_cold`; and how many bytes of the piece come before that byte.
     pub(super) fn piece_at_host(&self, host: Offset, is_cold: bool) -> Option<(Piece, u32)> {
         let part = |block: &Block| match is_cold {
-            false => (block.base, block.end, 0),
-            true => (block.cold, block.cold_end, block.end - block.base),
+            false => (block.base, block.bytes, 0),
+            true => (block.cold, block.cold_bytes, block.bytes),
         };
         let behind = self.blocks.partition_point(|block| part(block).0 <= host);
         if let Some(id) = behind.checked_sub(1) {
             let block = &self.blocks[id];
-            let (start, end, before) = part(block);
-            if host < end {
-                return Some((Piece::of_block(id as BlockId, block), before + (host - start)));
+            let (start, bytes, before) = part(block);
+            if host - start < bytes.into() {
+                let offset = u32::from(before) + (host - start);
+                return Some((Piece::of_block(id as BlockId, block), offset));
             }
         }
         let behind = self.splits.partition_point(|split| split.cold <= host);

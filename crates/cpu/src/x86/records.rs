@@ -4,11 +4,10 @@
 //! cache are numbers of bytes from its start, places in guest code from the start of the block.
 
 use super::block::Extent;
-use super::compat::Flavor;
 use super::emulate::strings::Job;
 use super::pages::PageId;
 use super::translate::BlockId;
-use machine::{Access, PAGE_BYTES};
+use machine::Access;
 
 /// Bytes from the start of the code cache.
 pub(super) type Offset = u32;
@@ -21,20 +20,22 @@ pub(super) const fn offset(host: u64, start: u64) -> Offset {
 /// One block.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    pub rip: u64,
-    pub page: PageId,
+    /// Where it begins: its page, and the bytes of it that come before.
+    pub page: u16,
+    pub start: u16,
     /// The slot of the page that its only instruction reaches into, or 0.
-    pub second: u32,
-    /// Its first hot byte, where its code begins, and the byte behind it.
+    pub second: u16,
+    /// Its first hot byte, how many there are, and how many come before its code.
     pub base: Offset,
-    pub body: Offset,
-    pub end: Offset,
-    /// Its first cold byte, and the one behind it.
+    pub bytes: u16,
+    pub body: u8,
+    /// Its first cold byte, and how many there are.
     pub cold: Offset,
-    pub cold_end: Offset,
-    /// Ways in through the fetch model, from anywhere and from another page; made with the block or
-    /// when first needed, 0 until then.
-    pub entry: [Offset; 2],
+    pub cold_bytes: u16,
+    /// The way in through the fetch model from anywhere, and how many bytes behind it is that from
+    /// another page; made with the block or when first needed, 0 until then.
+    pub entry: Offset,
+    pub page_entry: u8,
     pub first_point: u32,
     pub first_site: u32,
     pub point_count: u16,
@@ -45,18 +46,47 @@ pub(super) struct Block {
     pub incoming: u32,
     pub instruction_count: u8,
     pub extent: Extent,
-    pub flavor: Flavor,
     pub is_alive: bool,
     /// Whether flags may be read before they are written.
     pub is_flags_live: bool,
 }
 
 impl Block {
-    /// Start of the page in which the block ends.
-    pub(super) const fn exit_page(&self) -> u64 {
-        let page = self.rip & !(PAGE_BYTES - 1);
-        if self.second == 0 { page } else { page.wrapping_add(PAGE_BYTES) }
+    /// Where its code begins.
+    pub(super) const fn body(&self) -> Offset {
+        self.base + self.body as Offset
     }
+
+    /// The index of its page.
+    pub(super) const fn page(&self) -> PageId {
+        self.page as PageId
+    }
+
+    /// The index of the page that its only instruction reaches into.
+    pub(super) const fn second_page(&self) -> Option<PageId> {
+        (self.second as PageId).checked_sub(1)
+    }
+
+    /// The way in from another page, or 0.
+    pub(super) const fn page_entry(&self) -> Offset {
+        if self.entry == 0 { 0 } else { self.entry + self.page_entry as Offset }
+    }
+
+    /// Sets the ways in.
+    pub(super) fn set_entry(&mut self, [any, other_page]: [Offset; 2]) {
+        self.entry = any;
+        self.page_entry = few(other_page - any);
+    }
+}
+
+/// A number of bytes of a way into a block.
+pub(super) fn few(bytes: Offset) -> u8 {
+    u8::try_from(bytes).expect("ways in are shorter than 256 bytes")
+}
+
+/// A number of bytes of a block.
+pub(super) fn many(bytes: u64) -> u16 {
+    u16::try_from(bytes).expect("blocks are shorter than 64 KiB")
 }
 
 /// One place where emitted code may enter the slow path.
@@ -141,6 +171,6 @@ pub(super) struct Point {
     pub may_raise: bool,
 }
 
-const _: () = assert!(size_of::<Block>() <= 72 && size_of::<Site>() <= 20);
+const _: () = assert!(size_of::<Block>() <= 48 && size_of::<Site>() <= 20);
 const _: () = assert!(size_of::<Link>() <= 24 && size_of::<Point>() <= 12);
 const _: () = assert!(machine::layout::FETCH_SLOTS <= 1 << 16, "a slot has 16 bits");

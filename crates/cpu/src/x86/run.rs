@@ -226,7 +226,7 @@ impl Core {
     }
 
     fn body(&self, block: BlockId) -> u64 {
-        self.host(self.pages.blocks[block as usize].body)
+        self.host(self.pages.blocks[block as usize].body())
     }
 
     /// One stay in emitted code, and what it ended with.
@@ -399,7 +399,7 @@ impl Core {
         let pending = u64::from(point.pending) + (u64::from(point.pending_writes) << CLOCK_SHIFT);
         fast[layout::CLOCK] -= pending;
         keep_live(fast, point.live);
-        let rip = block.rip.wrapping_add(u64::from(point.guest));
+        let rip = self.pages.rip(block).wrapping_add(u64::from(point.guest));
         self.uncount_rest(piece.block, rip, 0);
         Self::leave_at(hw, rip, Exit::Exception(exception))
     }

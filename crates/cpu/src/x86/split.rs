@@ -91,7 +91,7 @@ impl Core {
     /// group.
     fn emit_split(&mut self, hw: &mut Machine, site: &Site, field: u16) -> Option<u64> {
         let block = &self.pages.blocks[site.block as usize];
-        let (page, rip) = (block.page, block.rip);
+        let (page, rip) = (block.page(), self.pages.rip(block));
         self.read_block(hw, page, rip, Extent::Block).ok()?;
         let first = rip.wrapping_add(u64::from(site.guest));
         let steps = &self.scan.steps;

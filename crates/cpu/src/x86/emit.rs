@@ -438,11 +438,36 @@ impl Assembler {
         self.memory_form(true, &[0x0f, 0x40 | condition], reg, mem);
     }
 
-    /// `add reg, reg`: changes flags.
-    pub(super) fn double_flags(&mut self, reg: Reg) {
-        self.touch(reg);
-        let high = reg >> 3;
-        self.bytes(&[0x48 | high << 2 | high, 0x01, 0xc0 | (reg & 7) << 3 | (reg & 7)]);
+    /// `add to, from`: changes flags.
+    pub(super) fn add_register_flags(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
+        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x01, 0xc0 | (from & 7) << 3 | (to & 7)]);
+    }
+
+    /// `imul to, from, imm32`: changes flags.
+    pub(super) fn multiply_flags(&mut self, to: Reg, from: Reg, value: i32) {
+        self.touch(to);
+        self.bytes(&[0x48 | (to >> 3) << 2 | (from >> 3), 0x69, 0xc0 | (to & 7) << 3 | (from & 7)]);
+        self.int32(value);
+    }
+
+    /// `rep movs` of elements of 1, 2, 4 or 8 bytes.
+    pub(super) fn repeat_move(&mut self, bytes: u8) {
+        self.repeat(0xa4, bytes);
+    }
+
+    /// `rep stos` of elements of 1, 2, 4 or 8 bytes.
+    pub(super) fn repeat_fill(&mut self, bytes: u8) {
+        self.repeat(0xaa, bytes);
+    }
+
+    fn repeat(&mut self, opcode: u8, bytes: u8) {
+        match bytes {
+            1 => self.bytes(&[0xf3, opcode]),
+            2 => self.bytes(&[0x66, 0xf3, opcode | 1]),
+            4 => self.bytes(&[0xf3, opcode | 1]),
+            _ => self.bytes(&[0xf3, 0x48, opcode | 1]),
+        }
     }
 
     /// `shr reg, bits`: changes flags.

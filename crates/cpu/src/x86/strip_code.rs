@@ -158,7 +158,7 @@ impl Emitter {
         }
         // A register far from where numbers wrap does not wrap in this page.
         self.asm.copy(S0, register);
-        self.asm.double_flags(S0);
+        self.asm.add_register_flags(S0, S0);
         fails.push(self.asm.branch(OVERFLOW));
     }
 

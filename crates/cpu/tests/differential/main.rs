@@ -155,12 +155,22 @@ fn sequences_of_32_bit_code_do_what_the_host_does_on_a_tight_machine() {
 
 #[test]
 fn strings_do_what_the_host_does() {
-    let mut bench = Bench::new(seed(), Build::Usual);
-    let cases = strings::cases(seed(), case_count(24_000) / 12_000);
-    for batch in cases.chunks(BATCH as usize) {
-        bench.run(batch);
+    compare_strings(&strings::cases(seed(), case_count(24_000) / 12_000));
+}
+
+#[test]
+fn strings_of_32_bit_code_do_what_the_host_does() {
+    compare_strings(&strings::cases_compat(seed(), case_count(24_000) / 12_000));
+}
+
+fn compare_strings(cases: &[case::Case]) {
+    for build in [Build::Usual, Build::SmallTlb] {
+        let mut bench = Bench::new(seed(), build);
+        for batch in cases.chunks(BATCH as usize) {
+            bench.run(batch);
+        }
+        bench.finish();
     }
-    bench.finish();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::builder::{Builder, Mood};
 use crate::case::Case;
 use crate::layout;
 use crate::random::Random;
-use iced_x86::{Code, Instruction, OpCodeOperandKind};
+use iced_x86::{Code, Instruction, MemoryOperand, OpCodeOperandKind, Register};
 
 const CODES: [Code; 20] = [
     Code::Movsb_m8_m8,
@@ -28,6 +28,7 @@ const CODES: [Code; 20] = [
     Code::Cmpsd_m32_m32,
     Code::Cmpsq_m64_m64,
 ];
+const TEST: Code = Code::Test_rm32_r32;
 const COUNTS: [u64; 10] = [0, 1, 2, 3, 7, 17, 64, 300, 515, 1100];
 
 /// How a string instruction is repeated.
@@ -40,15 +41,31 @@ enum Repeat {
 
 /// Every combination, each with operands in `variants` random places.
 pub fn cases(seed: u64, variants: u64) -> Vec<Case> {
+    combinations(&CODES, |random, mood| Builder::new(random, mood), seed, variants)
+}
+
+/// Likewise in 32-bit code.
+pub fn cases_compat(seed: u64, variants: u64) -> Vec<Case> {
+    let codes: Vec<Code> = CODES.into_iter().filter(|code| width(*code) < 8).collect();
+    combinations(&codes, |random, mood| Builder::new_compat(random, mood), seed, variants)
+}
+
+fn combinations(
+    codes: &[Code],
+    build: impl for<'r> Fn(&'r mut Random, Mood) -> Builder<'r>,
+    seed: u64,
+    variants: u64,
+) -> Vec<Case> {
     let mut random = Random::new(seed ^ 0x5712);
     let mut cases = Vec::new();
-    for code in CODES {
+    for code in codes.iter().copied() {
         for repeat in [Repeat::Once, Repeat::Equal, Repeat::NotEqual] {
             for is_down in [false, true] {
                 for count in COUNTS {
                     for _ in 0..variants {
                         let name = format!("strings {}", cases.len());
-                        cases.extend(case(&mut random, code, repeat, is_down, count, name));
+                        let builder = build(&mut random, Mood::Calm);
+                        cases.extend(case(builder, code, repeat, is_down, count, name));
                     }
                 }
             }
@@ -75,14 +92,13 @@ pub fn over_themselves(seed: u64) -> Vec<Case> {
 }
 
 fn case(
-    random: &mut Random,
+    mut builder: Builder<'_>,
     code: Code,
     repeat: Repeat,
     is_down: bool,
     count: u64,
     name: String,
 ) -> Option<Case> {
-    let mut builder = Builder::new(random, Mood::Calm);
     builder.draft.state.rflags &= !0x400;
     if is_down {
         builder.draft.state.rflags |= 0x400;
@@ -111,7 +127,7 @@ fn case(
         let operand = operand as u32;
         match kind {
             K::seg_rSI | K::es_rDI => {
-                let kind = crate::place::string_kind(*kind == K::es_rDI, false);
+                let kind = crate::place::string_kind(*kind == K::es_rDI, builder.is_compat());
                 instruction.set_op_kind(operand, kind);
             }
             _ => instruction.set_op_register(operand, accumulator(size)),
@@ -119,8 +135,36 @@ fn case(
     }
     instruction.set_has_rep_prefix(repeat == Repeat::Equal);
     instruction.set_has_repne_prefix(repeat == Repeat::NotEqual);
+    if builder.random.chance(50) {
+        warm_up(&mut builder)?;
+    }
     builder.append(&instruction)?;
+    if builder.random.chance(50) {
+        go_on(&mut builder, &instruction)?;
+    }
+    if builder.random.chance(70) {
+        // The flags need not be kept.
+        builder.append(&Instruction::with2(TEST, Register::EDX, Register::EDX).ok()?)?;
+    }
     Some(builder.finish(name))
+}
+
+/// Touches both pages before.
+fn warm_up(builder: &mut Builder<'_>) -> Option<()> {
+    let at = |index: usize| MemoryOperand::with_base(builder.pointer(index));
+    let (source, target) = (at(6), at(7));
+    builder.append(&Instruction::with2(Code::Mov_r8_rm8, Register::DL, source).ok()?)?;
+    builder.append(&Instruction::with2(Code::Mov_rm8_r8, target, Register::DL).ok()?)
+}
+
+/// Once more with pages that are known by now, and then one of those that may evict them.
+fn go_on(builder: &mut Builder<'_>, instruction: &Instruction) -> Option<()> {
+    let count = builder.random.between(1, 40) as i32;
+    builder.append(&Instruction::with2(Code::Mov_r32_imm32, Register::ECX, count).ok()?)?;
+    builder.append(instruction)?;
+    let page = layout::DATA + (1 + builder.random.below(3)) * 0x1000;
+    let place = MemoryOperand::with_displ(page, 4);
+    builder.append(&Instruction::with2(Code::Mov_r32_rm32, Register::EDX, place).ok()?)
 }
 
 /// Whether the two runs share bytes of memory by way of different pages: there the host moves
@@ -138,8 +182,7 @@ fn is_aliased(source: u64, destination: u64, span: u64, is_down: bool) -> bool {
     })
 }
 
-const fn accumulator(size: u64) -> iced_x86::Register {
-    use iced_x86::Register;
+const fn accumulator(size: u64) -> Register {
     match size {
         1 => Register::AL,
         2 => Register::AX,
@@ -153,9 +196,12 @@ fn width(code: Code) -> u64 {
     1 << (index % 4)
 }
 
-/// A start from which a run of `span` bytes begins, crosses or ends near some border.
+/// A start from which a run of `span` bytes begins, crosses, touches or ends near some border.
 fn end_near_border(random: &mut Random, span: u64, is_down: bool) -> u64 {
     let border = layout::DATA + (1 + random.below(layout::DATA_PAGES - 1)) * 0x1000;
+    if random.chance(40) {
+        return if is_down { border + span } else { border.saturating_sub(span) };
+    }
     let before = random.below(span + 24);
     let away = random.between(-8, 8);
     let start = if is_down { border + before } else { border - before };

@@ -12,6 +12,8 @@ const S1: Register = Register::R13;
 const SPAN_BYTES: u64 = 512;
 /// How far a pointer that was computed for an instruction is followed.
 const POINTER_STEPS: usize = 4;
+/// How far the probes of a repeated string instruction are followed.
+const REPEAT_STEPS: usize = 24;
 
 /// The first thing that emitted code, in parts with their host addresses, must not contain; its
 /// text says what. In `strips`, operands may be on any register: the registers were checked to stay
@@ -28,11 +30,14 @@ fn find_violation_in(
 ) -> Option<String> {
     let mut recent: Vec<Instruction> = Vec::new();
     for one in Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
+        let nearest = &recent[recent.len().saturating_sub(POINTER_STEPS)..];
         let problem = if one.is_invalid() {
             Some("no instruction")
+        } else if is_probed_repeat(&one, &recent) {
+            None
         } else if !is_allowed(&one) {
             Some("not allowed")
-        } else if !is_memory_known(&one, &recent) && !is_in_strip(&one, strips) {
+        } else if !is_memory_known(&one, nearest) && !is_in_strip(&one, strips) {
             Some("unknown memory operand")
         } else if leaves(&one, parts) {
             Some("jump out of the cache")
@@ -40,10 +45,10 @@ fn find_violation_in(
             None
         };
         if let Some(problem) = problem {
-            return Some(describe(problem, &one, &recent));
+            return Some(describe(problem, &one, nearest));
         }
         recent.push(one);
-        if recent.len() > POINTER_STEPS {
+        if recent.len() > REPEAT_STEPS {
             recent.remove(0);
         }
     }
@@ -66,6 +71,36 @@ fn describe(problem: &str, one: &Instruction, recent: &[Instruction]) -> String 
         formatter.format(instruction, &mut text);
     }
     text
+}
+
+/// Whether an instruction is `rep movs` or `rep stos` on addresses that were turned to those of the
+/// host by the distances of their slots, behind as many probes for at most a page.
+fn is_probed_repeat(one: &Instruction, recent: &[Instruction]) -> bool {
+    use Mnemonic as M;
+    let registers: &[Register] = match one.mnemonic() {
+        M::Movsb | M::Movsw | M::Movsd | M::Movsq => &[Register::RDI, Register::RSI],
+        M::Stosb | M::Stosw | M::Stosd | M::Stosq => &[Register::RDI],
+        _ => return false,
+    };
+    let distance = (machine::layout::DISTANCE * 8) as u64;
+    let is_turned = |register| {
+        recent.iter().any(|one| {
+            one.code() == Code::Add_r64_rm64
+                && one.op0_register() == register
+                && one.segment_prefix() == Register::GS
+                && one.memory_index() == S1
+                && one.memory_displacement64() == distance
+        })
+    };
+    let probes = recent.windows(2).filter(|pair| {
+        pair[0].code() == Code::Cmp_rm64_imm32
+            && pair[0].op0_register() == S0
+            && pair[0].immediate32to64() == machine::PAGE_BYTES as i64
+            && pair[1].code() == Code::Ja_rel32_64
+    });
+    one.has_rep_prefix()
+        && registers.iter().all(|register| is_turned(*register))
+        && probes.count() >= registers.len()
 }
 
 /// Nothing that enters the host's kernel, changes segments or uses the stack.

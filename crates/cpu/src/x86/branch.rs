@@ -57,13 +57,8 @@ impl Emitter {
 
     fn link(&mut self, branch: super::emit::Patch, target: u64) {
         let link = self.links.len() as u32;
-        self.links.push(Link {
-            target,
-            field: offset(self.asm.address_of(branch), self.cache_start),
-            stub: 0,
-            source: self.now.block,
-            next: 0,
-        });
+        let field = offset(self.asm.address_of(branch), self.cache_start);
+        self.links.push(Link::new(field, self.now.block, self.now.first, target));
         self.cold.push(Cold::Link { link });
     }
 

@@ -375,15 +375,20 @@ impl Core {
         if way == 0 {
             return;
         }
-        self.patch(record.field, way);
+        self.patch(record.field(), way);
         let first = &mut self.pages.blocks[target as usize].incoming;
-        self.emitter.links[link as usize].next = core::mem::replace(first, link + 1);
+        self.emitter.links[link as usize].patched(core::mem::replace(first, link + 1));
+    }
+
+    /// Where a link goes that is not patched.
+    pub(super) fn link_target(&self, link: &Link) -> u64 {
+        link.target(self.pages.rip(&self.pages.blocks[link.source as usize]))
     }
 
     /// Whether the link goes to another page than the one that its block ends in.
     pub(super) fn is_crossing(&self, link: &Link) -> bool {
         let source = &self.pages.blocks[link.source as usize];
-        link.target & !(PAGE_BYTES - 1) != self.pages.exit_page(source)
+        self.link_target(link) & !(PAGE_BYTES - 1) != self.pages.exit_page(source)
     }
 
     /// Lets the branch whose displacement is at `field` go to `target`.
@@ -461,8 +466,9 @@ impl Core {
         let mut incoming = core::mem::take(&mut block.incoming);
         while let Some(link) = incoming.checked_sub(1) {
             let record = &mut self.emitter.links[link as usize];
-            incoming = core::mem::take(&mut record.next);
-            let (field, stub) = (record.field, record.stub);
+            let source = self.pages.rip(&self.pages.blocks[record.source as usize]);
+            incoming = record.unpatched(source, rip);
+            let (field, stub) = (record.field(), record.stub);
             self.patch(field, stub);
         }
         let fast = hw.fast();

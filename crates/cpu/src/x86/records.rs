@@ -3,6 +3,7 @@
 //! There is one of them for every few bytes of code, so they are kept small: places in the code
 //! cache are numbers of bytes from its start, places in guest code from the start of the block.
 
+use super::ask::Ask;
 use super::block::Extent;
 use super::emulate::strings::Job;
 use super::pages::PageId;
@@ -139,17 +140,65 @@ pub(super) struct Split {
 }
 
 /// One direct jump from emitted code to a guest address.
+///
+/// It knows its target while it is not patched, and while it is patched, the next link that is
+/// patched to the same block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    pub target: u64,
-    /// The displacement of the branch.
-    pub field: Offset,
+    /// The displacement of the branch, and above it the upper bits of the distance.
+    field: Offset,
     /// Where the branch goes while it has no target.
     pub stub: Offset,
     pub source: BlockId,
-    /// The next link that is patched to the same block, plus 1.
-    pub next: u32,
+    /// Bytes from the start of the source to the target; or the next link, plus 1.
+    distance_or_next: u32,
 }
+
+impl Link {
+    /// A link whose displacement is at `field`, from `source`, which begins at `rip`, to `target`.
+    pub(super) fn new(field: Offset, source: BlockId, rip: u64, target: u64) -> Self {
+        let mut link = Self { field, stub: 0, source, distance_or_next: 0 };
+        link.set_target(rip, target);
+        link
+    }
+
+    /// The displacement of the branch.
+    pub(super) const fn field(&self) -> Offset {
+        self.field & FIELD_MASK
+    }
+
+    /// Where it goes, if its source begins at `rip` and it is not patched.
+    pub(super) const fn target(&self, rip: u64) -> u64 {
+        let upper = (self.field & !FIELD_MASK) as i32 >> FIELD_BITS;
+        rip.wrapping_add((upper as i64 as u64) << 32 | self.distance_or_next as u64)
+    }
+
+    /// Says that it is not patched, and where it goes.
+    fn set_target(&mut self, rip: u64, target: u64) {
+        let distance = target.wrapping_sub(rip);
+        let upper = (distance >> 32) as u32;
+        self.field = self.field() | upper << FIELD_BITS;
+        self.distance_or_next = distance as u32;
+        debug_assert_eq!(self.target(rip), target, "displacements have 32 bits");
+    }
+
+    /// Says that it is patched, and which link is patched to the same block: 0, or its number plus
+    /// 1.
+    pub(super) fn patched(&mut self, next: u32) {
+        self.distance_or_next = next;
+    }
+
+    /// Says that it is not patched any more to the block at `target`; returns the next link.
+    pub(super) fn unpatched(&mut self, rip: u64, target: u64) -> u32 {
+        let next = self.distance_or_next;
+        self.set_target(rip, target);
+        next
+    }
+}
+
+/// Bits of a place in the cache.
+const FIELD_BITS: u32 = Ask::CACHE_BYTES_MAX.trailing_zeros();
+const FIELD_MASK: u32 = (1 << FIELD_BITS) - 1;
 
 /// The start of one instruction in emitted code. Points of instructions that raise nothing on the
 /// host are kept only while instructions are counted.
@@ -172,5 +221,24 @@ pub(super) struct Point {
 }
 
 const _: () = assert!(size_of::<Block>() <= 48 && size_of::<Site>() <= 20);
-const _: () = assert!(size_of::<Link>() <= 24 && size_of::<Point>() <= 12);
+const _: () = assert!(size_of::<Link>() <= 16 && size_of::<Point>() <= 12);
 const _: () = assert!(machine::layout::FETCH_SLOTS <= 1 << 16, "a slot has 16 bits");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_knows_where_it_goes() {
+        let rips = [0, 0x40_1000, 0xffff_ff00, 0x7fff_ffff_f800, u64::MAX - 0x7f];
+        let distances = [0, 1, -1, 0x1_0000, 0x8000_0fff, -0x8000_0000, 0xffff_ffff, -0xffff_ffff];
+        for (rip, distance) in rips.into_iter().flat_map(|rip| distances.map(|way| (rip, way))) {
+            let target = rip.wrapping_add(i64::cast_unsigned(distance));
+            let mut link = Link::new(FIELD_MASK, 7, rip, target);
+            assert_eq!((link.target(rip), link.field()), (target, FIELD_MASK));
+            link.patched(0x1234_5678);
+            assert_eq!(link.unpatched(rip, target), 0x1234_5678);
+            assert_eq!((link.target(rip), link.field()), (target, FIELD_MASK));
+        }
+    }
+}

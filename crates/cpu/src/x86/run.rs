@@ -285,19 +285,20 @@ impl Core {
     /// A direct jump met its target for the first time.
     fn follow(&mut self, hw: &mut Machine, link: u32) -> Next {
         let record = self.emitter.links[link as usize];
+        let target = self.link_target(&record);
         if hw.has_stale_code() {
-            return Next::At(record.target);
+            return Next::At(target);
         }
         let generation = self.statistics.generation_count;
         let ways = if self.is_crossing(&record) { Ways::All } else { Ways::Links };
-        match self.locate(hw, record.target, Extent::Block, ways) {
+        match self.locate(hw, target, Extent::Block, ways) {
             Ok(block) => {
                 if self.statistics.generation_count == generation {
                     self.connect(link, block);
                 }
                 Next::Host(self.body(block))
             }
-            Err(exit) => Self::leave_at(hw, record.target, exit),
+            Err(exit) => Self::leave_at(hw, target, exit),
         }
     }
 

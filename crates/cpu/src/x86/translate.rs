@@ -415,7 +415,7 @@ impl Emitter {
                     let stub = offset(self.asm.here(), self.cache_start);
                     let record = &mut self.links[link as usize];
                     record.stub = stub;
-                    let (field, target) = (record.field, record.target);
+                    let (field, target) = (record.field(), record.target(self.now.first));
                     let is_parked = self.is_crossing(target);
                     self.asm.resolve_at(self.cache_start + u64::from(field));
                     let parked = if is_parked { u32::from(PARKED_BIT) } else { 0 };

@@ -20,6 +20,11 @@ use core::ops::Range;
 use machine::{Frame, PAGE_BYTES, layout};
 use std::collections::BTreeMap;
 
+/// What lies in one piece of so many bytes with code counts as code: a store there is as slow as
+/// one to the code. There are thousands of pages.
+const COVER_BYTES: u64 = 8;
+const COVER_WORDS: usize = (PAGE_BYTES / COVER_BYTES / 64) as usize;
+
 /// Index of a code page.
 pub(super) type PageId = u32;
 
@@ -35,8 +40,8 @@ pub(super) struct CodePage {
     has_twins: bool,
     /// Living blocks that depend on it.
     blocks: Vec<BlockId>,
-    /// Bytes that blocks depend on.
-    covered: Box<[u64; 64]>,
+    /// Pieces of [`COVER_BYTES`] in which blocks depend on some byte, as bits.
+    covered: [u64; COVER_WORDS],
 }
 
 /// All code pages and blocks.
@@ -219,7 +224,7 @@ impl CodePages {
             flavor: self.flavor,
             has_twins,
             blocks: Vec::new(),
-            covered: Box::new([0; 64]),
+            covered: [0; COVER_WORDS],
         });
         self.by_place.insert(place, page);
         self.by_frame.entry(frame.number()).or_default().push(page);
@@ -305,12 +310,13 @@ impl CodePages {
         self.pages_of_frame(frame).iter().all(|page| self.pages[*page as usize].blocks.is_empty())
     }
 
-    /// Whether blocks depend on some of the `bytes` at `offset` in `frame`.
+    /// Whether blocks depend on some of the `bytes` at `offset` in `frame`, or on what lies in one
+    /// piece with them.
     pub(super) fn is_covered(&self, frame: Frame, offset: u64, bytes: u64) -> bool {
         let last = (offset + bytes.max(1) - 1).min(PAGE_BYTES - 1);
         self.pages_of_frame(frame).iter().any(|page| {
             let covered = &self.pages[*page as usize].covered;
-            (offset..=last).any(|byte| covered[(byte / 64) as usize] >> (byte % 64) & 1 != 0)
+            pieces(offset, last).any(|piece| covered[piece / 64] >> (piece % 64) & 1 != 0)
         })
     }
 
@@ -342,8 +348,14 @@ const fn chain(rip: u64) -> usize {
     ((rip as u32).wrapping_mul(0x9e37_79b1) >> 16) as usize % CHAINS
 }
 
-fn cover(covered: &mut [u64; 64], start: u16, end: u16) {
-    for byte in start..end.min(PAGE_BYTES as u16) {
-        covered[usize::from(byte / 64)] |= 1 << (byte % 64);
+/// The pieces that hold the bytes `first` to `last` of a page, both included.
+fn pieces(first: u64, last: u64) -> core::ops::RangeInclusive<usize> {
+    (first / COVER_BYTES) as usize..=(last / COVER_BYTES) as usize
+}
+
+fn cover(covered: &mut [u64; COVER_WORDS], start: u16, end: u16) {
+    let Some(last) = end.min(PAGE_BYTES as u16).checked_sub(1) else { return };
+    for piece in pieces(start.into(), last.into()) {
+        covered[piece / 64] |= 1 << (piece % 64);
     }
 }

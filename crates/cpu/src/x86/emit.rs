@@ -550,6 +550,11 @@ impl Assembler {
         self.memory_form(false, &[0xff], 2, mem);
     }
 
+    /// `prefetcht0 mem`
+    pub(super) fn prefetch(&mut self, mem: Mem) {
+        self.memory_form(false, &[0x0f, 0x18], 1, mem);
+    }
+
     /// `jcc rel32` to a place not yet known; `condition` is the low nibble of the opcode.
     pub(super) fn branch(&mut self, condition: u8) -> Patch {
         self.bytes(&[0x0f, 0x80 | condition, 0, 0, 0, 0]);

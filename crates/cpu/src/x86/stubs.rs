@@ -216,6 +216,7 @@ fn slow_path(
     cache_start: u64,
 ) {
     save_registers(asm, keeping);
+    begin_load(asm);
     first_level(asm, keeping, cache_start);
     turn_to_host(asm);
     if is_quick {
@@ -232,6 +233,15 @@ fn slow_path(
     full_slow_path(asm, leave_as_is, keeping, narrow_vectors);
     asm.resolve(is_wide);
     full_slow_path(asm, leave_as_is, keeping, wide_vectors);
+}
+
+/// Lets the processor bring what the address in r14 leads to while the miss is made. Nothing says
+/// that the distance is that of its page, but it mostly is: a slot keeps it when its page leaves
+/// the modelled TLB. A prefetch changes nothing and never faults.
+fn begin_load(asm: &mut Assembler) {
+    asm.pext(RCX, S0, layout::MASK_INDEX);
+    asm.load(RCX, Mem::table(layout::DISTANCE, RCX));
+    asm.prefetch(Mem::sum(S0, RCX));
 }
 
 fn full_slow_path(

@@ -30,6 +30,7 @@ mod probe;
 mod records;
 mod run;
 mod signals;
+mod site;
 mod slow;
 mod split;
 mod stack;

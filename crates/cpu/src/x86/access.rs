@@ -14,8 +14,8 @@ use super::emulate::strings::{Job, Kind, Pace, StringRegisters};
 use super::engine::{Core, Refused};
 use super::operand::segment_of;
 use super::pages::PageId;
-use super::records::{Site, SiteKind};
 use super::run::{direction, parked, unparked};
+use super::site::{Site, SiteKind};
 use super::stubs::Reason;
 use super::translate::{BlockId, Ways};
 use super::words;
@@ -135,7 +135,7 @@ impl Core {
     pub(super) fn slow_access(&mut self, hw: &mut Machine, address: u64, ask: u32) -> u64 {
         let site = self.asking(ask);
         self.trap.is_entry = false;
-        let result = match site.kind {
+        let result = match site.kind() {
             SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
                 self.trap.address = address;
                 let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
@@ -166,7 +166,7 @@ impl Core {
                 let fast = hw.fast();
                 fast[words::RIP] = rip;
                 fast[words::REASON] = Reason::Stopped as u64;
-                fast[words::ARGUMENT] = u64::from(site.block);
+                fast[words::ARGUMENT] = u64::from(site.block());
                 self.trap.stop = Some(stop);
                 0
             }
@@ -183,13 +183,13 @@ impl Core {
         let (piece, _) =
             self.pages.piece_at_host(resume, is_cold).expect("a site is in the code of a block");
         let sites = &self.emitter.sites[piece.sites];
-        *sites.iter().find(|site| site.resume == resume).expect("each resumption has a site")
+        *sites.iter().find(|site| site.resume() == resume).expect("each resumption has a site")
     }
 
     /// The guest instruction that a site stands for.
     pub(super) fn site_rip(&self, site: &Site) -> u64 {
-        let block = &self.pages.blocks[site.block as usize];
-        self.pages.rip(block).wrapping_add(u64::from(site.guest))
+        let block = &self.pages.blocks[site.block() as usize];
+        self.pages.rip(block).wrapping_add(site.guest())
     }
 
     /// Does a string instruction on the homes of its registers.
@@ -251,7 +251,7 @@ impl Core {
         if hw.has_stale_code() {
             return Err(Stop::Stale { next_rip });
         }
-        Ok((1, self.host(site.resume)))
+        Ok((1, self.host(site.resume())))
     }
 
     /// What the segments raise at the next element of a string, if no page fault comes before.
@@ -309,7 +309,7 @@ impl Core {
                 return Ok((host, resume));
             }
         }
-        Ok((host, self.host(site.resume)))
+        Ok((host, self.host(site.resume())))
     }
 
     /// The stop for a refused access: a non-canonical address is not a page fault.
@@ -356,7 +356,7 @@ impl Core {
         let is_adjacent = high.as_u64() == low.as_u64() + low_bytes;
         let touches_code = is_write && (hw.is_code(low.frame()) || hw.is_code(high.frame()));
         if is_adjacent && !touches_code {
-            return Ok((Self::host_of(hw, low), self.host(site.resume)));
+            return Ok((Self::host_of(hw, low), self.host(site.resume())));
         }
         let copy = CopyBack {
             offset: (want.address % 64) as usize,
@@ -367,7 +367,7 @@ impl Core {
         };
         let host = self.fill_bounce(hw, copy);
         if !is_write {
-            return Ok((host, self.host(site.resume)));
+            return Ok((host, self.host(site.resume())));
         }
         let resume = self.isolate(hw, site, want.ordinal)?;
         self.trap.copy_back = Some(copy);
@@ -418,9 +418,9 @@ impl Core {
 
     /// Where to go on behind the probe number `ordinal` in a block of only this instruction.
     fn isolate(&mut self, hw: &mut Machine, site: Site, ordinal: u8) -> Result<u64, Stop> {
-        let block = &self.pages.blocks[site.block as usize];
+        let block = &self.pages.blocks[site.block() as usize];
         if block.extent == Extent::Single {
-            return Ok(self.host(site.resume));
+            return Ok(self.host(site.resume()));
         }
         let page = block.page();
         let rip = self.site_rip(&site);
@@ -428,9 +428,9 @@ impl Core {
             Some(single) => single,
             None => self.translate_single(hw, page, rip)?,
         };
-        self.uncount_rest(site.block, rip, 1);
+        self.uncount_rest(site.block(), rip, 1);
         self.trap.is_parked = self.trap.live == PARKED;
-        Ok(self.resume_in(single, ordinal).unwrap_or_else(|| self.host(site.resume)))
+        Ok(self.resume_in(single, ordinal).unwrap_or_else(|| self.host(site.resume())))
     }
 
     fn translate_single(
@@ -454,9 +454,9 @@ impl Core {
         self.emitter.sites[first..first + usize::from(block.site_count)]
             .iter()
             .find(|site| {
-                matches!(site.kind, SiteKind::Access { ordinal: other, .. } if other == ordinal)
+                matches!(site.kind(), SiteKind::Access { ordinal: other, .. } if other == ordinal)
             })
-            .map(|site| self.host(site.resume))
+            .map(|site| self.host(site.resume()))
     }
 
     fn fetch(
@@ -478,7 +478,7 @@ impl Core {
         }
         hw.fast()[layout::FETCH_PAGE] = u64::from(number);
         self.pages.confirm_present(address, page);
-        Ok((1, self.host(site.resume)))
+        Ok((1, self.host(site.resume())))
     }
 
     /// Takes back the count of the instructions of `block` that are not executed: those from `rip`

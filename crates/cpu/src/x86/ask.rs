@@ -1,6 +1,7 @@
 //! What emitted code tells the slow path about an access, in one constant.
 
-use super::records::{Offset, Site, SiteKind};
+use super::records::Offset;
+use super::site::{Site, SiteKind};
 use machine::Access;
 
 /// What emitted code hands to the slow path: the number of a site, or, for a usual data access,
@@ -25,10 +26,10 @@ impl Ask {
 
     /// The word for site `number`, which is `site`.
     pub(super) fn word(number: u32, site: &Site) -> u32 {
-        match site.kind {
+        match site.kind() {
             SiteKind::Access { access, bytes, .. } if bytes.is_power_of_two() && bytes <= 64 => {
                 let write = if access == Access::Write { Self::WRITE } else { 0 };
-                let resume = site.resume;
+                let resume = site.resume();
                 debug_assert!(
                     u64::from(resume) < Self::CACHE_BYTES_MAX,
                     "the site is in the cache"
@@ -74,7 +75,7 @@ mod tests {
 
     fn site(access: Access, bytes: u16) -> Site {
         let kind = SiteKind::Access { access, bytes, ordinal: 0, is_stack: false, live: 0 };
-        Site { resume: 0x3ff_fff1, block: 0, guest: 0, kind }
+        Site::new(0x3ff_fff1, 0, 0, kind)
     }
 
     #[test]

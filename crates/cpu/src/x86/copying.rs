@@ -11,7 +11,7 @@ use super::condition::{ABOVE, NOT_EQUAL};
 use super::emit::{CLK, Mem, Patch, RAX, RCX, RDI, RSI, Reg, S0, S1};
 use super::emulate::strings::{Job, Kind};
 use super::probe::{Want, tag, ticks};
-use super::records::SiteKind;
+use super::site::SiteKind;
 use super::translate::Emitter;
 use super::words;
 use machine::{Access, CLOCK_DRAIN_BIT, PAGE_BYTES, layout};

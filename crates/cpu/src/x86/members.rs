@@ -5,7 +5,8 @@ use super::branch::return_drop;
 use super::classify::{Class, is_high_byte, number};
 use super::emit::{Mem, RBP, RSP, S0, S1};
 use super::group::{Group, pop_bytes, push_bytes, word_bytes};
-use super::records::{SiteKind, offset};
+use super::records::offset;
+use super::site::SiteKind;
 use super::translate::Emitter;
 use iced_x86::{Instruction, OpKind};
 use machine::Access;
@@ -52,8 +53,8 @@ impl Emitter {
         let resume = self.asm.here();
         let field = (resume - self.asm.address_of(branch)) as u16;
         let site = &mut self.sites[site as usize];
-        site.resume = offset(resume, self.cache_start);
-        site.kind = SiteKind::Group { field, live: steps[0].live };
+        site.set_resume(offset(resume, self.cache_start));
+        site.set_kind(SiteKind::Group { field, live: steps[0].live });
     }
 
     /// A step between members.

@@ -56,7 +56,7 @@ impl Emitter {
         let other = self.asm.branch(NOT_EQUAL);
         self.asm.load(S1, Mem::word(word));
         let resume = self.asm.here();
-        self.sites[site as usize].resume = offset(resume, self.cache_start);
+        self.sites[site as usize].set_resume(offset(resume, self.cache_start));
         self.cold.push(Cold::Probe { branch, site, access: Access::Read, is_flags_live: false });
         self.cold.push(Cold::Distance { branch: other, word, resume });
         self.now.has_access = true;

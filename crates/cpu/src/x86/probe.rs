@@ -10,7 +10,8 @@ use super::block::{PARKED, Scan};
 use super::condition::{ABOVE, EQUAL};
 use super::emit::{CLK, Mem, Patch, Place, RAX, RCX, S0, S1};
 use super::group::Group;
-use super::records::{Site, SiteKind, offset};
+use super::records::offset;
+use super::site::{Site, SiteKind};
 use super::translate::{Cold, Emitter, IsSecond};
 use super::words;
 use machine::{Access, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
@@ -51,7 +52,8 @@ impl Emitter {
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
         self.asm.lea(CLK, Mem::at(CLK, clock));
         self.asm.load(S1, Mem::table(layout::HOST, S1));
-        self.sites[site as usize].resume = offset(self.asm.here(), self.cache_start);
+        let resume = offset(self.asm.here(), self.cache_start);
+        self.sites[site as usize].set_resume(resume);
         self.cold.push(Cold::Probe { branch, site, access: want.access, is_flags_live });
         self.now.has_access = true;
     }
@@ -64,12 +66,9 @@ impl Emitter {
     /// Adds a site of the present instruction behind which emitted code goes on here.
     pub(super) fn site(&mut self, kind: SiteKind) -> u32 {
         let number = self.sites.len() as u32;
-        self.sites.push(Site {
-            resume: offset(self.asm.here(), self.cache_start),
-            block: self.now.block,
-            guest: self.now.rip.wrapping_sub(self.now.first) as u16,
-            kind,
-        });
+        let resume = offset(self.asm.here(), self.cache_start);
+        let guest = self.now.rip.wrapping_sub(self.now.first) as u16;
+        self.sites.push(Site::new(resume, self.now.block, guest, kind));
         number
     }
 

@@ -1,14 +1,12 @@
-//! What the engine remembers of emitted code: blocks, sites, links and points.
+//! What the engine remembers of emitted code: blocks, links and points (for sites see `site.rs`).
 //!
 //! There is one of them for every few bytes of code, so they are kept small: places in the code
 //! cache are numbers of bytes from its start, places in guest code from the start of the block.
 
 use super::ask::Ask;
 use super::block::Extent;
-use super::emulate::strings::Job;
 use super::pages::PageId;
 use super::translate::BlockId;
-use machine::Access;
 
 /// Bytes from the start of the code cache.
 pub(super) type Offset = u32;
@@ -88,42 +86,6 @@ pub(super) fn few(bytes: Offset) -> u8 {
 /// A number of bytes of a block.
 pub(super) fn many(bytes: u64) -> u16 {
     u16::try_from(bytes).expect("blocks are shorter than 64 KiB")
-}
-
-/// One place where emitted code may enter the slow path.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Site {
-    /// Where emitted code goes on.
-    pub resume: Offset,
-    pub block: BlockId,
-    /// The guest instruction: bytes from the start of the block.
-    pub guest: u16,
-    pub kind: SiteKind,
-}
-
-/// What a site wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum SiteKind {
-    /// A data access.
-    Access {
-        access: Access,
-        bytes: u16,
-        /// How many probes of the same instruction come before it.
-        ordinal: u8,
-        /// Whether a non-canonical address is #SS and not #GP.
-        is_stack: bool,
-        /// Arithmetic flags that were kept before the probe, as bits of RFLAGS.
-        live: u16,
-    },
-    /// A string instruction of so many bytes, done in Rust.
-    String { job: Job, live: u16, length: u8 },
-    /// A group, whose probe has not failed yet: emitted code goes on behind the group. `field` is
-    /// how many bytes before that the displacement of the branch stands which is taken if it does.
-    Group { field: u16, live: u16 },
-    /// No access: where an indirect jump stands.
-    Branch,
-    /// The fetch of a page that is entered; the site stands at the address.
-    Fetch { slot: u16, is_second: bool },
 }
 
 /// The steps of a group with probes of their own, emitted when the probe of the group had failed.
@@ -220,9 +182,8 @@ pub(super) struct Point {
     pub may_raise: bool,
 }
 
-const _: () = assert!(size_of::<Block>() <= 48 && size_of::<Site>() <= 20);
+const _: () = assert!(size_of::<Block>() <= 48);
 const _: () = assert!(size_of::<Link>() <= 16 && size_of::<Point>() <= 12);
-const _: () = assert!(machine::layout::FETCH_SLOTS <= 1 << 16, "a slot has 16 bits");
 
 #[cfg(test)]
 mod tests {

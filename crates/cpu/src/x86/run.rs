@@ -278,7 +278,7 @@ impl Core {
             let rsp = &mut hw.fast()[words::home(super::emit::RSP)];
             *rsp = rsp.wrapping_sub(moved);
         }
-        self.uncount_rest(site.block, at, 0);
+        self.uncount_rest(site.block(), at, 0);
         Self::leave_at(hw, at, Exit::Exception(Exception::GeneralProtection))
     }
 

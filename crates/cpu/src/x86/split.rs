@@ -14,8 +14,9 @@ use super::block::{Extent, PARKED, Scan};
 use super::emit::{Mem, RCX, S1};
 use super::engine::{BLOCK_BYTES_MAX, Core, RESERVE};
 use super::group::Group;
-use super::records::{Site, SiteKind, Split};
+use super::records::Split;
 use super::run::{Next, keep_live};
+use super::site::{Site, SiteKind};
 use super::stubs::Reason;
 use super::translate::{Cold, Emitter, Start};
 use super::words;
@@ -63,20 +64,20 @@ impl Core {
     /// Splits the group of a site, whose probe has failed.
     pub(super) fn split(&mut self, regs: &mut Registers, hw: &mut Machine, site: u32) -> Next {
         let site = self.emitter.sites[site as usize];
-        let SiteKind::Group { field, live } = site.kind else {
+        let SiteKind::Group { field, live } = site.kind() else {
             unreachable!("only groups are split")
         };
         keep_live(hw.fast(), live);
         let rip = self.site_rip(&site);
         let has_room = self.cache.free() >= RESERVE + BLOCK_BYTES_MAX;
-        let is_true = self.pages.blocks[site.block as usize].is_alive && !hw.has_stale_code();
+        let is_true = self.pages.blocks[site.block() as usize].is_alive && !hw.has_stale_code();
         if is_true
             && has_room
             && let Some(host) = self.emit_split(hw, &site, field)
         {
             return Next::Host(host);
         }
-        self.uncount_rest(site.block, rip, 0);
+        self.uncount_rest(site.block(), rip, 0);
         match (is_true, has_room) {
             (true, true) => self.go_one(regs, hw, rip),
             (true, false) => {
@@ -90,10 +91,10 @@ impl Core {
     /// Emits the group of a site split; returns where it begins. `None` if the block has no such
     /// group.
     fn emit_split(&mut self, hw: &mut Machine, site: &Site, field: u16) -> Option<u64> {
-        let block = &self.pages.blocks[site.block as usize];
+        let block = &self.pages.blocks[site.block() as usize];
         let (page, rip) = (block.page(), self.pages.rip(block));
         self.read_block(hw, page, rip, Extent::Block).ok()?;
-        let first = rip.wrapping_add(u64::from(site.guest));
+        let first = rip.wrapping_add(site.guest());
         let steps = &self.scan.steps;
         let group = self.scan.groups.iter().find(|it| steps[it.first].instruction.ip() == first);
         let group = *group?;
@@ -101,20 +102,20 @@ impl Core {
         let (first_point, first_site) = (self.emitter.points.len(), self.emitter.sites.len());
         let start = Start {
             place,
-            block: site.block,
+            block: site.block(),
             extent: Extent::Block,
             second: None,
             counter: None,
             slot: None,
         };
-        self.emitter.split(&self.scan, &group, start, self.host(site.resume));
+        self.emitter.split(&self.scan, &group, start, self.host(site.resume()));
         self.cache.append(self.emitter.asm.parts());
         self.statistics.split_count += 1;
         self.statistics.emitted_bytes += self.emitter.asm.len() as u64;
         let cold = self.offset(place.cold);
-        self.patch(site.resume - u32::from(field), cold);
+        self.patch(site.resume() - u32::from(field), cold);
         self.pages.splits.push(Split {
-            block: site.block,
+            block: site.block(),
             cold,
             cold_end: self.offset(self.cache.next().cold),
             first_point: first_point as u32,

@@ -21,7 +21,8 @@ use super::compat::Flavor;
 use super::condition::EQUAL;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::members::puts_stack_off;
-use super::records::{Link, Point, Site, SiteKind, offset};
+use super::records::{Link, Point, offset};
+use super::site::{Site, SiteKind};
 use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
 use super::words;
@@ -469,13 +470,12 @@ impl Emitter {
 
     /// Likewise of one that enters a code page.
     fn ask_fetch(&mut self, site: u32) {
-        let Site { kind: SiteKind::Fetch { slot, is_second: false }, resume, .. } =
-            self.sites[site as usize]
-        else {
+        let record = self.sites[site as usize];
+        let SiteKind::Fetch { slot, is_second: false } = record.kind() else {
             return self.ask(site);
         };
         self.asm.store_imm(Mem::word(words::FETCH_SLOT), i32::from(slot));
-        self.asm.constant(S1, Ask::fetch(site, resume));
+        self.asm.constant(S1, Ask::fetch(site, record.resume()));
     }
 
     /// Encodes a guest instruction as it is now.

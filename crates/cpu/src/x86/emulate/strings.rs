@@ -22,6 +22,9 @@ pub(in super::super) enum Kind {
     Scan,
 }
 
+/// By their numbers.
+const KINDS: [Kind; 5] = [Kind::Move, Kind::Fill, Kind::Load, Kind::Compare, Kind::Scan];
+
 /// When to stop before the count is used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Until {
@@ -51,6 +54,18 @@ pub(in super::super) struct Job {
     /// The segment of the source; none is DS of 64-bit code.
     pub segment: Register,
 }
+
+/// What a job's segment may be, in eight places.
+const SEGMENTS: [Register; 8] = [
+    Register::None,
+    Register::ES,
+    Register::CS,
+    Register::SS,
+    Register::DS,
+    Register::FS,
+    Register::GS,
+    Register::None,
+];
 
 /// The registers that a string instruction works on.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +107,33 @@ impl Job {
     /// Whether the instruction compares.
     pub(in super::super) fn writes_flags(self) -> bool {
         matches!(self.kind, Kind::Compare | Kind::Scan)
+    }
+
+    /// All that it says in 12 bits.
+    pub(in super::super) fn pack(self) -> u16 {
+        let segment = SEGMENTS.iter().position(|one| *one == self.segment).unwrap_or(0) as u16;
+        let log2 = |bytes: u8| bytes.trailing_zeros() as u16;
+        let until = u16::from(self.until == Until::Equal);
+        let flags = until | u16::from(self.is_repeated) << 1;
+        self.kind as u16 | log2(self.bytes) << 3 | log2(self.width) << 5 | flags << 7 | segment << 9
+    }
+
+    /// What [`Job::pack`] packed.
+    pub(in super::super) fn unpack(word: u16) -> Self {
+        let kind = KINDS[usize::from(word & 7).min(KINDS.len() - 1)];
+        let until = match (kind, word >> 7 & 1) {
+            (Kind::Move | Kind::Fill | Kind::Load, _) => Until::Never,
+            (_, 0) => Until::Different,
+            _ => Until::Equal,
+        };
+        Self {
+            kind,
+            bytes: 1 << (word >> 3 & 3),
+            until,
+            is_repeated: word >> 8 & 1 != 0,
+            width: 1 << (word >> 5 & 3),
+            segment: SEGMENTS[usize::from(word >> 9 & 7)],
+        }
     }
 
     /// What `instruction` asks for.

@@ -39,6 +39,7 @@ mod strip_code;
 mod strip_safe;
 mod stubs;
 mod translate;
+mod window;
 mod words;
 
 use crate::{Engine, EngineStatistics, Exit, Registers};

@@ -72,6 +72,11 @@ impl Flavor {
         self.0 & COMPAT != 0
     }
 
+    /// Whether the code has a window on its stack: 32-bit code with flat segments.
+    pub(super) const fn has_window(self) -> bool {
+        self.0 & (COMPAT | PLAIN | ODD) == COMPAT
+    }
+
     /// Whether every instruction is done by itself.
     pub(super) const fn is_odd(self) -> bool {
         self.0 & ODD != 0

@@ -444,6 +444,18 @@ impl Assembler {
         self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x01, 0xc0 | (from & 7) << 3 | (to & 7)]);
     }
 
+    /// `sub to, from`: changes flags.
+    pub(super) fn sub_register_flags(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
+        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x29, 0xc0 | (from & 7) << 3 | (to & 7)]);
+    }
+
+    /// `xor to, from`: changes flags.
+    pub(super) fn xor_register_flags(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
+        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x31, 0xc0 | (from & 7) << 3 | (to & 7)]);
+    }
+
     /// `imul to, from, imm32`: changes flags.
     pub(super) fn multiply_flags(&mut self, to: Reg, from: Reg, value: i32) {
         self.touch(to);

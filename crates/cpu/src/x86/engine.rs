@@ -249,7 +249,9 @@ impl Core {
         let place = self.cache.next();
         let second_page = second.map(|page| SecondPage { slot: slot(page) });
         let slot = (ways == Ways::All).then(|| slot(page));
-        let start = Start { place, block: id, extent, second: second_page, counter, slot };
+        let has_frame = super::window::has_frame(hw.fast());
+        let start =
+            Start { place, block: id, extent, second: second_page, counter, slot, has_frame };
         let emitted = self.emitter.block(&self.scan, start);
         self.cache.append(self.emitter.asm.parts());
         let end = self.cache.next();

@@ -14,6 +14,7 @@ use super::ask::Ask;
 use super::condition::{ABOVE, BELOW, EQUAL, NEGATIVE, NOT_BELOW, NOT_EQUAL};
 use super::emit::{Assembler, Mem, Patch, S0};
 use super::stubs::{Keeping, load_registers};
+use super::window::look_at_window;
 use super::words;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
 use machine::{CLOCK_DRAIN_BIT, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
@@ -352,6 +353,7 @@ impl Miss<'_> {
         self.store(word(words::RESUME), ASK);
         self.copy(ASK, PAGE);
         self.mask(ADDRESS, PAGE_BYTES as i32 - 1);
+        look_at_window(self.asm);
         load_registers(self.asm, keeping);
         self.asm.jump_through(Mem::word(words::RESUME));
     }

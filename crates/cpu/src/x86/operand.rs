@@ -87,7 +87,12 @@ pub(super) fn is_stack_operand(instruction: &Instruction) -> bool {
 
 /// What the memory operand of `instruction` asks for.
 pub(super) fn want(instruction: &Instruction, access: Access) -> Want {
-    Want { access, bytes: operand_bytes(instruction), is_stack: is_stack_operand(instruction) }
+    Want {
+        access,
+        bytes: operand_bytes(instruction),
+        is_stack: is_stack_operand(instruction),
+        base: number(instruction.memory_base()),
+    }
 }
 
 impl Emitter {
@@ -433,7 +438,7 @@ impl Emitter {
             _ => {}
         }
         self.add_segment(segment_of(instruction));
-        self.probe(Want { access: Access::Read, bytes: 1, is_stack: false });
+        self.probe(Want { access: Access::Read, bytes: 1, is_stack: false, base: None });
         self.asm.bytes(&[0x43, 0x8a, 0x04, 0x2e]); // mov al, [r14+r13]
     }
 }

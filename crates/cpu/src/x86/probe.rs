@@ -8,7 +8,7 @@
 
 use super::block::{PARKED, Scan};
 use super::condition::{ABOVE, EQUAL};
-use super::emit::{CLK, Mem, Patch, Place, RAX, RCX, S0, S1};
+use super::emit::{CLK, Mem, Patch, Place, RAX, RCX, Reg, S0, S1};
 use super::group::Group;
 use super::records::offset;
 use super::site::{Site, SiteKind};
@@ -21,7 +21,10 @@ use machine::{Access, CLOCK_READ, CLOCK_WRITE, PAGE_BYTES, layout};
 pub(super) struct Want {
     pub access: Access,
     pub bytes: u16,
+    /// Whether a non-canonical address is #SS and not #GP.
     pub is_stack: bool,
+    /// The register that the address is mostly made of, if that may matter.
+    pub base: Option<Reg>,
 }
 
 pub(super) const fn tag(access: Access) -> usize {
@@ -48,6 +51,12 @@ impl Emitter {
     pub(super) fn probe_span(&mut self, want: Want, clock: i32) {
         let is_flags_live = self.is_live();
         let site = self.access_site(want);
+        if self.has_window(want) {
+            self.probe_window(want, clock, site);
+            let resume = offset(self.asm.here(), self.cache_start);
+            self.sites[site as usize].set_resume(resume);
+            return;
+        }
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
         self.asm.lea(CLK, Mem::at(CLK, clock));
@@ -89,10 +98,15 @@ impl Emitter {
     pub(super) fn probe_group(&mut self, group: &Group) -> (u32, Patch) {
         let is_flags_live = self.is_live();
         let access = if group.writes > 0 { Access::Write } else { Access::Read };
-        let want = Want { access, bytes: group.bytes, is_stack: false };
+        let base = group.anchor.base;
+        let want = Want { access, bytes: group.bytes, is_stack: false, base };
+        let clock = ticks(group.reads.into(), group.writes.into());
+        if self.has_window(want) {
+            let site = self.site(SiteKind::Group { field: 0, live: self.now.live });
+            return (site, self.probe_window(want, clock, site));
+        }
         let branch = if is_flags_live { self.probe_live(want) } else { self.probe_dead(want) };
         self.asm.store(Mem::table(layout::STAMP, S1), CLK);
-        let clock = ticks(group.reads.into(), group.writes.into());
         self.asm.lea(CLK, Mem::at(CLK, clock));
         self.asm.load(S1, Mem::table(layout::HOST, S1));
         let site = self.site(SiteKind::Group { field: 0, live: self.now.live });

@@ -8,6 +8,7 @@ use super::slow::SlowContext;
 use super::stubs::{PARKED_BIT, Reason};
 use super::translate::Ways;
 use super::translate::{BlockId, exception_of};
+use super::window::{check_window, close_window};
 use super::words;
 use crate::{Exception, Exit, Gate, Mode, Registers, Segment, SegmentName};
 use machine::{CLOCK_DRAIN_BIT, CLOCK_SHIFT, Machine, VirtAddr, layout};
@@ -129,6 +130,7 @@ impl Core {
         if regs.mode() == Mode::Compat {
             // 32-bit code relies on upper halves that are zero; it cannot see them.
             fast[words::GPR..words::GPR + 8].iter_mut().for_each(|word| *word &= 0xffff_ffff);
+            close_window(fast);
             self.virtual_state.segments = regs.segments;
         }
         fast[words::RIP] = regs.linear_rip();
@@ -146,7 +148,9 @@ impl Core {
     /// Words to registers.
     pub(super) fn store(&self, regs: &mut Registers, hw: &mut Machine) {
         let fast = hw.fast();
-        regs.gpr.copy_from_slice(&fast[words::GPR..words::GPR + 16]);
+        // 32-bit code keeps what it has no name for.
+        let named = if self.pages.flavor.is_compat() { 8 } else { 16 };
+        regs.gpr[..named].copy_from_slice(&fast[words::GPR..words::GPR + named]);
         regs.set_linear_rip(fast[words::RIP]);
         regs.rflags =
             fast[words::FLAGS] & ARITHMETIC | direction(fast) | self.virtual_state.flags | ALWAYS;
@@ -233,6 +237,11 @@ impl Core {
     fn stay(&mut self, regs: &mut Registers, hw: &mut Machine, host: u64) -> Next {
         let fast = hw.fast();
         fast[words::FLAGS_PARKED] = parked(fast[words::FLAGS]);
+        let is_compat = self.pages.flavor.is_compat();
+        fast[words::WINDOW] = u64::from(is_compat);
+        if is_compat {
+            check_window(fast);
+        }
         hw.allow_misses();
         let mut context = SlowContext::new(self, hw);
         let address = context.address();

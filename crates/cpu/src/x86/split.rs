@@ -19,6 +19,7 @@ use super::run::{Next, keep_live};
 use super::site::{Site, SiteKind};
 use super::stubs::Reason;
 use super::translate::{Cold, Emitter, Start};
+use super::window::has_frame;
 use super::words;
 use crate::Registers;
 use machine::Machine;
@@ -107,6 +108,7 @@ impl Core {
             second: None,
             counter: None,
             slot: None,
+            has_frame: has_frame(hw.fast()),
         };
         self.emitter.split(&self.scan, &group, start, self.host(site.resume()));
         self.cache.append(self.emitter.asm.parts());

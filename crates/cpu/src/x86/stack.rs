@@ -10,8 +10,8 @@ use super::words;
 use iced_x86::{Instruction, OpKind};
 use machine::Access;
 
-const fn on_stack(access: Access, bytes: u16) -> Want {
-    Want { access, bytes, is_stack: true }
+const fn on_stack(access: Access, bytes: u16, base: Reg) -> Want {
+    Want { access, bytes, is_stack: true, base: Some(base) }
 }
 
 impl Emitter {
@@ -23,12 +23,12 @@ impl Emitter {
     /// Probes for a push of `bytes`. The place is then at `[r14+r13]`.
     fn probe_push(&mut self, bytes: u16) {
         self.lea_word(S0, Mem::at(RSP, -i32::from(bytes)));
-        self.probe(on_stack(Access::Write, bytes));
+        self.probe(on_stack(Access::Write, bytes, RSP));
     }
 
     fn probe_pop(&mut self, bytes: u16) {
         self.asm.copy(S0, RSP);
-        self.probe(on_stack(Access::Read, bytes));
+        self.probe(on_stack(Access::Read, bytes, RSP));
     }
 
     /// Moves rsp by `bytes`.
@@ -154,7 +154,7 @@ impl Emitter {
     pub(super) fn leave_frame(&mut self) {
         let bytes = self.slot_bytes();
         self.asm.copy(S0, RBP);
-        self.probe(on_stack(Access::Read, bytes));
+        self.probe(on_stack(Access::Read, bytes, RBP));
         self.asm.load_sized(S0, Mem::sum(S0, S1), bytes as u8);
         self.lea_word(RSP, Mem::at(RBP, bytes.into()));
         self.asm.copy(RBP, S0);

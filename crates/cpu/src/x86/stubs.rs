@@ -11,6 +11,7 @@
 use super::condition::{EQUAL, NOT_EQUAL};
 use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::miss::first_level;
+use super::window::look_at_window;
 use super::words;
 use machine::{CLOCK_DRAIN_BIT, layout};
 
@@ -273,6 +274,7 @@ fn call_slow(asm: &mut Assembler, function: usize) -> Patch {
 /// Goes on in the block, where the operand is at rax.
 fn go_on(asm: &mut Assembler, keeping: Keeping) {
     asm.copy(S0, RAX);
+    look_at_window(asm);
     load_guest(asm, keeping);
     asm.constant(S1, 0);
     asm.jump_through(Mem::word(words::RESUME));

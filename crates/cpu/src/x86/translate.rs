@@ -25,6 +25,7 @@ use super::records::{Link, Point, offset};
 use super::site::{Site, SiteKind};
 use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
+use super::window::WindowProbe;
 use super::words;
 use crate::Exception;
 use iced_x86::{Encoder, Instruction, InstructionInfoFactory};
@@ -42,6 +43,8 @@ pub(super) enum Cold {
     Group { branch: Patch, site: u32, is_flags_live: bool },
     /// A group whose probe has failed before: these steps, and then on at `resume`.
     Split { first: usize, last: usize, resume: u64 },
+    /// The window is on another page than an access.
+    Window { branch: Patch, probe: WindowProbe },
     /// The page of a predicted load is at another distance than the one before.
     Distance { branch: Patch, word: usize, resume: u64 },
     /// A direct jump without a target.
@@ -93,6 +96,8 @@ pub(super) struct Current {
     pub first: u64,
     /// What the block depends on.
     pub flavor: Flavor,
+    /// Whether rbp points to the stack.
+    pub has_frame: bool,
     /// The way in from another page.
     pub page_entry: u64,
     /// The code of the first instruction.
@@ -121,6 +126,8 @@ pub(super) struct Start {
     pub counter: Option<u64>,
     /// The slot of its page, if it is to have all ways in.
     pub slot: Option<u32>,
+    /// Whether rbp points to the stack while the block is emitted.
+    pub has_frame: bool,
 }
 
 /// Where the parts of an emitted block are.
@@ -246,6 +253,7 @@ impl Emitter {
             parks: scan.parks,
             first,
             flavor: scan.flavor,
+            has_frame: start.has_frame,
             ..Current::default()
         };
         first
@@ -406,6 +414,10 @@ impl Emitter {
                 Cold::Probe { branch, site, access, is_flags_live } => {
                     self.asm.resolve(branch);
                     self.cold_probe(site, access, is_flags_live);
+                }
+                Cold::Window { branch, probe } => {
+                    self.asm.resolve(branch);
+                    self.cold_window(probe);
                 }
                 Cold::Distance { branch, word, resume } => {
                     self.asm.resolve(branch);

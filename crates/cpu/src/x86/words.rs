@@ -62,6 +62,8 @@ pub(super) const ES_BASE: usize = word(61);
 pub(super) const SS_BASE: usize = word(62);
 pub(super) const DS_BASE: usize = word(63);
 pub(super) const CS_BASE: usize = word(46);
+/// Whether 32-bit code runs: r8 to r12 are those of `window.rs`.
+pub(super) const WINDOW: usize = word(29);
 /// MXCSR of the host.
 pub(super) const HOST_MXCSR: usize = word(40);
 /// Where emitted code is entered.

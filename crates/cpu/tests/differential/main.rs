@@ -192,6 +192,13 @@ fn programs_may_write_to_their_own_code() {
 }
 
 #[test]
+fn code_of_32_bits_on_the_stack_may_be_changed_through_esp() {
+    let mut bench = Bench::new(seed(), Build::Usual);
+    bench.run(&smc::on_the_stack());
+    bench.finish();
+}
+
+#[test]
 fn exceptions_are_those_of_the_host() {
     let mut bench = Bench::new(seed(), Build::Usual);
     for batch in exceptions::cases(seed(), case_count(900) / 90).chunks(BATCH as usize) {

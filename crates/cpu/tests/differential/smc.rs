@@ -1,7 +1,7 @@
 //! Programs that write to their own code: every byte of the block that is running, with stores of
 //! every width, before, at and behind the store itself.
 
-use crate::builder::{decode_all, put_code};
+use crate::builder::{decode_all, decode_code, put_code};
 use crate::case::{Case, Rules, State};
 use crate::catalog;
 use crate::layout;
@@ -28,6 +28,33 @@ const STORES: [Code; 9] = [
 const BYTES: [u8; 7] = [0x90, 0xcc, 0x99, 0xfc, 0xf8, 0xf9, 0xf5];
 /// Longest program.
 const PROGRAM_BYTES: u64 = 64;
+
+/// 32-bit programs that call code on the page of their stack, change it by a store through esp, and
+/// call it again.
+pub fn on_the_stack() -> Vec<Case> {
+    const PAGE: u64 = layout::DATA + 0xd000;
+    let case = |index: u64| {
+        let (start, target) = (layout::CODE + 0x200, PAGE + 0x900 + index);
+        let mut state = State::new();
+        state.is_compat = true;
+        state.rip = start;
+        state.gpr[4] = PAGE + 0x800;
+        let far = |from: u64| (target.wrapping_sub(from) as u32).to_le_bytes();
+        let mut code = vec![0x50, 0x58, 0xe8]; // push eax; pop eax; call
+        code.extend(far(start + 7));
+        code.extend([0x89, 0xc3, 0xc6, 0x84, 0x24]); // mov ebx, eax; mov byte [esp+..], 2
+        code.extend((0x101 + index as u32).to_le_bytes());
+        code.extend([2, 0xe8]);
+        code.extend(far(start + code.len() as u64 + 4));
+        let mut patches = Vec::new();
+        put_code(&mut patches, start, &code);
+        put_code(&mut patches, target, &[0xb8, 1, 0, 0, 0, 0xc3]); // mov eax, 1; ret
+        let name = format!("code on the stack, {index} bytes on");
+        let instructions = decode_code(&code, start, true);
+        Case { name, state, patches, instructions, rules: Rules::default() }
+    };
+    (0..20).map(case).collect()
+}
 
 /// One program, its store aimed at every byte around.
 pub fn sweep(seed: u64, index: u64) -> Vec<Case> {

@@ -188,6 +188,7 @@ fn is_memory_known(one: &Instruction, recent: &[Instruction]) -> bool {
     }
     let (base, index) = (one.memory_base(), one.memory_index());
     match one.segment_prefix() {
+        Register::GS if is_window_stamp(one, recent) => true,
         Register::GS => base == Register::None && matches!(index, Register::None | S1),
         Register::None => match (base, index) {
             (S0, S1) => one.memory_displacement64() < SPAN_BYTES && one.memory_index_scale() == 1,
@@ -201,6 +202,20 @@ fn is_memory_known(one: &Instruction, recent: &[Instruction]) -> bool {
         },
         _ => false,
     }
+}
+
+/// Whether an instruction stamps the window of 32-bit code behind a probe of it.
+fn is_window_stamp(one: &Instruction, recent: &[Instruction]) -> bool {
+    let [.., add, compare, branch] = recent else { return false };
+    one.code() == Code::Mov_rm64_r64
+        && one.memory_base() == Register::None
+        && one.memory_index() == Register::R10
+        && one.memory_displacement64() == (machine::layout::STAMP * 8) as u64
+        && add.code() == Code::Add_rm64_r64
+        && (add.op0_register(), add.op1_register()) == (S0, Register::R8)
+        && compare.code() == Code::Cmp_rm64_imm32
+        && compare.op0_register() == S0
+        && branch.code() == Code::Ja_rel32_64
 }
 
 /// Whether r13 holds an address of the engine's own, put there as a constant.

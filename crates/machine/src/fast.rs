@@ -87,7 +87,7 @@ pub mod layout {
     pub const HINTS: usize = 4096;
 
     /// Slots of the data shadow.
-    pub const SLOTS: usize = 4096;
+    pub const SLOTS: usize = 16384;
     /// Words between arrays, so that no two have equal offset modulo 4,096 bytes (a store to one
     /// would falsely alias a load of the other).
     pub const PAD: usize = 136;
@@ -124,7 +124,7 @@ pub mod layout {
 /// The shadow's bits of the page number before any conflict: address bits 12 to 20.
 const FIRST_BITS: u32 = 9;
 /// Address bits that may join the mask.
-const EXTRA_BITS: usize = 3;
+const EXTRA_BITS: usize = 5;
 const _: () = assert!(1 << (FIRST_BITS + EXTRA_BITS as u32) == layout::SLOTS);
 /// Conflicts after which the mask grows.
 const CONFLICTS_MAX: u32 = 256;
@@ -192,11 +192,13 @@ impl FastTlb {
 
     #[inline]
     fn extra_index(&self, addr: VirtAddr) -> usize {
+        // From the top bit down, each step from the one before: so it needs no vector register.
         let mut index = 0;
-        for position in 0..EXTRA_BITS {
+        for position in (0..EXTRA_BITS).rev() {
             let bit = addr.as_u64() >> self.extra_shifts[position] & self.extra_masks[position];
-            index |= (bit as usize) << (FIRST_BITS as usize + position);
+            index = index << 1 | bit;
         }
+        let index = (index as usize) << FIRST_BITS;
         index & (layout::SLOTS - 1)
     }
 
@@ -256,6 +258,14 @@ impl FastTlb {
         self.words[layout::WRITE_TAG..][..count].fill(0);
         self.poison(0);
         self.poison(count - 1);
+    }
+
+    /// Whether nothing hits any slot.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        (0..self.slot_count()).all(|slot| {
+            let tags = [layout::READ_TAG, layout::WRITE_TAG].map(|array| self.words[array + slot]);
+            tags == [self.poison_of(slot); 2]
+        })
     }
 
     /// Lets no store hit the frame at host address `host`.
@@ -374,7 +384,8 @@ mod tests {
     #[test]
     fn index_is_pext_of_the_mask() {
         let mut state = 7;
-        for bits in [&[][..], &[21], &[40, 21], &[30, 46, 25], &[56, 47, 22], &[21, 22, 23]] {
+        for bits in [&[][..], &[21], &[40, 21], &[56, 47, 22], &[21, 22, 23], &[24, 46, 21, 30, 47]]
+        {
             let fast = grown(bits);
             assert_eq!(fast.slot_count(), 512 << bits.len());
             for _ in 0..10_000 {
@@ -388,7 +399,7 @@ mod tests {
     #[test]
     fn poison_is_never_hit() {
         let mut state = 9;
-        for bits in [&[][..], &[21], &[40, 21], &[30, 46, 25], &[56, 47, 22]] {
+        for bits in [&[][..], &[21], &[40, 21], &[56, 47, 22], &[24, 46, 21, 30, 47]] {
             let fast = grown(bits);
             for slot in 0..fast.slot_count() {
                 let tag = fast.words[layout::READ_TAG + slot];

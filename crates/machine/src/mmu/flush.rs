@@ -101,10 +101,15 @@ impl Mmu {
     /// Takes all shadow slots from their owners: the next access to any page goes through the
     /// model, with nothing changed in it.
     pub(super) fn leave_fast_path(&mut self) {
-        self.fast.poison_all();
-        for entry in 0..self.l1d.banks.len() {
-            while self.l1d.detach_one(&mut self.fast.words, entry).is_some() {}
+        if !self.is_modelled {
+            self.fast.poison_all();
         }
+        for entry in 0..self.l1d.banks.len() {
+            while let Some(slot) = self.l1d.detach_one(&mut self.fast.words, entry) {
+                self.fast.poison(slot);
+            }
+        }
+        debug_assert!(self.fast.is_poisoned(), "with a model, a slot without owner is poisoned");
         for entry in 0..self.l1i.banks.len() {
             self.release_fetch(entry);
         }

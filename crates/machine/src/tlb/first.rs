@@ -29,6 +29,7 @@ const MANY: u16 = 1 << 15;
 
 const _: () = assert!(layout::ENTRY_STAMP == layout::STAMP + layout::SLOTS);
 const _: () = assert!(layout::FETCH_ENTRY_STAMP == layout::FETCH_STAMP + layout::FETCH_SLOTS);
+const _: () = assert!(layout::SLOTS + layout::ENTRIES <= MANY as usize);
 const _: () = assert!(layout::FETCH_SLOTS + layout::ENTRIES <= MANY as usize);
 
 /// The first level for data.

@@ -4,11 +4,10 @@ mod common;
 
 use std::fmt::Write;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{ENVIRONMENT, fresh, installed};
+use common::{ENVIRONMENT, fresh, installed, peak_when_done};
 use serde_json::Value;
 
 /// The bound is 64 MiB; this is less, so that growth is noticed before it is met.
@@ -44,19 +43,13 @@ fn peaks(command: &str, json: &Path) -> (u64, u64) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("our own program runs");
-    let mut said = [0; 5];
-    let stdout = ours.stdout.as_mut().expect("it is a pipe");
-    stdout.read_exact(&mut said).expect("it says when it is done");
-    assert_eq!(&said, b"done\n", "{command}");
-    let status = fs::read_to_string(format!("/proc/{}/status", ours.id())).expect("it waits");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
-    let peak = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    let peak = peak_when_done(&mut ours);
     drop(ours.stdin.take());
     ours.wait().expect("it is ours");
     let report = fs::read(json).expect("the report is written");
     let report: Value = serde_json::from_slice(&report).expect("the report is JSON");
     let frames = report["memory"]["frames_used_peak"].as_u64().expect("it counts frames");
-    (peak.expect("a number"), frames * 4)
+    (peak, frames * 4)
 }
 
 #[test]

@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Build, Guest, build};
+use common::{Build, Guest, build, peak_when_done};
 use serde_json::Value;
 
 fn program(name: &str, how: Build) -> Option<PathBuf> {
@@ -92,15 +90,10 @@ fn memory_after(program: &Path, cycles: &str) -> u64 {
         .stdout(Stdio::piped())
         .spawn()
         .expect("our own program runs");
-    let mut said = [0; 5];
-    let stdout = ours.stdout.as_mut().expect("it is a pipe");
-    stdout.read_exact(&mut said).expect("it says when it is done");
-    assert_eq!(&said, b"done\n");
-    let status = fs::read_to_string(format!("/proc/{}/status", ours.id())).expect("it waits");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
+    let peak = peak_when_done(&mut ours);
     drop(ours.stdin.take());
     assert!(ours.wait().is_ok_and(|status| status.success()));
-    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
+    peak
 }
 
 /// Whatever a process had is given back: our own memory does not grow with their number.

@@ -160,23 +160,13 @@ impl Emitter {
     fn probe_source(&mut self, job: Job) {
         self.asm.copy(S0, RSI);
         self.add_segment(job.segment);
-        self.probe(Want {
-            access: Access::Read,
-            bytes: job.bytes.into(),
-            is_stack: false,
-            base: None,
-        });
+        self.probe(Want::elsewhere(Access::Read, job.bytes.into()));
     }
 
     /// Probes for the element at rdi.
     fn probe_target(&mut self, job: Job) {
         self.asm.copy(S0, RDI);
-        self.probe(Want {
-            access: Access::Write,
-            bytes: job.bytes.into(),
-            is_stack: false,
-            base: None,
-        });
+        self.probe(Want::elsewhere(Access::Write, job.bytes.into()));
     }
 
     /// Moves address registers by one element in the direction of the flag.

@@ -351,8 +351,7 @@ impl Assembler {
 
     /// `mov to, from`
     pub(super) fn copy(&mut self, to: Reg, from: Reg) {
-        self.touch(to);
-        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x89, 0xc0 | (from & 7) << 3 | (to & 7)]);
+        self.register_form(0x89, to, from);
     }
 
     /// `mov to32, from32`
@@ -440,20 +439,24 @@ impl Assembler {
 
     /// `add to, from`: changes flags.
     pub(super) fn add_register_flags(&mut self, to: Reg, from: Reg) {
-        self.touch(to);
-        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x01, 0xc0 | (from & 7) << 3 | (to & 7)]);
+        self.register_form(0x01, to, from);
     }
 
     /// `sub to, from`: changes flags.
     pub(super) fn sub_register_flags(&mut self, to: Reg, from: Reg) {
-        self.touch(to);
-        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x29, 0xc0 | (from & 7) << 3 | (to & 7)]);
+        self.register_form(0x29, to, from);
     }
 
     /// `xor to, from`: changes flags.
     pub(super) fn xor_register_flags(&mut self, to: Reg, from: Reg) {
+        self.register_form(0x31, to, from);
+    }
+
+    /// An instruction of 64 bits whose operand in ModRM is the register it changes.
+    fn register_form(&mut self, opcode: u8, to: Reg, from: Reg) {
         self.touch(to);
-        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), 0x31, 0xc0 | (from & 7) << 3 | (to & 7)]);
+        let registers = 0xc0 | (from & 7) << 3 | (to & 7);
+        self.bytes(&[0x48 | (from >> 3) << 2 | (to >> 3), opcode, registers]);
     }
 
     /// `imul to, from, imm32`: changes flags.

@@ -438,7 +438,7 @@ impl Emitter {
             _ => {}
         }
         self.add_segment(segment_of(instruction));
-        self.probe(Want { access: Access::Read, bytes: 1, is_stack: false, base: None });
+        self.probe(Want::elsewhere(Access::Read, 1));
         self.asm.bytes(&[0x43, 0x8a, 0x04, 0x2e]); // mov al, [r14+r13]
     }
 }

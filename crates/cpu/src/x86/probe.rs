@@ -27,6 +27,13 @@ pub(super) struct Want {
     pub base: Option<Reg>,
 }
 
+impl Want {
+    /// An access that the stack has nothing to do with.
+    pub(super) const fn elsewhere(access: Access, bytes: u16) -> Self {
+        Self { access, bytes, is_stack: false, base: None }
+    }
+}
+
 pub(super) const fn tag(access: Access) -> usize {
     match access {
         Access::Write => layout::WRITE_TAG,

@@ -8,10 +8,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
@@ -428,4 +428,16 @@ pub(crate) fn lines(count: usize) -> Vec<u8> {
 pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut random = Random(362_436_069);
     (0..bytes.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(bytes).collect()
+}
+
+/// Waits until a running Faultline, whose guest goes on to wait, says `done`; returns the most
+/// memory of the host that it ever had, KiB.
+pub(crate) fn peak_when_done(ours: &mut Child) -> u64 {
+    let mut said = [0; 5];
+    let stdout = ours.stdout.as_mut().expect("it is a pipe");
+    stdout.read_exact(&mut said).expect("it says when it is done");
+    assert_eq!(&said, b"done\n");
+    let status = fs::read_to_string(format!("/proc/{}/status", ours.id())).expect("it waits");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
+    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
 }

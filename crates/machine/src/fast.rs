@@ -29,8 +29,9 @@ use crate::addr::{PAGE_SHIFT, VirtAddr};
 pub mod layout {
     /// Words that belong to the engine alone.
     pub const ENGINE: usize = 0;
-    /// How many: its own state, and its indirect-jump cache of two arrays of 65,536.
-    pub const ENGINE_WORDS: usize = 1024 + 2 * 65536 + 256;
+    /// How many: its own state, its indirect-jump cache of two arrays of 65,536, and 4,096
+    /// distances that loads are predicted to have.
+    pub const ENGINE_WORDS: usize = 1024 + 2 * 65536 + 256 + 4096;
     /// The access clock.
     pub const CLOCK: usize = ENGINE + ENGINE_WORDS;
     /// The `pext` mask that turns an address into a slot.

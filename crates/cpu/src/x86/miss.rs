@@ -316,7 +316,8 @@ impl Miss<'_> {
         self.store(element(B, A, 8), PAGE);
     }
 
-    /// Poisons the slot of the former page, and fills that of the new one.
+    /// Poisons the slot of the former page, and fills that of the new one. `PAGE` is its distance
+    /// then.
     fn fill(&mut self) {
         self.emit(Instruction::with2(Code::Xor_r32_rm32, low(B), low(B)));
         self.store(table(layout::READ_TAG, HOME), B);
@@ -334,12 +335,13 @@ impl Miss<'_> {
         self.mask(PAGE, -(PAGE_BYTES as i32));
         self.emit(Instruction::with2(Code::Add_r64_rm64, PAGE, word(layout::RAM_BASE)));
         self.store(table(layout::HOST, SLOT), PAGE);
-        self.emit(Instruction::with2(Code::Add_r64_rm64, A, PAGE));
-        self.store(table(layout::DISTANCE, SLOT), A);
+        self.emit(Instruction::with2(Code::Add_r64_rm64, PAGE, A));
+        self.store(table(layout::DISTANCE, SLOT), PAGE);
         self.store(table(layout::STAMP, SLOT), CLOCK);
     }
 
-    /// Advances the clock, and goes on in the block with the operand at `[r14 + r13]`.
+    /// Advances the clock, and goes on in the block with the operand at `[r14 + r13]`: the address
+    /// in r13, the distance in r14.
     fn go_on(&mut self, keeping: Keeping, cache_start: u64) {
         let (read, write) = (CLOCK_READ as i64, CLOCK_WRITE as i64);
         let after = |step| MemoryOperand::with_base_displ(CLOCK, step);
@@ -351,8 +353,8 @@ impl Miss<'_> {
         self.emit(Instruction::with2(Code::Mov_r64_imm64, A, cache_start));
         self.emit(Instruction::with2(Code::Add_r64_rm64, ASK, A));
         self.store(word(words::RESUME), ASK);
-        self.copy(ASK, PAGE);
-        self.mask(ADDRESS, PAGE_BYTES as i32 - 1);
+        self.copy(ASK, ADDRESS);
+        self.copy(ADDRESS, PAGE);
         look_at_window(self.asm);
         load_registers(self.asm, keeping);
         self.asm.jump_through(Mem::word(words::RESUME));

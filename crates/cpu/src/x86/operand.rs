@@ -117,11 +117,11 @@ impl Emitter {
         let instruction = &step.instruction;
         self.address(instruction, 0);
         if self.is_predicted(step) {
-            self.probe_predicted(instruction);
+            self.load_predicted(step);
         } else {
             self.probe(want(instruction, access));
+            self.on_pointer(step, None);
         }
-        self.on_pointer(step, None);
     }
 
     /// Emits an instruction whose operand is at `[r14+r13]`, or at `[r14+offset]`.
@@ -281,7 +281,7 @@ impl Emitter {
 
     /// Computes the offset part of the address of the memory operand into `to`; changes r13 and
     /// r14.
-    fn effective(&mut self, instruction: &Instruction, rsp_add: i32, to: Reg) {
+    pub(super) fn effective(&mut self, instruction: &Instruction, rsp_add: i32, to: Reg) {
         let base = instruction.memory_base();
         let index = instruction.memory_index();
         let displacement = instruction.memory_displacement64();

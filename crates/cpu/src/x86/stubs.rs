@@ -271,12 +271,13 @@ fn call_slow(asm: &mut Assembler, function: usize) -> Patch {
     asm.branch(EQUAL)
 }
 
-/// Goes on in the block, where the operand is at rax.
+/// Goes on in the block, where the operand is at rax: its address in r13, the distance in r14.
 fn go_on(asm: &mut Assembler, keeping: Keeping) {
+    asm.copy(S1, S0);
     asm.copy(S0, RAX);
+    asm.sub_register_flags(S0, S1);
     look_at_window(asm);
     load_guest(asm, keeping);
-    asm.constant(S1, 0);
     asm.jump_through(Mem::word(words::RESUME));
 }
 

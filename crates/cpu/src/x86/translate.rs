@@ -421,8 +421,7 @@ impl Emitter {
                 }
                 Cold::Distance { branch, word, resume } => {
                     self.asm.resolve(branch);
-                    self.asm.store(Mem::word(word), S1);
-                    self.asm.jump_to(resume);
+                    self.cold_distance(word, resume);
                 }
                 Cold::Link { link } => {
                     let stub = offset(self.asm.here(), self.cache_start);

@@ -80,10 +80,6 @@ pub(super) const STRIP_LIMIT: usize = word(56);
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.
 pub(super) const BOUNCE: usize = word(128);
-/// Distances of the latest pages of loads that feed their own address: see `predict.rs`.
-pub(super) const DISTANCE: usize = word(256);
-/// How many of them.
-pub(super) const DISTANCES: usize = 512;
 /// The cache of indirect jumps: [`JUMP_SLOTS`] negated targets, and as many host addresses.
 pub(super) const JUMP_TAG: usize = word(1024);
 /// The host addresses, not at the same offset in a page of the host as the targets.
@@ -95,8 +91,12 @@ pub(super) const JUMP_SLOTS: usize = 65536;
 /// What the index of a target differs by from that of its other slot, where it goes when another
 /// target takes its own.
 pub(super) const JUMP_OTHER: usize = 0x5a50;
+/// Distances of the latest pages of loads that feed their own address: see `predict.rs`.
+pub(super) const DISTANCE: usize = JUMP_HOST + JUMP_SLOTS;
+/// How many of them.
+pub(super) const DISTANCES: usize = 4096;
 
-const _: () = assert!(DISTANCE + DISTANCES <= JUMP_TAG, "the words before the cache");
+const _: () = assert!(DISTANCE + DISTANCES == layout::CLOCK, "each word has its use");
 
 /// The displacement of a word from the base of GS.
 pub(super) const fn gs(index: usize) -> i32 {

@@ -33,7 +33,7 @@ fn find_violation_in(
         let nearest = &recent[recent.len().saturating_sub(POINTER_STEPS)..];
         let problem = if one.is_invalid() {
             Some("no instruction")
-        } else if is_probed_repeat(&one, &recent) {
+        } else if is_probed_repeat(&one, &recent) || is_predicted_load(&one, &recent) {
             None
         } else if !is_allowed(&one) {
             Some("not allowed")
@@ -101,6 +101,41 @@ fn is_probed_repeat(one: &Instruction, recent: &[Instruction]) -> bool {
     one.has_rep_prefix()
         && registers.iter().all(|register| is_turned(*register))
         && probes.count() >= registers.len()
+}
+
+/// Whether an instruction is a load at a distance that was compared with the true one, of the
+/// address that the probe in front of it was for.
+fn is_predicted_load(one: &Instruction, recent: &[Instruction]) -> bool {
+    let [.., address, slot, tag, room, fail, _stamp, _clock, word, compare, other] = recent else {
+        return false;
+    };
+    let distance = (machine::layout::DISTANCE * 8) as u64;
+    let (base, displacement) = match address.code() {
+        Code::Lea_r64_m if address.memory_index() == Register::None => {
+            (address.memory_base(), address.memory_displacement64())
+        }
+        Code::Mov_r64_rm64 | Code::Mov_rm64_r64 => (address.op1_register(), 0),
+        _ => return false,
+    };
+    address.op0_register() == S0
+        && slot.code() == Code::VEX_Pext_r64_r64_rm64
+        && (slot.op0_register(), slot.op1_register()) == (S1, S0)
+        && tag.code() == Code::Add_r64_rm64
+        && (tag.op0_register(), tag.memory_index()) == (S0, S1)
+        && room.code() == Code::Cmp_rm64_imm32
+        && room.op0_register() == S0
+        && fail.code() == Code::Ja_rel32_64
+        && word.code() == Code::Mov_r64_rm64
+        && word.op0_register() == S0
+        && compare.code() == Code::Cmp_r64_rm64
+        && compare.op0_register() == S0
+        && (compare.memory_index(), compare.memory_displacement64()) == (S1, distance)
+        && other.code() == Code::Jne_rel32_64
+        && one.segment_prefix() == Register::None
+        && (one.memory_base(), one.memory_index()) == (base, S0)
+        && one.memory_index_scale() == 1
+        && one.memory_displacement64() == displacement
+        && one.op0_kind() == OpKind::Register
 }
 
 /// Nothing that enters the host's kernel, changes segments or uses the stack.

@@ -33,11 +33,14 @@ fn find_violation_in(
         let nearest = &recent[recent.len().saturating_sub(POINTER_STEPS)..];
         let problem = if one.is_invalid() {
             Some("no instruction")
-        } else if is_probed_repeat(&one, &recent) || is_predicted_load(&one, &recent) {
+        } else if is_probed_repeat(&one, &recent) {
             None
         } else if !is_allowed(&one) {
             Some("not allowed")
-        } else if !is_memory_known(&one, nearest) && !is_in_strip(&one, strips) {
+        } else if !is_memory_known(&one, nearest)
+            && !is_predicted_load(&one, &recent)
+            && !is_in_strip(&one, strips)
+        {
             Some("unknown memory operand")
         } else if leaves(&one, parts) {
             Some("jump out of the cache")

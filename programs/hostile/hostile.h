@@ -22,6 +22,8 @@
 
 static sigjmp_buf try_back;
 static volatile uintptr_t try_base;
+/* The address is told in steps of so many bytes, where the makers of CPUs name different ones. */
+static volatile uintptr_t try_unit = 1;
 
 /* Prints the signal; the address only relative to try_base, when it is near. */
 static inline void try_report(int number, siginfo_t *info, void *context)
@@ -33,7 +35,7 @@ static inline void try_report(int number, siginfo_t *info, void *context)
 
 	printf("signal %d code %d", number, info->si_code);
 	if (try_base && distance < 0x100000)
-		printf(" at +%#lx", distance);
+		printf(" at +%#lx", distance / try_unit * try_unit);
 	printf("\n");
 	siglongjmp(try_back, 1);
 }

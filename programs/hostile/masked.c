@@ -30,6 +30,7 @@ int main(void)
 	catch_signals();
 	char *edge = lone_page(PROT_READ | PROT_WRITE) + PAGE;
 	try_base = (uintptr_t)edge - PAGE;
+	try_unit = sizeof(float);
 	all(edge);
 	return 0;
 }

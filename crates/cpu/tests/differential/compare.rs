@@ -122,7 +122,7 @@ fn compare_end(text: &mut String, rules: &Rules, native: End, guest: End) {
 }
 
 /// Whether the program wrote to its own code.
-fn changed_itself(case: &Case, native: &Outcome) -> bool {
+pub fn changed_itself(case: &Case, native: &Outcome) -> bool {
     let mut bytes = case.instructions.iter().flat_map(|one| one.ip()..one.next_ip());
     bytes.any(|at| {
         layout::physical(at)

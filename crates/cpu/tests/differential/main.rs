@@ -16,6 +16,7 @@ mod guest;
 mod hidden;
 mod layout;
 mod loops;
+mod makers;
 mod misses;
 mod operands;
 mod oracle;
@@ -53,7 +54,7 @@ fn every_instruction_does_what_the_host_does() {
 }
 
 fn compare_sequences(build: Build, count: u64) {
-    let codes = catalog::comparable();
+    let codes = makers::agreed(catalog::comparable());
     let seed = seed();
     let mut bench = Bench::new(seed, build);
     for first in (0..count).step_by(BATCH as usize) {
@@ -132,7 +133,8 @@ fn every_instruction_of_32_bit_code_does_what_the_host_does() {
 }
 
 fn compare_sequences_of_32_bit_code(build: Build, count: u64) {
-    let (codes, common) = (catalog::comparable_compat(), catalog::common_compat());
+    let codes = makers::agreed(catalog::comparable_compat());
+    let common = catalog::common_compat();
     let seed = seed();
     let mut bench = Bench::new(seed, build);
     for first in (0..count).step_by(BATCH as usize) {
@@ -224,7 +226,7 @@ fn mutated_instructions_do_what_the_host_does() {
 #[test]
 fn single_steps_are_those_of_the_host() {
     const TRAP: u64 = 0x100;
-    let codes = catalog::comparable();
+    let codes = makers::agreed(catalog::comparable());
     let (seed, count) = (seed(), case_count(10_000));
     let mut bench = Bench::new(seed, Build::Usual);
     for first in (0..count).step_by(BATCH as usize) {
@@ -266,6 +268,7 @@ fn misaligned_accesses_are_those_of_the_host() {
                 _ => generate::single(seed, index, codes[index as usize % codes.len()]),
             })
             .collect();
+        cases.retain(makers::is_alignment_agreed);
         for case in &mut cases {
             case.state.rflags |= ALIGNMENT;
         }
@@ -276,6 +279,10 @@ fn misaligned_accesses_are_those_of_the_host() {
 
 #[test]
 fn a_string_instruction_that_overwrites_itself_ends_behind_itself() {
+    if !makers::is_host_ours() {
+        eprintln!("skipped: CPUs of the host's maker may fetch it anew between two elements");
+        return;
+    }
     let mut bench = Bench::new(seed(), Build::Usual);
     bench.run(&strings::over_themselves(seed()));
     bench.finish();

@@ -4,6 +4,7 @@ use crate::case::{Case, End, Outcome};
 use crate::compare::differences;
 use crate::guest::{Build, Guest};
 use crate::layout;
+use crate::makers;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use iced_x86::Instruction;
@@ -60,7 +61,9 @@ impl Bench {
             let filled = self.filled.run(case);
             let empty = self.empty.run(case);
             drop(running);
-            let mut text = differences(case, native, &filled);
+            let settled = makers::settle(case, native, &filled);
+            let mut text =
+                settled.map(|settled| differences(case, native, &settled)).unwrap_or_default();
             let between = differences(case, &filled, &empty);
             if !between.is_empty() {
                 text.push_str("  with the fast path empty (native: filled):\n");

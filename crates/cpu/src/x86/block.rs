@@ -12,11 +12,12 @@
 use super::classify::{Class, Classifier};
 use super::compat::{self, Flavor};
 use super::group::{self, Group};
+use super::predict::is_fed;
 use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
     RflagsBits,
 };
-use machine::PAGE_BYTES;
+use machine::{Access, PAGE_BYTES};
 
 /// Most instructions in one block.
 pub(super) const BLOCK_INSTRUCTIONS: usize = 64;
@@ -45,6 +46,8 @@ pub(super) struct Step {
     /// Operands that are read, and operands that may be written, as bits.
     pub reads: u8,
     pub writes: u8,
+    /// Whether it is a load that feeds its own address.
+    pub is_fed: bool,
 }
 
 impl Step {
@@ -208,6 +211,7 @@ impl Scan {
             }
             let class = self.class(classifier, &instruction);
             let (reads, writes) = classifier.usage(&instruction);
+            let is_fed = class == Class::Memory(Access::Read) && is_fed(&self.steps, &instruction);
             self.steps.push(Step {
                 instruction,
                 class,
@@ -215,6 +219,7 @@ impl Scan {
                 parks_behind: false,
                 reads,
                 writes,
+                is_fed,
             });
             if class.ends_block() || end >= page_rest {
                 break;

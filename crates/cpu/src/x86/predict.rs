@@ -27,19 +27,43 @@ use super::words;
 use iced_x86::{Instruction, Mnemonic, Register};
 use machine::{Access, layout};
 
+/// Whether the load `one` behind `steps` feeds its own address: what it loads into is part of it,
+/// and none of `steps` has loaded it from elsewhere, as is the number of a table's entry.
+pub(super) fn is_fed(steps: &[Step], one: &Instruction) -> bool {
+    let target = one.op0_register();
+    let is_writer =
+        |step: &&Step| step.writes & 1 != 0 && is_same(step.instruction.op0_register(), target);
+    let is_own = is_move(one) && is_addressed_by(one, target);
+    is_own
+        && steps.iter().rev().find(is_writer).is_none_or(|step| {
+            let before = &step.instruction;
+            step.class != Class::Memory(Access::Read)
+                || !is_move(before)
+                || is_addressed_by(before, target)
+        })
+}
+
+fn is_move(one: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(one.mnemonic(), M::Mov | M::Movzx | M::Movsx | M::Movsxd)
+}
+
+fn is_addressed_by(one: &Instruction, register: Register) -> bool {
+    is_same(one.memory_base(), register) || is_same(one.memory_index(), register)
+}
+
+/// Whether two registers are parts of one general register.
+fn is_same(one: Register, other: Register) -> bool {
+    number(one).is_some_and(|one| number(other) == Some(one))
+}
+
 impl Emitter {
     /// Whether a step is a load that feeds its own address, all in registers of the host, where the
     /// flags are free.
     pub(super) fn is_predicted(&self, step: &Step) -> bool {
         let one = &step.instruction;
-        let is_move = matches!(
-            one.mnemonic(),
-            Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd
-        );
         let registers = [one.memory_base(), one.memory_index()].map(number);
-        is_move
-            && step.class == Class::Memory(Access::Read)
-            && number(one.op0_register()).is_some_and(|to| registers.contains(&Some(to)))
+        step.is_fed
             && registers.into_iter().flatten().all(|register| register < S1)
             && self.segment_base(segment_of(one)).is_none()
             && !self.now.is_single
@@ -90,5 +114,37 @@ impl Emitter {
         self.asm.load(S0, Mem::table(layout::DISTANCE, S1));
         self.asm.store(Mem::word(word), S0);
         self.asm.jump_to(resume);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::Scan;
+    use super::super::classify::Classifier;
+    use machine::PAGE_BYTES;
+
+    /// For each instruction of `code`, whether it is a load that feeds its own address.
+    fn fed(code: &[u8]) -> Vec<bool> {
+        let mut page = code.to_vec();
+        page.resize(PAGE_BYTES as usize, 0x90);
+        let mut scan = Scan::default();
+        let read = scan.read(&mut Classifier::new(), &page, 0x1000, 64);
+        assert!(read.is_ok(), "the code lies in one page");
+        let end = 0x1000 + code.len() as u64;
+        let steps = scan.steps.iter().filter(|step| step.instruction.ip() < end);
+        steps.map(|step| step.is_fed).collect()
+    }
+
+    #[test]
+    fn a_chain_feeds_itself_and_a_table_behind_a_number_does_not() {
+        let list = [0x48, 0x8b, 0x40, 0x08]; // mov rax, [rax+8]
+        assert_eq!(fed(&[list, list].concat()), [true, true]);
+        // and edx, 127; movzx edx, [r11+rdx*2]
+        let hashes = [0x83, 0xe2, 0x7f, 0x41, 0x0f, 0xb7, 0x14, 0x53];
+        assert_eq!(fed(&hashes), [false, true]);
+        let number = [0x0f, 0xb6, 0x10]; // movzx edx, byte [rax]
+        let entry = [0x48, 0x8b, 0x14, 0xd1]; // mov rdx, [rcx+rdx*8]
+        assert_eq!(fed(&[&number[..], &entry].concat()), [false, false]);
+        assert_eq!(fed(&entry), [true]);
     }
 }

@@ -34,6 +34,8 @@ const LENGTH_MAX: u64 = 15;
 /// Where addresses of 32-bit code start again, and the largest operand there.
 const WRAP: u64 = 1 << 32;
 const LARGEST_OPERAND: u64 = 32;
+/// NT.
+const NESTED_TASK: u64 = 1 << 14;
 /// CF PF AF ZF SF OF.
 const ARITHMETIC: u64 = 0x8d5;
 /// Where the state has the status word of the x87, MXCSR and the x87 registers.
@@ -108,6 +110,11 @@ pub fn settle(case: &Case, native: &Outcome, guest: &Outcome) -> Option<Outcome>
     if is_elsewhere {
         return None;
     }
+    if has_locked_access(case) {
+        // Where the kernel lets others run meanwhile, the flag may be lost.
+        settled.state.rflags &= !NESTED_TASK;
+        settled.state.rflags |= native.state.rflags & NESTED_TASK;
+    }
     for one in &case.instructions {
         settle_short_string(one, native, &mut settled);
         settle_segment_push(one, native, &mut settled);
@@ -129,11 +136,14 @@ pub fn settle(case: &Case, native: &Outcome, guest: &Outcome) -> Option<Outcome>
 /// A locked access across two lines of the cache takes the host's kernel 10 ms and more: it is
 /// stopped before a loop of them ends.
 fn crosses_line(case: &Case, native: &Outcome) -> bool {
-    native.end == End::Endless
-        && case.instructions.iter().any(|one| {
-            one.has_lock_prefix()
-                || one.mnemonic() == Mnemonic::Xchg && one.op0_kind() == OpKind::Memory
-        })
+    native.end == End::Endless && has_locked_access(case)
+}
+
+fn has_locked_access(case: &Case) -> bool {
+    case.instructions.iter().any(|one| {
+        one.has_lock_prefix()
+            || one.mnemonic() == Mnemonic::Xchg && one.op0_kind() == OpKind::Memory
+    })
 }
 
 /// Whether a repeated store has met the code that runs: the host fetches it anew between two

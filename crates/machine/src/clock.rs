@@ -107,15 +107,18 @@ impl CostTable {
     /// Virtual nanoseconds that the counted work took. Never smaller for larger counts.
     pub fn nanoseconds(&self, counters: &Counters) -> u64 {
         let first_misses = counters.l1d.misses + counters.l1i.misses;
-        let picoseconds = [
+        let parts = [
             (counters.reads + counters.writes, self.access_ps),
             (first_misses, self.second_level_ps),
             (counters.walks, self.walk_ps),
             (counters.walk_memory_reads, self.walk_read_ps),
-        ]
-        .into_iter()
-        .map(|(count, cost)| u128::from(count) * u128::from(cost))
-        .sum::<u128>();
+        ];
+        let add = |sum: u64, (count, cost): (u64, u64)| sum.checked_add(count.checked_mul(cost)?);
+        if let Some(picoseconds) = parts.into_iter().try_fold(0, add) {
+            return picoseconds / 1_000;
+        }
+        let wide = |(count, cost)| u128::from(count) * u128::from(cost);
+        let picoseconds = parts.into_iter().map(wide).sum::<u128>();
         u64::try_from(picoseconds / 1_000).unwrap_or(u64::MAX)
     }
 }

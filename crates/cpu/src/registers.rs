@@ -111,6 +111,16 @@ impl XsaveArea {
         self.bytes[XSTATE_BV] = 7;
     }
 
+    /// Whether the header calls no part of the state initial: all bytes are what they say.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.bytes[XSTATE_BV] == 7
+    }
+
+    /// Whether the upper half of some vector register is not zero.
+    pub(crate) fn has_upper_halves(&self) -> bool {
+        self.bytes[HEADER_END..] != [0; XSAVE_BYTES - HEADER_END]
+    }
+
     const fn u32_at(&self, offset: usize) -> u32 {
         u32::from_le_bytes([
             self.bytes[offset],

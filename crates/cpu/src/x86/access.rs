@@ -25,7 +25,7 @@ use machine::{Access, Frame, Machine, PAGE_BYTES, PhysAddr, VirtAddr, layout};
 
 /// Most bytes of an operand that can cross a page.
 const OPERAND_BYTES_MAX: usize = 64;
-const _: () = assert!(words::BOUNCE + 8 + 2 * OPERAND_BYTES_MAX / 8 <= words::JUMP_TAG);
+const _: () = assert!(words::BOUNCE + 8 + 2 * OPERAND_BYTES_MAX / 8 <= words::WHOLE);
 
 /// An operand that is a copy: where its two parts belong.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@
 use super::classify::{Class, Classifier};
 use super::compat::{self, Flavor};
 use super::group::{self, Group};
+use super::precedence::touches_x87;
 use super::predict::is_fed;
 use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
@@ -158,6 +159,8 @@ pub(super) struct Scan {
     pub parks: bool,
     /// Whether it parks them before its first instruction.
     pub parks_at_start: bool,
+    /// Whether it may read or change the state of the x87.
+    pub has_x87: bool,
     /// What the block is for; set before [`Scan::read`].
     pub extent: Extent,
     /// Likewise: what it depends on.
@@ -185,6 +188,7 @@ impl Scan {
         let page_rest = PAGE_BYTES - offset;
         self.steps.clear();
         self.is_straddling = false;
+        self.has_x87 = false;
         self.seen.clear();
         let bytes = &code[offset as usize..];
         let bitness = self.flavor.bitness();
@@ -210,6 +214,7 @@ impl Scan {
                 compat::normalize(&mut instruction);
             }
             let class = self.class(classifier, &instruction);
+            self.has_x87 |= touches_x87(&instruction);
             let (reads, writes) = classifier.usage(&instruction);
             let is_fed = class == Class::Memory(Access::Read) && is_fed(&self.steps, &instruction);
             self.steps.push(Step {

@@ -49,6 +49,8 @@ pub(super) struct Core {
     has_fsgsbase: bool,
     /// Bits of a canonical address.
     pub(super) canonical_bits: u32,
+    /// Whether some block may read or change the state of the x87.
+    pub(super) uses_x87: bool,
     pub(super) trap: super::access::Trap,
     pub(super) virtual_state: super::run::VirtualState,
     code: Vec<u8>,
@@ -95,6 +97,7 @@ impl Core {
             fast_address: 0,
             has_fsgsbase: host::has_fsgsbase(),
             canonical_bits: 48,
+            uses_x87: false,
             trap: super::access::Trap::default(),
             virtual_state: super::run::VirtualState::default(),
             code: Vec::new(),
@@ -323,6 +326,7 @@ impl Core {
         self.scan.flavor = self.pages.flavor;
         let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
         if self.scan.read(&mut self.classifier, code, rip, limit).is_ok() {
+            self.uses_x87 |= self.scan.has_x87;
             return Ok(None);
         }
         self.code.clear();
@@ -341,7 +345,10 @@ impl Core {
         };
         self.code.extend_from_slice(hw.ram.slice(place.frame().start(), 16));
         match self.scan.read(&mut self.classifier, &self.code, rip, 1) {
-            Ok(()) => Ok(Some(second)),
+            Ok(()) => {
+                self.uses_x87 |= self.scan.has_x87;
+                Ok(Some(second))
+            }
             Err(_) => Err(Refused::Exit(Exit::Exception(Exception::InvalidOpcode))),
         }
     }

@@ -8,7 +8,7 @@
 
 use super::engine::Core;
 use crate::{Exception, Exit, Registers};
-use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind, OpKind};
 use machine::{Access, Machine};
 
 /// FSW.ES: an unmasked exception is pending.
@@ -40,18 +40,31 @@ impl Core {
 
 /// Whether a pending x87 exception stops `instruction`.
 pub(super) fn waits_for_x87(instruction: &Instruction) -> bool {
-    use CpuidFeature as F;
     use Mnemonic as M;
     let has_mmx = (0..instruction.op_count())
         .any(|i| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_mm());
-    let is_x87 = instruction.cpuid_features().iter().any(|feature| {
-        matches!(feature, F::FPU | F::FPU287 | F::FPU387 | F::FPU287XL_ONLY | F::FPU387SL_ONLY)
-    });
     let is_silent = matches!(
         instruction.mnemonic(),
         M::Fnstcw | M::Fnstsw | M::Fnstenv | M::Fnsave | M::Fninit | M::Fnclex
     );
-    has_mmx || is_x87 && !is_silent
+    has_mmx || is_x87(instruction) && !is_silent
+}
+
+fn is_x87(instruction: &Instruction) -> bool {
+    use CpuidFeature as F;
+    instruction.cpuid_features().iter().any(|feature| {
+        matches!(feature, F::FPU | F::FPU287 | F::FPU387 | F::FPU287XL_ONLY | F::FPU387SL_ONLY)
+    })
+}
+
+/// Whether `instruction` may read or change the state of the x87, of which MMX is a part.
+pub(super) fn touches_x87(instruction: &Instruction) -> bool {
+    use OpCodeOperandKind as K;
+    let mut kinds = instruction.op_code().op_kinds().iter();
+    kinds.any(|kind| matches!(kind, K::mm_reg | K::mm_rm | K::mm_or_mem))
+        || is_x87(instruction)
+        || instruction.cpuid_features().contains(&CpuidFeature::MMX)
+        || instruction.mnemonic() == Mnemonic::Fisttp
 }
 
 /// The alignment that `instruction` demands of its operand, in bytes.

@@ -242,6 +242,8 @@ impl Core {
         if is_compat {
             check_window(fast);
         }
+        fast[words::WHOLE] = u64::from(self.uses_x87 || !regs.fpu.is_complete());
+        fast[words::WIDE] = u64::from(regs.fpu.has_upper_halves());
         hw.allow_misses();
         let mut context = SlowContext::new(self, hw);
         let address = context.address();

@@ -112,6 +112,10 @@ pub(super) struct Quick {
 /// The state of the upper halves of vector registers in XINUSE.
 const XSTATE_AVX: u32 = 4;
 
+/// Where the image of the state has the halves of vector registers.
+const LOWER_HALVES: u32 = 160;
+const UPPER_HALVES: u32 = 576;
+
 /// Guest registers that a call of Rust may change, and that live in host registers.
 const CALLER_SAVED: [u8; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 /// Host registers that the caller of `enter` keeps, in the order they are pushed.
@@ -164,10 +168,7 @@ fn enter(asm: &mut Assembler) -> u64 {
     asm.store(Mem::word(words::HOST_RSP), RSP);
     asm.store(Mem::word(words::ENTRY), RDI);
     on_word(asm, &[0x0f, 0xae], 3, words::HOST_MXCSR); // stmxcsr
-    asm.load(S0, Mem::word(words::XSAVE_POINTER));
-    asm.constant(RAX, crate::XCR0);
-    asm.constant(RDX, 0);
-    asm.bytes(&[0x49, 0x0f, 0xae, 0x2e]); // xrstor64 [r14]
+    load_state(asm);
     on_word(asm, &[0xff], 6, words::FLAGS); // push
     asm.bytes(&[0x9d]); // popfq
     for register in (0..13).filter(|r| *r != RSP) {
@@ -187,10 +188,7 @@ fn leave_common(asm: &mut Assembler) {
     asm.load(RSP, Mem::word(words::HOST_RSP));
     asm.bytes(&[0x9c]); // pushfq
     on_word(asm, &[0x8f], 0, words::FLAGS); // pop
-    asm.load(S0, Mem::word(words::XSAVE_POINTER));
-    asm.constant(RAX, crate::XCR0);
-    asm.constant(RDX, 0);
-    asm.bytes(&[0x49, 0x0f, 0xae, 0x26]); // xsave64 [r14]
+    store_state(asm);
     on_word(asm, &[0x0f, 0xae], 2, words::HOST_MXCSR); // ldmxcsr
     asm.bytes(&[0xc5, 0xf8, 0x77]); // vzeroupper
     asm.lea(RSP, Mem::at(RSP, 8));
@@ -198,6 +196,69 @@ fn leave_common(asm: &mut Assembler) {
         push(asm, 0x58, register);
     }
     asm.bytes(&[0xc3]);
+}
+
+/// Loads the floating-point and vector state. Upper halves that are zero are not written: SSE code
+/// would be slow ever after.
+fn load_state(asm: &mut Assembler) {
+    asm.load(S0, Mem::word(words::XSAVE_POINTER));
+    asm.compare_byte_flags(Mem::word(words::WHOLE), 0);
+    let whole = asm.branch(NOT_EQUAL);
+    asm.bytes(&[0xc5, 0xf8, 0x77]); // vzeroupper
+    asm.bytes(&[0x41, 0x0f, 0xae, 0x56, 24]); // ldmxcsr [r14+24]
+    for register in 0..16 {
+        let rex = if register < 8 { 0x41 } else { 0x45 };
+        asm.bytes(&[rex, 0x0f, 0x10]); // movups xmm, [r14+..]
+        on_image(asm, register, LOWER_HALVES);
+    }
+    asm.compare_byte_flags(Mem::word(words::WIDE), 0);
+    let narrow = asm.branch(EQUAL);
+    for register in 0..16 {
+        let kept = !register << 3 & 0x78;
+        // vinsertf128 ymm, ymm, [r14+..], 1
+        asm.bytes(&[0xc4, vex_map(register, 3), kept | 5, 0x18]);
+        on_image(asm, register, UPPER_HALVES);
+        asm.bytes(&[1]);
+    }
+    let wide = asm.jump();
+    asm.resolve(whole);
+    asm.constant(RAX, crate::XCR0);
+    asm.constant(RDX, 0);
+    asm.bytes(&[0x49, 0x0f, 0xae, 0x2e]); // xrstor64 [r14]
+    asm.resolve(narrow);
+    asm.resolve(wide);
+}
+
+/// Stores what [`load_state`] loads.
+fn store_state(asm: &mut Assembler) {
+    asm.load(S0, Mem::word(words::XSAVE_POINTER));
+    asm.compare_byte_flags(Mem::word(words::WHOLE), 0);
+    let whole = asm.branch(NOT_EQUAL);
+    asm.bytes(&[0x41, 0x0f, 0xae, 0x5e, 24]); // stmxcsr [r14+24]
+    for register in 0..16 {
+        asm.bytes(&[0xc4, vex_map(register, 1), 0x78, 0x11]); // vmovups [r14+..], xmm
+        on_image(asm, register, LOWER_HALVES);
+        asm.bytes(&[0xc4, vex_map(register, 3), 0x7d, 0x19]); // vextractf128 [r14+..], ymm, 1
+        on_image(asm, register, UPPER_HALVES);
+        asm.bytes(&[1]);
+    }
+    let done = asm.jump();
+    asm.resolve(whole);
+    asm.constant(RAX, crate::XCR0);
+    asm.constant(RDX, 0);
+    asm.bytes(&[0x49, 0x0f, 0xae, 0x26]); // xsave64 [r14]
+    asm.resolve(done);
+}
+
+/// The second byte of a VEX prefix, for an operand at r14 and opcode map `map`.
+const fn vex_map(register: u8, map: u8) -> u8 {
+    (if register < 8 { 0xc0 } else { 0x40 }) | map
+}
+
+/// The operand `[r14 + start + 16 * register]` of an instruction on vector register `register`.
+fn on_image(asm: &mut Assembler, register: u8, start: u32) {
+    asm.bytes(&[0x86 | (register & 7) << 3]);
+    asm.bytes(&(start + 16 * u32::from(register)).to_le_bytes());
 }
 
 /// Whether the slow path keeps the arithmetic flags.

@@ -80,6 +80,11 @@ pub(super) const STRIP_LIMIT: usize = word(56);
 pub(super) const VECTORS: usize = word(64);
 /// Room for operands that cross frames, with a margin to align it to 64 bytes.
 pub(super) const BOUNCE: usize = word(128);
+/// Whether the state of the x87 is in use, or its image not complete: then `xsave` and `xrstor`
+/// move all of the floating-point state, else loads and stores the vector registers.
+pub(super) const WHOLE: usize = word(1020);
+/// Whether the image has upper halves of vector registers that are not zero.
+pub(super) const WIDE: usize = word(1021);
 /// The cache of indirect jumps: [`JUMP_SLOTS`] negated targets, and as many host addresses.
 pub(super) const JUMP_TAG: usize = word(1024);
 /// The host addresses, not at the same offset in a page of the host as the targets.

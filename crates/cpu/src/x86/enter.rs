@@ -6,7 +6,8 @@ use core::arch::asm;
 /// Runs emitted code from `target` until it leaves.
 ///
 /// The caller has set the base of GS, the homes of the registers, the pointer to the `xsave` area
-/// (64-byte aligned, sanitized) and the context of the slow path.
+/// (64-byte aligned, sanitized), what of it is to be moved (`words::WHOLE` and `words::WIDE`) and
+/// the context of the slow path.
 pub(super) fn enter(stub: u64, target: u64) {
     // SAFETY: 1. `stub` is the `enter` stub of a live code cache; it follows the C calling
     // convention (keeps rbx rbp r12-r15 rsp and MXCSR, leaves DF clear). 2. The types have the same

@@ -42,9 +42,9 @@ impl Kernel {
                 return Some(outcome);
             }
             self.send_pressed_keys();
-            self.expire();
-            self.sample_if_due();
-            if self.hw.now_ns() >= self.time_limit_ns() {
+            let now_ns = self.expire();
+            self.sample_if_due(now_ns);
+            if now_ns >= self.time_limit_ns() {
                 self.outcome = Some(Outcome::TimedOut);
                 continue;
             }
@@ -99,7 +99,7 @@ impl Kernel {
         if self.task.state != State::Ready {
             return;
         }
-        self.expire_timers();
+        self.expire_timers(self.hw.now_ns());
         let signals = &self.task.signals;
         if signals.is_notified || signals.saved_mask.is_some() || signals.interrupted.is_some() {
             self.deliver_signals();

@@ -209,20 +209,26 @@ impl Kernel {
         self.hw.activate(self.mm.root(), asid);
     }
 
-    /// Fires timers and ends waits whose time has come.
-    pub(crate) fn expire(&mut self) {
-        self.expire_timers();
-        self.vfs.expire_timers(self.hw.now_ns());
+    /// Fires timers and ends waits whose time has come. Returns the virtual time after that, in
+    /// nanoseconds.
+    pub(crate) fn expire(&mut self) -> u64 {
+        let mut now_ns = self.hw.now_ns();
+        self.expire_timers(now_ns);
+        self.vfs.expire_timers(now_ns);
         self.wake_for_files();
-        self.store_old();
-        self.tasks.load.advance(self.hw.now_ns(), self.tasks.runnable_count(&self.task));
+        if now_ns >= self.write_back_ns {
+            self.store_old(now_ns);
+            now_ns = self.hw.now_ns();
+        }
+        self.tasks.load.advance(now_ns, self.tasks.runnable_count(&self.task));
         while let Some(&(deadline, tid)) = self.tasks.deadlines.first() {
-            if deadline > self.hw.now_ns() {
+            if deadline > now_ns {
                 break;
             }
             self.tasks.deadlines.remove(&(deadline, tid));
             self.wake_task(tid);
         }
+        now_ns
     }
 
     /// The virtual time at which the run is ended: what it waited for the host is taken from it.

@@ -130,9 +130,9 @@ impl Series {
 }
 
 impl Kernel {
-    /// Takes a sample if an interval is over.
-    pub(crate) fn sample_if_due(&mut self) {
-        if self.hw.now_ns() >= self.series.next_ns {
+    /// Takes a sample if an interval is over at `now_ns`.
+    pub(crate) fn sample_if_due(&mut self, now_ns: u64) {
+        if now_ns >= self.series.next_ns {
             self.sample();
         }
     }

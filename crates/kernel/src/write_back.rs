@@ -75,12 +75,8 @@ impl Kernel {
         lost_pages
     }
 
-    /// Stores files that have been dirty for long, if it is time to look for some.
-    pub(crate) fn store_old(&mut self) {
-        let now_ns = self.hw.now_ns();
-        if now_ns < self.write_back_ns {
-            return;
-        }
+    /// Stores files that have been dirty for long: at `now_ns` it is time to look for some.
+    pub(crate) fn store_old(&mut self, now_ns: u64) {
         let interval_ns =
             self.dirty_setting("sys/vm/dirty_writeback_centisecs", 500) * CENTISECOND_NS;
         if interval_ns == 0 {

@@ -41,8 +41,9 @@ pub(super) struct CopyBack {
 /// What the slow path leaves for the run loop.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Trap {
-    /// The operand that the slow path looked at last.
+    /// The operand that the slow path looked at last, and how many bytes it has.
     pub address: u64,
+    pub bytes: u64,
     /// Why it stopped the instruction.
     pub stop: Option<Stop>,
     /// Which flags are those of the guest at the present site: a mask as in a step.
@@ -137,8 +138,9 @@ impl Core {
         self.trap.is_entry = false;
         let result = match site.kind() {
             SiteKind::Access { access, bytes, ordinal, is_stack, live } => {
-                self.trap.address = address;
-                let wanted = Wanted { address, access, bytes: u64::from(bytes), ordinal, is_stack };
+                let bytes = bytes.into();
+                (self.trap.address, self.trap.bytes) = (address, bytes);
+                let wanted = Wanted { address, access, bytes, ordinal, is_stack };
                 self.trap.live = live;
                 self.data(hw, site, wanted)
             }
@@ -174,16 +176,23 @@ impl Core {
     }
 
     /// The site of a word that emitted code hands over.
-    fn asking(&self, ask: u32) -> Site {
+    fn asking(&mut self, ask: u32) -> Site {
         let resume = match Ask::decode(ask) {
             Ask::Site(number) => return self.emitter.sites[number as usize],
             Ask::Access { resume, .. } => resume,
         };
+        if let Some(known) = self.emitter.asked.find(resume) {
+            return self.emitter.sites[known as usize];
+        }
         let is_cold = self.host(resume) >= self.cache.cold_start();
         let (piece, _) =
             self.pages.piece_at_host(resume, is_cold).expect("a site is in the code of a block");
-        let sites = &self.emitter.sites[piece.sites];
-        *sites.iter().find(|site| site.resume() == resume).expect("each resumption has a site")
+        let first = piece.sites.start;
+        let mut sites = self.emitter.sites[piece.sites].iter();
+        let at = sites.position(|site| site.resume() == resume);
+        let number = first + at.expect("each resumption has a site");
+        self.emitter.asked.note(resume, number as u32);
+        self.emitter.sites[number]
     }
 
     /// The guest instruction that a site stands for.

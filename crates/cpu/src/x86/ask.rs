@@ -69,6 +69,34 @@ impl Ask {
     }
 }
 
+/// How many sites are remembered that were asked for.
+const ASKED_SLOTS: usize = 256;
+
+/// The sites that the slow path was asked for last, by where code goes on behind them: finding one
+/// from scratch takes a search among all blocks.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Where code goes on, and the number of the site; offset 0 is none.
+    slots: [(Offset, u32); ASKED_SLOTS],
+}
+
+impl Asked {
+    pub(super) const fn new() -> Self {
+        Self { slots: [(0, 0); ASKED_SLOTS] }
+    }
+
+    /// The number of the site behind which code goes on at `resume`.
+    pub(super) fn find(&self, resume: Offset) -> Option<u32> {
+        let (place, number) = self.slots[resume as usize % ASKED_SLOTS];
+        (place == resume && place != 0).then_some(number)
+    }
+
+    /// Remembers a site.
+    pub(super) fn note(&mut self, resume: Offset, number: u32) {
+        self.slots[resume as usize % ASKED_SLOTS] = (resume, number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

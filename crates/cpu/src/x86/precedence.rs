@@ -6,6 +6,7 @@
 //! # Source
 //! Intel SDM 3A, table 6-2 "Priority among concurrent events"; compared with the host.
 
+use super::access::Trap;
 use super::engine::Core;
 use crate::{Exception, Exit, Registers};
 use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind, OpKind};
@@ -13,6 +14,8 @@ use machine::{Access, Machine};
 
 /// FSW.ES: an unmasked exception is pending.
 pub(super) const ERROR_SUMMARY: u16 = 0x80;
+/// No instruction demands that a shorter operand is aligned.
+const ALIGNED_BYTES_MIN: u64 = 16;
 
 impl Core {
     /// What the instruction at `rip` raises, given that its operand at `address` raises `exit`.
@@ -26,12 +29,16 @@ impl Core {
         if matches!(exit, Exit::Fault(fault) if fault.access == Access::Fetch) {
             return exit;
         }
+        let has_x87_error = regs.fpu.fsw() & ERROR_SUMMARY != 0;
+        let Trap { address, bytes, .. } = self.trap;
+        if !has_x87_error && (bytes < ALIGNED_BYTES_MIN || address.is_multiple_of(bytes)) {
+            return exit;
+        }
         let Ok(instruction) = self.decode_at(rip, hw) else { return exit };
-        if waits_for_x87(&instruction) && regs.fpu.fsw() & ERROR_SUMMARY != 0 {
+        if has_x87_error && waits_for_x87(&instruction) {
             return Exit::Exception(Exception::FloatingPoint);
         }
-        let unit = aligned_bytes(&instruction);
-        if !self.trap.address.is_multiple_of(unit) {
+        if !address.is_multiple_of(aligned_bytes(&instruction)) {
             return Exit::Exception(Exception::GeneralProtection);
         }
         exit

@@ -14,7 +14,7 @@
 //! 2. No guest register changes before the last access of its instruction.
 //! 3. The words RCX_SAVE, SPILL and PARK hold nothing across points.
 
-use super::ask::Ask;
+use super::ask::{Ask, Asked};
 use super::block::{Extent, Scan, Step};
 use super::classify::Class;
 use super::compat::Flavor;
@@ -145,6 +145,7 @@ pub(super) struct Emitter {
     /// Host address of the first byte of the cache.
     pub cache_start: u64,
     pub sites: Vec<Site>,
+    pub asked: Asked,
     pub links: Vec<Link>,
     pub points: Vec<Point>,
     /// Host addresses of the loops of strips: first byte, and the one behind.
@@ -180,6 +181,7 @@ impl Emitter {
             stubs: Stubs::default(),
             cache_start,
             sites: Vec::with_capacity(cache_bytes / 128),
+            asked: Asked::new(),
             links: Vec::with_capacity(cache_bytes / 256),
             points: Vec::new(),
             strips: Vec::new(),
@@ -195,6 +197,7 @@ impl Emitter {
     /// Forgets all sites, links and points: the code cache is being emptied.
     pub(super) fn forget(&mut self) {
         self.sites.clear();
+        self.asked = Asked::new();
         self.links.clear();
         self.points.clear();
         self.strips.clear();

@@ -93,32 +93,36 @@ impl Kernel {
 
     /// Virtual nanoseconds that the running task used the CPU.
     pub fn cpu_ns(&self) -> u64 {
-        self.task.cpu_ns.saturating_add(self.turn_ns())
+        self.task.cpu_ns.saturating_add(self.turn_ns(self.hw.now_ns()))
     }
 
     /// Virtual nanoseconds that all threads of the running process used the CPU.
     pub fn process_cpu_ns(&self) -> u64 {
-        self.process.usage.cpu_ns.saturating_add(self.turn_ns())
+        self.process_cpu_ns_at(self.hw.now_ns())
     }
 
-    fn turn_ns(&self) -> u64 {
-        self.hw.now_ns().saturating_sub(self.tasks.on_cpu_since_ns)
+    /// The same when it is `now_ns`.
+    fn process_cpu_ns_at(&self, now_ns: u64) -> u64 {
+        self.process.usage.cpu_ns.saturating_add(self.turn_ns(now_ns))
+    }
+
+    fn turn_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.tasks.on_cpu_since_ns)
     }
 
     fn clock_of_timer(&self, index: usize) -> u64 {
         if index == 0 { self.hw.now_ns() } else { self.process_cpu_ns() }
     }
 
-    /// Sends the signals of timers that have run out.
-    pub(crate) fn expire_timers(&mut self) {
+    /// Sends the signals of timers that have run out at `now_ns`.
+    pub(crate) fn expire_timers(&mut self, now_ns: u64) {
         while let Some(&(deadline, pid, created)) = self.tasks.alarms.first() {
-            let now = self.hw.now_ns();
-            if deadline > now {
+            if deadline > now_ns {
                 break;
             }
             self.tasks.alarms.remove(&(deadline, pid, created));
             match created {
-                None => self.expire_timer(pid, 0, now),
+                None => self.expire_timer(pid, 0, now_ns),
                 Some(id) => self.expire_created_timer(pid, id),
             }
         }
@@ -128,22 +132,23 @@ impl Kernel {
             }
         }
         if self.process.timers.counts_cpu() {
-            let now = self.process_cpu_ns();
+            let used_ns = self.process_cpu_ns_at(now_ns);
             for index in [1, 2] {
-                self.expire_timer(self.process.pid, index, now);
+                self.expire_timer(self.process.pid, index, used_ns);
             }
         }
-        self.enforce_cpu_limit();
+        self.enforce_cpu_limit(now_ns);
     }
 
     /// Tells the running process that its CPU time is over, once a second, and kills it at the hard
     /// limit.
-    fn enforce_cpu_limit(&mut self) {
-        let used_s = self.process_cpu_ns() / NS_PER_SECOND;
+    fn enforce_cpu_limit(&mut self, now_ns: u64) {
+        let used_ns = self.process_cpu_ns_at(now_ns);
         let limit = self.process.cpu_seconds();
-        if used_s < limit.soft {
+        if used_ns < limit.soft.saturating_mul(NS_PER_SECOND) {
             return;
         }
+        let used_s = used_ns / NS_PER_SECOND;
         let signal = if used_s >= limit.hard { SIGKILL } else { SIGXCPU };
         // The next time is a second later, and `getrlimit` shows it.
         limit.soft = limit.soft.saturating_add(u64::from(signal == SIGXCPU));

@@ -3,6 +3,7 @@
 
 mod access;
 mod ask;
+mod assignment;
 mod block;
 mod branch;
 mod cache;
@@ -55,6 +56,16 @@ pub enum InstructionCount {
     On,
 }
 
+/// Which four of the guest's registers r8 to r15 live in memory. Results never depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum InMemory {
+    /// Those that the running code names least, looked at now and then.
+    #[default]
+    Profiled,
+    /// Always these; numbers that are none of r8 to r15 are replaced by the highest that are left.
+    Fixed([u8; 4]),
+}
+
 /// How a translator is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TranslatorConfig {
@@ -64,6 +75,8 @@ pub struct TranslatorConfig {
     pub slice_accesses: u64,
     /// Bytes of the code cache, at least 2 MiB and at most 64 MiB.
     pub code_bytes: u64,
+    /// Which guest registers live in memory.
+    pub in_memory: InMemory,
 }
 
 /// Bytes of the code cache if nothing else is said. What is thrown away when the cache is full has
@@ -78,6 +91,7 @@ impl Default for TranslatorConfig {
             instructions: InstructionCount::Off,
             slice_accesses: 1 << 22,
             code_bytes: CODE_BYTES,
+            in_memory: InMemory::Profiled,
         }
     }
 }

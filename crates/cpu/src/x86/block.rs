@@ -9,6 +9,7 @@
 //! A block that goes to an address of another page, or to one not known, parks the flags in memory
 //! behind the last instruction that touches them: probes behind need not keep them.
 
+use super::assignment::Assignment;
 use super::classify::{Class, Classifier};
 use super::compat::{self, Flavor};
 use super::group::{self, Group};
@@ -163,8 +164,9 @@ pub(super) struct Scan {
     pub has_x87: bool,
     /// What the block is for; set before [`Scan::read`].
     pub extent: Extent,
-    /// Likewise: what it depends on.
+    /// Likewise: what it depends on, and where its registers are.
     pub flavor: Flavor,
+    pub assignment: Assignment,
 }
 
 /// The bytes did not hold a whole instruction: more bytes of the next page are needed.
@@ -212,6 +214,8 @@ impl Scan {
             next_rip = instruction.next_ip();
             if self.flavor.is_compat() {
                 compat::normalize(&mut instruction);
+            } else {
+                self.assignment.renumber(&mut instruction);
             }
             let class = self.class(classifier, &instruction);
             self.has_x87 |= touches_x87(&instruction);

@@ -113,7 +113,7 @@ impl Emitter {
     /// Probes for all elements from the address in `register` on; leaves their slot in r13. The
     /// branch is taken if they are not in one page that is hit.
     fn find_elements(&mut self, job: Job, register: Reg, access: Access) -> Patch {
-        self.asm.pext(S1, register, layout::MASK_INDEX);
+        self.asm.index(S1, register);
         self.asm.load(S0, Mem::table(tag(access), S1));
         self.asm.add_register_flags(S0, register);
         self.asm.lea(S0, Self::elements(Some(S0), job));

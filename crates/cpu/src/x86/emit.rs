@@ -14,6 +14,9 @@ pub(super) const RSP: Reg = 4;
 pub(super) const RBP: Reg = 5;
 pub(super) const RSI: Reg = 6;
 pub(super) const RDI: Reg = 7;
+/// What picks the bits of an address that are its index in the shadow. Guest registers from here on
+/// are stolen: they live in their homes.
+pub(super) const MASK: Reg = 12;
 /// Second scratch register: shadow index, then host page.
 pub(super) const S1: Reg = 13;
 /// First scratch register: address, then offset in the page.
@@ -412,6 +415,14 @@ impl Assembler {
         let r = u8::from(to < 8) << 7;
         self.bytes(&[0x65, 0xc4, r | 0x60 | 0x02, 0x80 | (!from & 15) << 3 | 0x02, 0xf5]);
         self.modrm_memory(to, Mem::word(word));
+    }
+
+    /// `pext to, from, r12`: the index in the shadow.
+    pub(super) fn index(&mut self, to: Reg, from: Reg) {
+        self.touch(to);
+        let r = u8::from(to < 8) << 7;
+        self.bytes(&[0xc4, r | 0x40 | 0x02, 0x80 | (!from & 15) << 3 | 0x02, 0xf5]);
+        self.bytes(&[0xc0 | (to & 7) << 3 | (MASK & 7)]);
     }
 
     /// `add reg, qword mem`: changes flags.

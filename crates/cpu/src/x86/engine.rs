@@ -8,6 +8,7 @@
 //!    blocks have used them up; then the slow path asks for a flush.
 
 use super::ask::Ask;
+use super::assignment::{Assignment, Profile};
 use super::block::{BLOCK_INSTRUCTIONS, Extent, Scan};
 use super::cache::Cache;
 use super::classify::Classifier;
@@ -19,7 +20,7 @@ use super::records::{Block, Link, Offset, few, many, offset};
 use super::signals::Registration;
 use super::stubs::{Quick, Stubs};
 use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
-use super::{EngineError, InstructionCount, TranslatorConfig, host, slow, words};
+use super::{EngineError, InMemory, InstructionCount, TranslatorConfig, host, slow, words};
 use crate::{EngineStatistics, Exception, Exit};
 use machine::{Access, CLOCK_DRAIN_BIT, Frame, Geometry, Machine, PAGE_BYTES, Privilege};
 use machine::{VirtAddr, layout};
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) emitter: Emitter,
     pub(super) classifier: Classifier,
     pub(super) scan: Scan,
+    pub(super) assignment: Assignment,
+    profile: Profile,
     pub(super) pages: CodePages,
     pub(super) counting: Option<Counting>,
     pub(super) statistics: EngineStatistics,
@@ -54,6 +57,8 @@ pub(super) struct Core {
     pub(super) trap: super::access::Trap,
     pub(super) virtual_state: super::run::VirtualState,
     code: Vec<u8>,
+    /// Instructions that had been translated when the cache was emptied last.
+    translated_before: u64,
 }
 
 /// Why a block cannot be had.
@@ -91,6 +96,11 @@ impl Core {
             emitter,
             classifier: Classifier::new(),
             scan: Scan::default(),
+            assignment: match config.in_memory {
+                InMemory::Profiled => Assignment::default(),
+                InMemory::Fixed(stolen) => Assignment::with_stolen(stolen),
+            },
+            profile: Profile::default(),
             pages: CodePages::new(bytes / 512, Flavor::default()),
             counting,
             statistics: EngineStatistics::default(),
@@ -101,6 +111,7 @@ impl Core {
             trap: super::access::Trap::default(),
             virtual_state: super::run::VirtualState::default(),
             code: Vec::new(),
+            translated_before: 0,
         })
     }
 
@@ -324,6 +335,7 @@ impl Core {
         let code = hw.ram.slice(frame.start(), PAGE_BYTES);
         self.scan.extent = extent;
         self.scan.flavor = self.pages.flavor;
+        self.scan.assignment = self.assignment;
         let limit = if extent == Extent::Single { 1 } else { BLOCK_INSTRUCTIONS };
         if self.scan.read(&mut self.classifier, code, rip, limit).is_ok() {
             self.uses_x87 |= self.scan.has_x87;
@@ -367,6 +379,34 @@ impl Core {
         self.cache.append(self.emitter.asm.parts());
         let entry = entry.map(|way| self.offset(way));
         self.pages.blocks[id as usize].set_entry(entry);
+    }
+
+    /// Looks at the code at `rip`, which is about to run, and changes which registers live in memory
+    /// if that is worth it. All guest registers are in their homes.
+    pub(super) fn look_at_code(&mut self, hw: &mut Machine, rip: u64) {
+        if self.config.in_memory != InMemory::Profiled || self.pages.flavor.is_compat() {
+            return;
+        }
+        let Some(page) = self.pages.present(rip) else { return };
+        let code = hw.ram.slice(self.pages.page(page).frame.start(), PAGE_BYTES);
+        self.profile.look(code, rip & !(PAGE_BYTES - 1), rip);
+        let translated = self.statistics.translated_instruction_count - self.translated_before;
+        if let Some(next) = self.profile.choose(&self.assignment, translated) {
+            self.reassign(hw, next);
+        }
+    }
+
+    /// Changes the assignment: forgets all code, and moves the registers to their new homes.
+    fn reassign(&mut self, hw: &mut Machine, next: Assignment) {
+        self.flush_generation(hw);
+        let homes = &mut hw.fast()[words::GPR..words::GPR + 16];
+        let values: [u64; 16] = core::array::from_fn(|register| {
+            homes[usize::from(self.assignment.place(register as u8))]
+        });
+        for (register, value) in values.into_iter().enumerate() {
+            homes[usize::from(next.place(register as u8))] = value;
+        }
+        self.assignment = next;
     }
 
     /// Lets the link jump to `target`.
@@ -503,6 +543,7 @@ impl Core {
     /// Throws all emitted code away.
     pub(super) fn flush_generation(&mut self, hw: &mut Machine) {
         self.statistics.generation_count += 1;
+        self.translated_before = self.statistics.translated_instruction_count;
         if let Some(counting) = self.counting.as_mut() {
             counting.fold(&self.pages.blocks);
         }

@@ -11,7 +11,7 @@
 use super::block::{Scan, Step};
 use super::classify::{Class, number};
 use super::compat::is_compat;
-use super::emit::{RAX, RBP, RCX, RDX, RSP, Reg, S1};
+use super::emit::{MASK, RAX, RBP, RCX, RDX, RSP, Reg};
 use super::operand::{is_short_address, operand_bytes};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use machine::Access;
@@ -221,7 +221,7 @@ fn is_harmless(step: &Step) -> bool {
     match step.class {
         Class::Plain | Class::Nop | Class::Direction => true,
         Class::Lea => {
-            let is_here = |register| number(register).is_none_or(|number| number < S1);
+            let is_here = |register| number(register).is_none_or(|number| number < MASK);
             is_here(instruction.op0_register())
                 && is_here(instruction.memory_base())
                 && is_here(instruction.memory_index())

@@ -3,7 +3,7 @@
 use super::block::{Scan, Step};
 use super::branch::return_drop;
 use super::classify::{Class, is_high_byte, number};
-use super::emit::{Mem, RBP, RSP, S0, S1};
+use super::emit::{MASK, Mem, RBP, RSP, S0, S1};
 use super::group::{Group, pop_bytes, push_bytes, word_bytes};
 use super::records::offset;
 use super::site::SiteKind;
@@ -148,7 +148,7 @@ impl Emitter {
             }
             return;
         }
-        match (bytes, register >= S1) {
+        match (bytes, register >= MASK) {
             (2, false) => {
                 self.asm.load16(S1, place);
                 self.asm.copy16(register, S1);
@@ -174,7 +174,7 @@ fn needs_scratch(steps: &[Step]) -> bool {
         let is_named = (0..one.op_count()).any(|operand| {
             one.op_kind(operand) == OpKind::Register && {
                 let register = one.op_register(operand);
-                number(register).is_some_and(|number| number >= S1) || is_high_byte(register)
+                number(register).is_some_and(|number| number >= MASK) || is_high_byte(register)
             }
         });
         let is_short_pop = step.class == Class::Pop && pop_bytes(one) == 2;

@@ -198,7 +198,7 @@ impl Miss<'_> {
         self.leave_if(NOT_EQUAL);
         self.load(A, word(layout::SECOND_PAGES));
         self.load(PAGE, element(A, SECOND, 8));
-        self.asm.pext(8, S0, layout::MASK_INDEX);
+        self.asm.index(8, S0);
         self.load(OWNERS, word(layout::FIRST_OWNERS));
         let owner = element(OWNERS, SLOT, 2);
         let none = i32::from(layout::NO_OWNER as i16);

@@ -9,7 +9,7 @@
 use super::block::Step;
 use super::classify::{is_high_byte, memory_operand, number};
 use super::compat::is_compat;
-use super::emit::{Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
+use super::emit::{MASK, Mem, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, S0, S1};
 use super::group::Anchor;
 use super::probe::Want;
 use super::translate::Emitter;
@@ -257,7 +257,7 @@ impl Emitter {
                 continue;
             }
             let mask = *used.get_or_insert_with(|| used_registers(&mut self.factory, instruction));
-            let chosen = (0..13)
+            let chosen = (0..MASK)
                 .find(|r| *r != RSP && mask & 1 << r == 0)
                 .expect("no instruction uses twelve registers and three stolen ones");
             used = Some(mask | 1 << chosen);
@@ -364,7 +364,7 @@ impl Emitter {
     /// The register that holds guest register `register` now: itself, a scratch register that is
     /// equal to it, or `scratch` after a load.
     pub(super) fn current(&mut self, register: Reg, scratch: Reg) -> Reg {
-        if register < S1 {
+        if register < MASK {
             return register;
         }
         if let Some(holder) = self.asm.holder(register) {
@@ -397,8 +397,8 @@ impl Emitter {
         let target = instruction.op0_register();
         let Some(number) = number(target) else { return };
         let bytes = target.size();
-        let is_here = |register| super::classify::number(register).is_none_or(|n| n < S1);
-        let is_direct = number < S1
+        let is_here = |register| super::classify::number(register).is_none_or(|n| n < MASK);
+        let is_direct = number < MASK
             && !instruction.is_ip_rel_memory_operand()
             && !instruction.memory_base().is_gpr16()
             && !instruction.memory_index().is_gpr16()
@@ -410,12 +410,12 @@ impl Emitter {
             self.encode(&copy);
             return;
         }
-        if number < S1 && bytes == 8 && !is_short_address(instruction) {
+        if number < MASK && bytes == 8 && !is_short_address(instruction) {
             self.effective(instruction, 0, number);
             return;
         }
         self.effective(instruction, 0, S0);
-        match (bytes, number >= S1) {
+        match (bytes, number >= MASK) {
             (8, false) => self.asm.copy(number, S0),
             (4, false) => self.asm.copy32(number, S0),
             (8, true) => self.store_home(number, S0),
@@ -488,7 +488,7 @@ fn find_stolen(step: &Step, leases: &mut Leases) {
             continue;
         }
         let register = instruction.op_register(operand);
-        let Some(stolen) = number(register).filter(|number| *number >= S1) else { continue };
+        let Some(stolen) = number(register).filter(|number| *number >= MASK) else { continue };
         let is_written = step.writes >> operand & 1 != 0;
         // A write of one or two bytes keeps the others.
         let is_read = step.reads >> operand & 1 != 0 || register.size() < 4;

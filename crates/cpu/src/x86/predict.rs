@@ -18,7 +18,7 @@
 use super::block::Step;
 use super::classify::{Class, is_high_byte, number};
 use super::condition::NOT_EQUAL;
-use super::emit::{CLK, Mem, S0, S1};
+use super::emit::{CLK, MASK, Mem, S0, S1};
 use super::operand::{segment_of, want};
 use super::probe::ticks;
 use super::records::offset;
@@ -64,7 +64,7 @@ impl Emitter {
         let one = &step.instruction;
         let registers = [one.memory_base(), one.memory_index()].map(number);
         step.is_fed
-            && registers.into_iter().flatten().all(|register| register < S1)
+            && registers.into_iter().flatten().all(|register| register < MASK)
             && self.segment_base(segment_of(one)).is_none()
             && !self.now.is_single
             && !self.is_live()

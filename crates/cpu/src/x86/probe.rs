@@ -123,7 +123,7 @@ impl Emitter {
     }
 
     pub(super) fn probe_dead(&mut self, want: Want) -> Patch {
-        self.asm.pext(S1, S0, layout::MASK_INDEX);
+        self.asm.index(S1, S0);
         self.asm.add_flags(S0, Mem::table(tag(want.access), S1));
         self.asm.compare_flags(S0, PAGE_BYTES as i32 - i32::from(want.bytes));
         self.asm.branch(ABOVE)
@@ -131,7 +131,7 @@ impl Emitter {
 
     fn probe_live(&mut self, want: Want) -> Patch {
         self.asm.store(Mem::word(words::RCX_SAVE), RCX);
-        self.asm.pext(S1, S0, layout::MASK_INDEX);
+        self.asm.index(S1, S0);
         self.asm.load(RCX, Mem::table(tag(want.access), S1));
         self.asm.lea(S0, Mem::sum(S0, RCX));
         self.asm.lea(RCX, Mem::at(S0, i32::from(want.bytes) - 1));

@@ -126,7 +126,9 @@ impl Core {
         self.virtual_state.flags = regs.rflags & KEPT;
         self.set_flavor(hw, Flavor::of(regs));
         let fast = hw.fast();
-        fast[words::GPR..words::GPR + 16].copy_from_slice(&regs.gpr);
+        for (register, value) in regs.gpr.iter().enumerate() {
+            fast[words::home(self.assignment.place(register as u8))] = *value;
+        }
         if regs.mode() == Mode::Compat {
             // 32-bit code relies on upper halves that are zero; it cannot see them.
             fast[words::GPR..words::GPR + 8].iter_mut().for_each(|word| *word &= 0xffff_ffff);
@@ -150,7 +152,9 @@ impl Core {
         let fast = hw.fast();
         // 32-bit code keeps what it has no name for.
         let named = if self.pages.flavor.is_compat() { 8 } else { 16 };
-        regs.gpr[..named].copy_from_slice(&fast[words::GPR..words::GPR + named]);
+        for (register, value) in regs.gpr[..named].iter_mut().enumerate() {
+            *value = fast[words::home(self.assignment.place(register as u8))];
+        }
         regs.set_linear_rip(fast[words::RIP]);
         regs.rflags =
             fast[words::FLAGS] & ARITHMETIC | direction(fast) | self.virtual_state.flags | ALWAYS;
@@ -319,6 +323,7 @@ impl Core {
             return Next::At(rip);
         }
         hw.drain_clock();
+        self.look_at_code(hw, rip);
         self.end_slice(hw, rip)
     }
 

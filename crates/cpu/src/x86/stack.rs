@@ -1,7 +1,7 @@
 //! The stack instructions. Their memory operand is implied, and rsp moves only after the access.
 
 use super::classify::number;
-use super::emit::{Mem, RBP, RSP, Reg, S0, S1};
+use super::emit::{MASK, Mem, RBP, RSP, Reg, S0, S1};
 use super::group::{pop_bytes, push_bytes};
 use super::operand::want;
 use super::probe::Want;
@@ -38,7 +38,7 @@ impl Emitter {
 
     /// Stores general register `register` at `[r14+r13]`.
     fn store_register(&mut self, register: Reg, bytes: u16) {
-        let (place, register) = if register < S1 {
+        let (place, register) = if register < MASK {
             (Mem::sum(S0, S1), register)
         } else {
             self.asm.lea(S0, Mem::sum(S0, S1));
@@ -96,7 +96,7 @@ impl Emitter {
             }
             return;
         }
-        match (is_short, register >= S1) {
+        match (is_short, register >= MASK) {
             (false, false) => self.asm.load_sized(register, place, bytes as u8),
             (false, true) => {
                 self.asm.load(S0, place);

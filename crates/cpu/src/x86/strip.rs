@@ -19,7 +19,7 @@
 use super::block::{Scan, Step};
 use super::classify::{Class, number};
 use super::compat::is_compat;
-use super::emit::{RSP, Reg, S0, S1};
+use super::emit::{MASK, RSP, Reg, S0, S1};
 use super::group::{Anchor, written};
 use super::operand::{is_short_address, operand_bytes, used_registers};
 use super::probe::ticks;
@@ -101,6 +101,8 @@ pub(super) struct Strip {
     pub registers: [Reg; 16],
     /// Guest registers that the host registers of others are: their values are in their homes.
     pub lent: Vec<Reg>,
+    /// Whether the loop uses the host register of the index mask.
+    pub borrows_mask: bool,
     /// Stolen registers that the loop names, and those it writes.
     pub stolen: Vec<Reg>,
     pub written: u16,
@@ -142,6 +144,7 @@ pub(super) fn find(scan: &Scan, factory: &mut InstructionInfoFactory) -> Option<
     let mut strip = Strip {
         members: streams.members,
         registers: core::array::from_fn(|register| register as Reg),
+        borrows_mask: false,
         lent: Vec::new(),
         stolen: Vec::new(),
         written,
@@ -187,14 +190,14 @@ impl Strip {
         let used = body.iter().fold(0u16, |mask, step| {
             mask | used_registers(factory, &step.instruction) | written(step)
         });
-        self.stolen = (S1..16).filter(|register| named >> register & 1 != 0).collect();
+        self.stolen = (MASK..16).filter(|register| named >> register & 1 != 0).collect();
         let in_place = self.streams.iter().map(|stream| {
-            let only = stream.only_still().filter(|register| *register < S1 && *register != RSP);
+            let only = stream.only_still().filter(|register| *register < MASK && *register != RSP);
             only.filter(|register| named >> register & 1 == 0 && self.is_only_in(*register))
         });
         let in_place: Vec<_> = in_place.collect();
-        let spare = (0..S1).filter(|register| *register != RSP && used >> register & 1 == 0);
-        let mut free = [S1, S0].into_iter().chain(spare);
+        let spare = (0..MASK).filter(|register| *register != RSP && used >> register & 1 == 0);
+        let mut free = [S1, S0, MASK].into_iter().chain(spare);
         for register in &self.stolen {
             self.registers[usize::from(*register)] = free.next()?;
         }
@@ -206,7 +209,9 @@ impl Strip {
         }
         let stolen = self.stolen.iter().map(|register| self.registers[usize::from(*register)]);
         let holders = self.streams.iter().map(|stream| stream.holder);
-        self.lent = stolen.chain(holders).filter(|register| *register < S1).collect();
+        let taken: Vec<Reg> = stolen.chain(holders).collect();
+        self.borrows_mask = taken.contains(&MASK);
+        self.lent = taken.into_iter().filter(|register| *register < MASK).collect();
         Some(())
     }
 

@@ -20,7 +20,7 @@ use super::classify::{Class, number};
 use super::condition::{
     ABOVE, EQUAL, GREATER, LESS, LESS_EQUAL, NOT_EQUAL, OVERFLOW, condition_of, opposite,
 };
-use super::emit::{CLK, Mem, Patch, Reg, S0, S1};
+use super::emit::{CLK, MASK, Mem, Patch, Reg, S0, S1};
 use super::operand::{register_of, without_absolute};
 use super::precedence::ERROR_SUMMARY;
 use super::probe::tag;
@@ -117,7 +117,7 @@ impl Emitter {
         let bytes = (stream.high - stream.low) as u16;
         let room = PAGE_BYTES as i32 - i32::from(bytes);
         self.anchor_address(stream.anchor, stream.low);
-        self.asm.pext(S1, S0, layout::MASK_INDEX);
+        self.asm.index(S1, S0);
         self.asm.add_flags(S0, Mem::table(tag(stream.access), S1));
         self.asm.compare_flags(S0, room);
         fails.push(self.asm.branch(ABOVE));
@@ -172,11 +172,13 @@ impl Emitter {
             true => self.wrapped_base(stream, word),
             false => self.plain_base(stream),
         }
-        if stream.holder < S1 {
-            self.asm.store(Mem::word(words::home(stream.holder)), stream.holder);
-            self.asm.copy(stream.holder, S0);
-        } else {
-            self.asm.store(word, S0);
+        match stream.holder {
+            S1 | S0 => self.asm.store(word, S0),
+            MASK => self.asm.copy(MASK, S0),
+            guest => {
+                self.asm.store(Mem::word(words::home(guest)), guest);
+                self.asm.copy(guest, S0);
+            }
         }
         debug_assert!(strip.streams.len() <= super::strip::STREAMS_MAX, "a word for each stream");
     }
@@ -230,7 +232,7 @@ impl Emitter {
         }
         for stolen in &strip.stolen {
             let register = strip.registers[usize::from(*stolen)];
-            if register < S1 {
+            if register < MASK {
                 self.asm.store(Mem::word(words::home(register)), register);
             }
             self.asm.load(register, Mem::word(words::home(*stolen)));
@@ -268,6 +270,9 @@ impl Emitter {
         }
         for register in &strip.lent {
             self.asm.load(*register, Mem::word(words::home(*register)));
+        }
+        if strip.borrows_mask {
+            self.asm.load(MASK, Mem::word(layout::MASK_INDEX));
         }
         self.asm.touch(S0);
         self.asm.touch(S1);
@@ -308,7 +313,7 @@ impl Emitter {
 /// The register that stands for `register` in the loop.
 fn renamed(strip: &Strip, register: Register) -> Register {
     match number(register) {
-        Some(stolen) if stolen >= S1 => {
+        Some(stolen) if stolen >= MASK => {
             register_of(strip.registers[usize::from(stolen)], register.size())
         }
         _ => register,

@@ -9,7 +9,7 @@
 //!    vector registers, and, the slow path through its second door, the arithmetic flags.
 
 use super::condition::{EQUAL, NOT_EQUAL};
-use super::emit::{Assembler, CLK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
+use super::emit::{Assembler, CLK, MASK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};
 use super::miss::first_level;
 use super::window::look_at_window;
 use super::words;
@@ -171,9 +171,10 @@ fn enter(asm: &mut Assembler) -> u64 {
     load_state(asm);
     on_word(asm, &[0xff], 6, words::FLAGS); // push
     asm.bytes(&[0x9d]); // popfq
-    for register in (0..13).filter(|r| *r != RSP) {
+    for register in (0..MASK).filter(|r| *r != RSP) {
         asm.load(register, Mem::word(words::home(register)));
     }
+    asm.load(MASK, Mem::word(layout::MASK_INDEX));
     asm.load(CLK, Mem::word(layout::CLOCK));
     asm.load(RSP, Mem::word(words::home(RSP)));
     asm.jump_through(Mem::word(words::ENTRY));
@@ -181,7 +182,7 @@ fn enter(asm: &mut Assembler) -> u64 {
 }
 
 fn leave_common(asm: &mut Assembler) {
-    for register in 0..13 {
+    for register in 0..MASK {
         asm.store(Mem::word(words::home(register)), register);
     }
     asm.store(Mem::word(layout::CLOCK), CLK);
@@ -282,7 +283,7 @@ fn slow_path(
     first_level(asm, keeping, cache_start);
     turn_to_host(asm);
     if is_quick {
-        asm.pext(RCX, S0, layout::MASK_INDEX);
+        asm.index(RCX, S0);
         let more = call_slow(asm, words::QUICK_ACCESS);
         go_on(asm, keeping);
         asm.resolve(more);
@@ -301,7 +302,7 @@ fn slow_path(
 /// that the distance is that of its page, but it mostly is: a slot keeps it when its page leaves
 /// the modelled TLB. A prefetch changes nothing and never faults.
 fn begin_load(asm: &mut Assembler) {
-    asm.pext(RCX, S0, layout::MASK_INDEX);
+    asm.index(RCX, S0);
     asm.load(RCX, Mem::table(layout::DISTANCE, RCX));
     asm.prefetch(Mem::sum(S0, RCX));
 }
@@ -315,6 +316,7 @@ fn full_slow_path(
     move_vectors(asm, 0x11);
     let stopped = call_slow(asm, words::SLOW_ACCESS);
     move_vectors(asm, 0x10);
+    asm.load(MASK, Mem::word(layout::MASK_INDEX));
     go_on(asm, keeping);
     asm.resolve(stopped);
     move_vectors(asm, 0x10);

@@ -2,7 +2,8 @@
 
 use crate::case::{Case, End, Outcome, State};
 use crate::layout;
-use cpu::x86::{InstructionCount, Translator, TranslatorConfig};
+use crate::run::seed;
+use cpu::x86::{InMemory, InstructionCount, Translator, TranslatorConfig};
 use cpu::{Engine, Exception, Exit, Registers};
 use machine::{
     Array, Counters, FastPath, Geometry, Keep, Large, LevelSpec, Machine, MachineConfig,
@@ -13,6 +14,9 @@ use machine::{
 const SLICES: usize = 4;
 /// Accesses in a slice.
 const SLICE_ACCESSES: u64 = 20_000;
+/// Guest registers that live in memory, by seed.
+const IN_MEMORY: [[u8; 4]; 5] =
+    [[9, 10, 13, 15], [12, 13, 14, 15], [8, 11, 12, 14], [10, 11, 14, 15], [8, 9, 12, 13]];
 
 /// What the machine and the engine are like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,11 +46,15 @@ impl Build {
 
     pub fn engine(self) -> TranslatorConfig {
         let usual = TranslatorConfig { slice_accesses: SLICE_ACCESSES, ..Default::default() };
+        let in_memory =
+            |turn| InMemory::Fixed(IN_MEMORY[(seed() + turn) as usize % IN_MEMORY.len()]);
         match self {
-            Self::Usual | Self::SmallTlb => usual,
+            Self::Usual => usual,
+            Self::SmallTlb => TranslatorConfig { in_memory: in_memory(0), ..usual },
             Self::Tight => TranslatorConfig {
                 code_bytes: 2 << 20,
                 instructions: InstructionCount::On,
+                in_memory: in_memory(1),
                 ..usual
             },
         }

@@ -349,6 +349,32 @@ fn loops_that_are_done_one_at_a_time_can_be_stopped() {
 }
 
 #[test]
+fn registers_change_places_under_a_loop_that_goes_on_as_before() {
+    let mut random = random::Random::new(seed());
+    let base = layout::base_content(&mut random);
+    // mov r8, [rdi]; add r9, r8; add r10, r9; xor r11, r10; add r12, r11; rol r11, 7; sub [rdi], r9
+    let code = [
+        0x4c, 0x8b, 0x07, 0x4d, 0x01, 0xc1, 0x4d, 0x01, 0xca, 0x4d, 0x31, 0xd3, 0x4d, 0x01, 0xdc,
+        0x49, 0xc1, 0xc3, 0x07, 0x4c, 0x29, 0x0f, 0xeb, 0xe8,
+    ];
+    let mut case = exceptions::case(&mut random, String::from("loop"), &code);
+    case.state.gpr[7] = layout::DATA + 0x1000;
+    case.state.rip = layout::CODE;
+    case.patches = vec![(0, code.to_vec())];
+    // A slice ends where the code is looked at, which takes some looks to change anything.
+    const SLICES: usize = 60;
+    let run = |build| {
+        let mut guest = guest::Guest::new(&base, build, machine::FastPath::Filled);
+        let ends = guest.run_slices(&case, SLICES);
+        (ends, cpu::Engine::statistics(&guest.engine).generation_count)
+    };
+    let (profiled, generations) = run(Build::Usual);
+    let (fixed, generations_fixed) = run(Build::SmallTlb);
+    assert_eq!(generations, generations_fixed + 1, "they change places once");
+    assert!(profiled == fixed, "results depend on which registers live in memory");
+}
+
+#[test]
 fn code_of_32_bits_runs_on_from_the_last_byte_to_the_first() {
     let base = layout::base_content(&mut random::Random::new(seed()));
     for (build, fast_path) in [

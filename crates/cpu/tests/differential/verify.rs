@@ -2,12 +2,17 @@
 //! few known ways only and never calls the host.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register,
 };
 
 /// The scratch registers of emitted code.
 const S0: Register = Register::R14;
 const S1: Register = Register::R13;
+/// Where emitted code has the mask of the index in the shadow: what it picks stays in the tables.
+const MASK: Register = Register::R12;
+/// Bytes in front of a strip in which its registers are set.
+const STRIP_SETUP_BYTES: u64 = 512;
 /// Bytes that one probe can stand for.
 const SPAN_BYTES: u64 = 512;
 /// How far a pointer that was computed for an instruction is followed.
@@ -44,6 +49,8 @@ fn find_violation_in(
             Some("unknown memory operand")
         } else if leaves(&one, parts) {
             Some("jump out of the cache")
+        } else if !keeps_mask(&one, strips) {
+            Some("change of the mask")
         } else {
             None
         };
@@ -56,6 +63,26 @@ fn find_violation_in(
         }
     }
     None
+}
+
+/// Whether an instruction leaves the mask as it is, or brings it back; a strip may borrow its
+/// register.
+fn keeps_mask(one: &Instruction, strips: &[(u64, u64)]) -> bool {
+    let mut factory = InstructionInfoFactory::new();
+    let is_write =
+        |access| !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::NoMemAccess);
+    let changes = factory
+        .info(one)
+        .used_registers()
+        .iter()
+        .any(|used| used.register().full_register() == MASK && is_write(used.access()));
+    let brings_back = one.code() == Code::Mov_r64_rm64
+        && one.segment_prefix() == Register::GS
+        && one.memory_displacement64() == (machine::layout::MASK_INDEX * 8) as u64;
+    let is_borrowed = strips
+        .iter()
+        .any(|(start, end)| (start.saturating_sub(STRIP_SETUP_BYTES)..*end).contains(&one.ip()));
+    !changes || brings_back || is_borrowed
 }
 
 /// Whether an instruction stands in a strip and names its operands.
@@ -122,7 +149,7 @@ fn is_predicted_load(one: &Instruction, recent: &[Instruction]) -> bool {
     };
     address.op0_register() == S0
         && slot.code() == Code::VEX_Pext_r64_r64_rm64
-        && (slot.op0_register(), slot.op1_register()) == (S1, S0)
+        && [slot.op0_register(), slot.op1_register(), slot.op2_register()] == [S1, S0, MASK]
         && tag.code() == Code::Add_r64_rm64
         && (tag.op0_register(), tag.memory_index()) == (S0, S1)
         && room.code() == Code::Cmp_rm64_imm32

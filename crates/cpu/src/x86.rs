@@ -28,6 +28,7 @@ mod plain;
 mod precedence;
 mod predict;
 mod probe;
+mod profile;
 mod records;
 mod run;
 mod signals;

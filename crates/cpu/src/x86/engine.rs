@@ -8,7 +8,7 @@
 //!    blocks have used them up; then the slow path asks for a flush.
 
 use super::ask::Ask;
-use super::assignment::{Assignment, Profile};
+use super::assignment::Assignment;
 use super::block::{BLOCK_INSTRUCTIONS, Extent, Scan};
 use super::cache::Cache;
 use super::classify::Classifier;
@@ -16,6 +16,7 @@ use super::compat::Flavor;
 use super::counting::Counting;
 use super::pages::{CodePages, PageId, slot};
 use super::plain::is_plain_function;
+use super::profile::Profile;
 use super::records::{Block, Link, Offset, few, many, offset};
 use super::signals::Registration;
 use super::stubs::{Quick, Stubs};
@@ -43,7 +44,7 @@ pub(super) struct Core {
     pub(super) classifier: Classifier,
     pub(super) scan: Scan,
     pub(super) assignment: Assignment,
-    profile: Profile,
+    pub(super) profile: Profile,
     pub(super) pages: CodePages,
     pub(super) counting: Option<Counting>,
     pub(super) statistics: EngineStatistics,
@@ -58,7 +59,7 @@ pub(super) struct Core {
     pub(super) virtual_state: super::run::VirtualState,
     code: Vec<u8>,
     /// Instructions that had been translated when the cache was emptied last.
-    translated_before: u64,
+    pub(super) translated_before: u64,
 }
 
 /// Why a block cannot be had.
@@ -379,34 +380,6 @@ impl Core {
         self.cache.append(self.emitter.asm.parts());
         let entry = entry.map(|way| self.offset(way));
         self.pages.blocks[id as usize].set_entry(entry);
-    }
-
-    /// Looks at the code at `rip`, which is about to run, and changes which registers live in memory
-    /// if that is worth it. All guest registers are in their homes.
-    pub(super) fn look_at_code(&mut self, hw: &mut Machine, rip: u64) {
-        if self.config.in_memory != InMemory::Profiled || self.pages.flavor.is_compat() {
-            return;
-        }
-        let Some(page) = self.pages.present(rip) else { return };
-        let code = hw.ram.slice(self.pages.page(page).frame.start(), PAGE_BYTES);
-        self.profile.look(code, rip & !(PAGE_BYTES - 1), rip);
-        let translated = self.statistics.translated_instruction_count - self.translated_before;
-        if let Some(next) = self.profile.choose(&self.assignment, translated) {
-            self.reassign(hw, next);
-        }
-    }
-
-    /// Changes the assignment: forgets all code, and moves the registers to their new homes.
-    fn reassign(&mut self, hw: &mut Machine, next: Assignment) {
-        self.flush_generation(hw);
-        let homes = &mut hw.fast()[words::GPR..words::GPR + 16];
-        let values: [u64; 16] = core::array::from_fn(|register| {
-            homes[usize::from(self.assignment.place(register as u8))]
-        });
-        for (register, value) in values.into_iter().enumerate() {
-            homes[usize::from(next.place(register as u8))] = value;
-        }
-        self.assignment = next;
     }
 
     /// Lets the link jump to `target`.

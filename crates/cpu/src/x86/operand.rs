@@ -1,7 +1,7 @@
 //! Guest instructions with their operands where they are now: addresses computed from homes, the
 //! memory operand on scratch registers, stolen registers replaced by temporaries.
 //!
-//! An instruction that names r13, r14 or r15 gets a temporary for each: a scratch register that is
+//! An instruction that names r12 to r15 gets a temporary for each: a scratch register that is
 //! free, else a guest register that the instruction does not use, parked in a spill word meanwhile.
 //! ah, bh, ch and dh cannot be named next to r14: such an instruction gets its memory operand on a
 //! low register.
@@ -259,7 +259,7 @@ impl Emitter {
             let mask = *used.get_or_insert_with(|| used_registers(&mut self.factory, instruction));
             let chosen = (0..MASK)
                 .find(|r| *r != RSP && mask & 1 << r == 0)
-                .expect("no instruction uses twelve registers and three stolen ones");
+                .expect("no instruction uses eleven registers and three stolen ones");
             used = Some(mask | 1 << chosen);
             lease.temporary = chosen;
             leases.spilled[spills] = Some(chosen);

@@ -7,6 +7,8 @@
 //! 1. `leave` stores every guest register in its home before Rust runs.
 //! 2. The slow path and the search for a target bring back every register but r13 to r15, all
 //!    vector registers, and, the slow path through its second door, the arithmetic flags.
+//! 3. While emitted code runs, r12 holds the word MASK_INDEX but in strips: it is loaded at each
+//!    entry and behind the full slow path, which alone may change the word meanwhile.
 
 use super::condition::{EQUAL, NOT_EQUAL};
 use super::emit::{Assembler, CLK, MASK, Mem, Patch, RAX, RCX, RDI, RDX, RSI, RSP, S0, S1};

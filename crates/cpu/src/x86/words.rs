@@ -10,7 +10,8 @@ const fn word(index: usize) -> usize {
     layout::ENGINE + index
 }
 
-/// Homes of the sixteen general registers. Those of r13 to r15 are always current.
+/// Homes of the sixteen general registers, by their places in the
+/// [`super::assignment::Assignment`]. Those from r12 on are always current.
 pub(super) const GPR: usize = word(0);
 /// The guest's instruction pointer at an exit.
 pub(super) const RIP: usize = word(16);

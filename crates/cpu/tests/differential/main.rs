@@ -352,9 +352,10 @@ fn loops_that_are_done_one_at_a_time_can_be_stopped() {
 fn registers_change_places_under_a_loop_that_goes_on_as_before() {
     let mut random = random::Random::new(seed());
     let base = layout::base_content(&mut random);
-    // mov r8, [rdi]; add r9, r8; add r10, r9; xor r11, r10; add r12, r11; rol r11, 7; sub [rdi], r9
+    // mov r13, [rdi]; add r9, r13; add r10, r9; xor r11, r10; add r12, r11; rol r11, 7
+    // sub [rdi], r9; jmp
     let code = [
-        0x4c, 0x8b, 0x07, 0x4d, 0x01, 0xc1, 0x4d, 0x01, 0xca, 0x4d, 0x31, 0xd3, 0x4d, 0x01, 0xdc,
+        0x4c, 0x8b, 0x2f, 0x4d, 0x01, 0xe9, 0x4d, 0x01, 0xca, 0x4d, 0x31, 0xd3, 0x4d, 0x01, 0xdc,
         0x49, 0xc1, 0xc3, 0x07, 0x4c, 0x29, 0x0f, 0xeb, 0xe8,
     ];
     let mut case = exceptions::case(&mut random, String::from("loop"), &code);

@@ -21,6 +21,7 @@ pub(super) const FIRST: Reg = 8;
 pub(super) const COUNT: usize = 8;
 /// How many live in memory.
 pub(super) const STOLEN: usize = 16 - MASK as usize;
+
 /// Which host register, or home, each guest register has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Assignment {

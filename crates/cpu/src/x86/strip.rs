@@ -99,10 +99,9 @@ pub(super) struct Strip {
     pub members: Vec<Option<usize>>,
     /// The host register of each guest register.
     pub registers: [Reg; 16],
-    /// Guest registers that the host registers of others are: their values are in their homes.
+    /// Host registers that the loop borrows: of guest registers, whose values are in their homes,
+    /// and of the index mask, which is in its word.
     pub lent: Vec<Reg>,
-    /// Whether the loop uses the host register of the index mask.
-    pub borrows_mask: bool,
     /// Stolen registers that the loop names, and those it writes.
     pub stolen: Vec<Reg>,
     pub written: u16,
@@ -144,7 +143,6 @@ pub(super) fn find(scan: &Scan, factory: &mut InstructionInfoFactory) -> Option<
     let mut strip = Strip {
         members: streams.members,
         registers: core::array::from_fn(|register| register as Reg),
-        borrows_mask: false,
         lent: Vec::new(),
         stolen: Vec::new(),
         written,
@@ -209,9 +207,7 @@ impl Strip {
         }
         let stolen = self.stolen.iter().map(|register| self.registers[usize::from(*register)]);
         let holders = self.streams.iter().map(|stream| stream.holder);
-        let taken: Vec<Reg> = stolen.chain(holders).collect();
-        self.borrows_mask = taken.contains(&MASK);
-        self.lent = taken.into_iter().filter(|register| *register < MASK).collect();
+        self.lent = stolen.chain(holders).filter(|register| *register < S1).collect();
         Some(())
     }
 

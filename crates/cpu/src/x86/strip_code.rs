@@ -269,10 +269,11 @@ impl Emitter {
             self.asm.store(Mem::word(words::home(*stolen)), register);
         }
         for register in &strip.lent {
-            self.asm.load(*register, Mem::word(words::home(*register)));
-        }
-        if strip.borrows_mask {
-            self.asm.load(MASK, Mem::word(layout::MASK_INDEX));
+            let word = match *register {
+                MASK => layout::MASK_INDEX,
+                guest => words::home(guest),
+            };
+            self.asm.load(*register, Mem::word(word));
         }
         self.asm.touch(S0);
         self.asm.touch(S1);

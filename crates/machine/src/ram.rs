@@ -33,6 +33,10 @@ const BYTES_MAX: u64 = 1 << 46;
 const GUARD_BELOW_BYTES: u64 = PAGE_BYTES;
 /// Inaccessible bytes above RAM.
 const GUARD_ABOVE_BYTES: u64 = 64 << 10;
+/// Bytes that the host's caches bring at once.
+const LINE_BYTES: usize = 64;
+/// What [`Ram::prefetch_frame`] brings of a frame.
+const PREFETCHED_LINES: usize = 32;
 
 /// Why there is no RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -215,6 +219,19 @@ impl Ram {
         self.slice_mut(frame.start(), PAGE_BYTES).fill(0);
     }
 
+    /// Begins to bring half of `frame` into the host's caches, for a caller that will write the
+    /// whole of it a little later. No byte changes; a frame outside RAM is left alone.
+    ///
+    /// Half, since the lines on their way take the room of other loads: of 16, 24, 32, 48 and 64
+    /// lines, 24 to 48 gave the shortest faults on recycled frames (Xeon of the fourth generation).
+    #[inline]
+    pub fn prefetch_frame(&self, frame: Frame) {
+        let Some(start) = self.word(frame.start(), PAGE_BYTES) else { return };
+        for line in 0..PREFETCHED_LINES {
+            prefetch_line(start.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
     /// Copies the bytes of frame `from` to frame `to`.
     ///
     /// # Panics
@@ -278,6 +295,20 @@ impl Drop for Ram {
     }
 }
 
+/// Begins to bring one line into the host's caches, where the host's CPU has a way to ask for it.
+#[inline(always)]
+fn prefetch_line(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY:
+    // 1. A prefetch reads and writes nothing and cannot fault, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// Reserves inaccessible address space.
 fn reserve(bytes: usize) -> Option<*mut u8> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -319,6 +350,16 @@ mod tests {
         assert_eq!(ram.read_u32(PhysAddr::new(0x1000)), 0x4455_6677);
         ram.write_u32(PhysAddr::new(0x2000), 7);
         assert_eq!(ram.read_u64(PhysAddr::new(0x2000)), 7);
+    }
+
+    #[test]
+    fn a_prefetch_changes_no_byte_and_may_name_any_frame() {
+        let mut ram = Ram::new(1 << 20).expect("1 MiB");
+        ram.write_u64(PhysAddr::new(0x1000), 7);
+        for number in [1, 255, 256, u64::MAX >> 12] {
+            ram.prefetch_frame(Frame::new(number));
+        }
+        assert_eq!(ram.read_u64(PhysAddr::new(0x1000)), 7);
     }
 
     #[test]

@@ -125,6 +125,13 @@ impl Buddy {
         Some(frame)
     }
 
+    /// The frame that [`Self::alloc_frame`] will hand out, if it is a hot one.
+    #[inline]
+    pub(crate) fn next_frame(&self, mobility: Mobility) -> Option<u32> {
+        let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
+        self.hot[mobility as usize].back().copied()
+    }
+
     /// Gives one frame back.
     #[inline]
     pub(crate) fn free_frame(&mut self, frame: u32) {

@@ -181,12 +181,18 @@ impl FrameTable {
         FrameState::ALL[((self.word(frame) & STATE_MASK) >> STATE_SHIFT) as usize]
     }
 
+    /// Whether a frame ever held bytes.
+    #[inline]
+    pub(crate) fn past(&self, frame: Frame) -> Past {
+        if self.word(frame) & USED == 0 { Past::Fresh } else { Past::Recycled }
+    }
+
     /// Marks a free frame as used for `state`, not mapped and not held.
     #[inline]
     pub(crate) fn claim(&mut self, frame: Frame, state: FrameState) -> Past {
+        let past = self.past(frame);
         let word = self.word_mut(frame);
         debug_assert!(*word & !USED == 0, "frame {:#x} is in use", frame.number());
-        let past = if *word & USED == 0 { Past::Fresh } else { Past::Recycled };
         *word = USED | (state as u64) << STATE_SHIFT;
         past
     }

@@ -240,8 +240,20 @@ impl Memory {
         let past = self.claim(frame, state);
         if content == Content::Zeroed && past == Past::Recycled {
             self.clear_page(hw, frame);
+            self.prefetch_next(hw, state.mobility());
         }
         Some(frame)
+    }
+
+    /// Has the host bring the frame that the next allocation will probably clear: clearing what
+    /// left its caches is the longest part of a fault.
+    #[inline]
+    fn prefetch_next(&self, hw: &Machine, mobility: Mobility) {
+        let Some(next) = self.zones.next_frame(mobility) else { return };
+        let next = Frame::new(next.into());
+        if self.frames.past(next) == Past::Recycled {
+            hw.ram.prefetch_frame(next);
+        }
     }
 
     /// Takes one frame below all marks and for no group, while others are taken back. Its bytes are

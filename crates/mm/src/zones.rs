@@ -198,6 +198,13 @@ impl Zones {
         self.zones.iter_mut().rev().find_map(|zone| zone.alloc_frame(mobility))
     }
 
+    /// The frame that [`Self::alloc_frame`] will hand out, if that needs but a look.
+    #[inline]
+    pub(crate) fn next_frame(&self, mobility: Mobility) -> Option<u32> {
+        let zone = self.zones.last()?;
+        zone.buddy.next_frame(mobility).map(|frame| zone.first + frame)
+    }
+
     /// Takes one frame of the kernel from the lowest zone that has one: the first is frame 0.
     pub(crate) fn alloc_lowest(&mut self) -> Option<u32> {
         self.zones.iter_mut().find_map(|zone| zone.alloc_frame(Mobility::Unmovable))

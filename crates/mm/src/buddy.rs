@@ -9,7 +9,7 @@
 //! Frames above `fresh` were never touched: booting builds no lists. A block is carved from there
 //! only when no list has one. Splits hand out the lower half, so that frames taken one after the
 //! other from fresh memory ascend. Single frames go through a small stack of recently freed ones
-//! (the per-CPU lists of Linux), which is not merged.
+//! (the per-CPU lists of Linux), which is not merged, and gets part of a block when it is empty.
 //!
 //! Each page block is of a mobility, and what is taken comes from one of its own if possible
 //! (`buddy/mobility.rs`). It knows numbers of frames only, neither their content nor their users.
@@ -42,6 +42,9 @@ pub(crate) const ORDER_MAX: u32 = 10;
 const HOT_MAX: usize = 512;
 /// How many of the oldest are merged back at once.
 const HOT_BATCH: usize = 128;
+/// An empty stack gets a block of up to 2^5 frames, about half of what Linux brings at once
+/// (`zone_batchsize`: 63).
+const REFILL_ORDER: u32 = 5;
 
 /// What starts at a frame: no free block, nor is it used.
 const TAG_NONE: u8 = 0;
@@ -117,8 +120,9 @@ impl Buddy {
     #[inline]
     pub(crate) fn alloc_frame(&mut self, mobility: Mobility) -> Option<u32> {
         let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
-        let Some(frame) = self.hot[mobility as usize].pop_back() else {
-            return self.alloc(0, mobility);
+        let frame = match self.hot[mobility as usize].pop_back() {
+            Some(frame) => frame,
+            None => self.refill(mobility)?,
         };
         self.tag[frame as usize] = TAG_USED + mobility as u8;
         self.free -= 1;
@@ -149,18 +153,8 @@ impl Buddy {
     pub(crate) fn alloc(&mut self, order: u32, mobility: Mobility) -> Option<u32> {
         debug_assert!(order <= ORDER_MAX, "order {order} is above 10");
         let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
-        let (first, found) = match self.take_block(order, mobility) {
-            Some(block) => block,
-            None => {
-                for kind in 0..KINDS {
-                    self.cool(kind, usize::MAX);
-                }
-                self.take_block(order, mobility)?
-            }
-        };
-        for half in (order..found).rev() {
-            self.push(first + (1 << half), half);
-        }
+        let (first, found) = self.take_or_cool(order, mobility)?;
+        self.split(first, found, order);
         let used = TAG_USED + mobility as u8;
         match order {
             0 => self.tag[first as usize] = used,
@@ -197,6 +191,35 @@ impl Buddy {
 
     fn is_used(&self, frame: u32) -> bool {
         (TAG_USED..TAG_HOT).contains(&self.tag[frame as usize])
+    }
+
+    /// Splits off a frame to be taken, and puts those behind it on the hot stack.
+    fn refill(&mut self, mobility: Mobility) -> Option<u32> {
+        let (first, found) = self.take_or_cool(0, mobility)?;
+        let is_own = self.kind_of(first) == mobility;
+        let order = if is_own { found.min(REFILL_ORDER) } else { 0 };
+        self.split(first, found, order);
+        let rest = first + 1..first + (1 << order);
+        self.tag[rest.start as usize..rest.end as usize].fill(TAG_HOT);
+        self.hot[mobility as usize].extend(rest.rev());
+        Some(first)
+    }
+
+    /// Puts the upper halves of an unlinked block on their lists, down to a block of `order`.
+    fn split(&mut self, first: u32, found: u32, order: u32) {
+        for half in (order..found).rev() {
+            self.push(first + (1 << half), half);
+        }
+    }
+
+    /// [`Self::take_block`], and again with all hot frames merged if there is none.
+    fn take_or_cool(&mut self, order: u32, mobility: Mobility) -> Option<(u32, u32)> {
+        self.take_block(order, mobility).or_else(|| {
+            for kind in 0..KINDS {
+                self.cool(kind, usize::MAX);
+            }
+            self.take_block(order, mobility)
+        })
     }
 
     /// The smallest block of at least `order`, unlinked: of its own mobility, from the lists, else

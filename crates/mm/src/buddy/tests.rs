@@ -59,6 +59,29 @@ fn the_last_freed_frame_is_the_next_taken() {
 }
 
 #[test]
+fn phys_2_an_empty_hot_stack_gets_part_of_a_block() {
+    let mut buddy = small(1024);
+    assert_eq!(buddy.next_frame(MOVABLE), None);
+    assert_eq!(buddy.alloc_frame(MOVABLE), Some(0));
+    assert_eq!(buddy.next_frame(MOVABLE), Some(1));
+    assert_eq!(all_blocks(&buddy), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0], "frames 32 to 1023");
+    assert_eq!(buddy.free_count(), 1023);
+    assert_eq!(buddy.check(), Ok(()));
+    buddy.free_frame(0);
+    assert_eq!(buddy.alloc(10, MOVABLE), Some(0), "hot frames are free for larger blocks, too");
+}
+
+#[test]
+fn phys_2_no_hot_frame_is_of_a_page_block_of_another_mobility() {
+    // All that is free is the upper quarter of a page block whose other frames can move.
+    let mut buddy = with_free(BLOCK_FRAMES * 5, |frame| (384..512).contains(&frame));
+    assert_eq!(buddy.alloc_frame(RECLAIMABLE), Some(384));
+    assert_eq!(buddy.kind_counts(), [0, 5, 0]);
+    assert_eq!(buddy.next_frame(RECLAIMABLE), None);
+    assert_eq!(buddy.check(), Ok(()));
+}
+
+#[test]
 fn hot_frames_merge_when_a_block_is_wanted() {
     let mut buddy = small(1024);
     let frames: Vec<u32> = (0..1024).filter_map(|_| buddy.alloc_frame(MOVABLE)).collect();
@@ -92,10 +115,16 @@ fn random_blocks_keep_the_invariants() {
         let order = (seed >> 33) as u32 % 11;
         if seed >> 60 < 8 {
             let mobility = Mobility::ALL[(seed >> 50) as usize % KINDS];
-            held.extend(buddy.alloc(order, mobility).map(|first| (first, order)));
+            let first = match order {
+                0 => buddy.alloc_frame(mobility),
+                _ => buddy.alloc(order, mobility),
+            };
+            held.extend(first.map(|first| (first, order)));
         } else if !held.is_empty() {
-            let (first, order) = held.swap_remove((seed >> 40) as usize % held.len());
-            buddy.free(first, order);
+            match held.swap_remove((seed >> 40) as usize % held.len()) {
+                (frame, 0) => buddy.free_frame(frame),
+                (first, order) => buddy.free(first, order),
+            }
         }
         if step % 16 == 0 {
             assert_eq!(buddy.check(), Ok(()));
@@ -103,6 +132,9 @@ fn random_blocks_keep_the_invariants() {
     }
     for (first, order) in held {
         buddy.free(first, order);
+    }
+    for kind in 0..KINDS {
+        buddy.cool(kind, usize::MAX);
     }
     assert_eq!(buddy.check(), Ok(()));
     assert_eq!(all_blocks(&buddy), all_blocks(&grouped(3000)));

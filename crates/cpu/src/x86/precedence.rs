@@ -9,7 +9,7 @@
 use super::access::Trap;
 use super::engine::Core;
 use crate::{Exception, Exit, Registers};
-use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind, OpKind};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
 use machine::{Access, Machine};
 
 /// FSW.ES: an unmasked exception is pending.
@@ -48,13 +48,16 @@ impl Core {
 /// Whether a pending x87 exception stops `instruction`.
 pub(super) fn waits_for_x87(instruction: &Instruction) -> bool {
     use Mnemonic as M;
-    let has_mmx = (0..instruction.op_count())
-        .any(|i| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_mm());
     let is_silent = matches!(
         instruction.mnemonic(),
         M::Fnstcw | M::Fnstsw | M::Fnstenv | M::Fnsave | M::Fninit | M::Fnclex
     );
-    has_mmx || is_x87(instruction) && !is_silent
+    names_mmx(instruction) || is_x87(instruction) && !is_silent
+}
+
+fn names_mmx(instruction: &Instruction) -> bool {
+    (0..instruction.op_count())
+        .any(|i| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_mm())
 }
 
 fn is_x87(instruction: &Instruction) -> bool {
@@ -66,12 +69,10 @@ fn is_x87(instruction: &Instruction) -> bool {
 
 /// Whether `instruction` may read or change the state of the x87, of which MMX is a part.
 pub(super) fn touches_x87(instruction: &Instruction) -> bool {
-    use OpCodeOperandKind as K;
-    let mut kinds = instruction.op_code().op_kinds().iter();
-    kinds.any(|kind| matches!(kind, K::mm_reg | K::mm_rm | K::mm_or_mem))
+    use Mnemonic as M;
+    names_mmx(instruction)
         || is_x87(instruction)
-        || instruction.cpuid_features().contains(&CpuidFeature::MMX)
-        || instruction.mnemonic() == Mnemonic::Fisttp
+        || matches!(instruction.mnemonic(), M::Emms | M::Fisttp | M::Cvtpi2ps | M::Cvtpi2pd)
 }
 
 /// The alignment that `instruction` demands of its operand, in bytes.
@@ -106,5 +107,34 @@ pub(super) fn aligned_bytes(instruction: &Instruction) -> u64 {
         | M::Sha256rnds2 => 1,
         _ if instruction.code().encoding() == EncodingKind::Legacy && bytes == 16 => 16,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Code, OpCodeOperandKind as K, Register};
+
+    #[test]
+    fn whatever_may_have_an_mmx_operand_touches_the_x87_also_with_one_in_memory() {
+        let mut count = 0;
+        for code in Code::values() {
+            let kinds = code.op_code().op_kinds();
+            let has_mmx =
+                kinds.iter().any(|kind| matches!(kind, K::mm_reg | K::mm_rm | K::mm_or_mem));
+            let is_mmx = code.cpuid_features().contains(&CpuidFeature::MMX);
+            let mut instruction = Instruction::default();
+            instruction.set_code(code);
+            for (operand, kind) in (0..).zip(kinds) {
+                match kind {
+                    K::mm_reg | K::mm_rm => instruction.set_op_register(operand, Register::MM0),
+                    _ => instruction.set_op_kind(operand, OpKind::Memory),
+                }
+            }
+            let is_x87 = is_x87(&instruction) || instruction.mnemonic() == Mnemonic::Fisttp;
+            count += u32::from(has_mmx);
+            assert_eq!(touches_x87(&instruction), has_mmx || is_mmx || is_x87, "{code:?}");
+        }
+        assert!(count > 100, "only {count} codes");
     }
 }

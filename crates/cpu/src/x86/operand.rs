@@ -280,7 +280,7 @@ impl Emitter {
     }
 
     /// Computes the offset part of the address of the memory operand into `to`; changes r13 and
-    /// r14.
+    /// r14, of which only `to` if at most one of the registers lives in memory.
     pub(super) fn effective(&mut self, instruction: &Instruction, rsp_add: i32, to: Reg) {
         let base = instruction.memory_base();
         let index = instruction.memory_index();
@@ -297,7 +297,7 @@ impl Emitter {
         }
         let add = if number(base) == Some(RSP) { rsp_add } else { 0 };
         let scale = instruction.memory_index_scale().trailing_zeros() as u8;
-        let (base, index) = self.current_pair(number(base), number(index));
+        let (base, index) = self.current_pair(number(base), number(index), to);
         let index = index.map(|register| (register, scale));
         let displacement = (displacement as i32).wrapping_add(add);
         let place = Mem { base, index, displacement, is_gs: false };
@@ -375,19 +375,22 @@ impl Emitter {
         scratch
     }
 
-    /// Likewise for the two registers of an address.
+    /// Likewise for the two registers of an address, of which one is loaded to `to` if that is a
+    /// scratch register, and the other one only if it has to be.
     fn current_pair(
         &mut self,
         base: Option<Reg>,
         index: Option<Reg>,
+        to: Reg,
     ) -> (Option<Reg>, Option<Reg>) {
+        let (first, second) = if to == S1 { (S1, S0) } else { (S0, S1) };
         let held = |asm: &super::emit::Assembler, register: Option<Reg>| {
             register.and_then(|register| asm.holder(register))
         };
         // A scratch register that the other one is in must not be loaded.
-        let base_scratch = if held(&self.asm, index) == Some(S0) { S1 } else { S0 };
+        let base_scratch = if held(&self.asm, index) == Some(first) { second } else { first };
         let base = base.map(|register| self.current(register, base_scratch));
-        let index_scratch = if base == Some(S1) { S0 } else { S1 };
+        let index_scratch = if base == Some(first) { second } else { first };
         let index = index.map(|register| self.current(register, index_scratch));
         (base, index)
     }

@@ -58,13 +58,14 @@ fn is_same(one: Register, other: Register) -> bool {
 }
 
 impl Emitter {
-    /// Whether a step is a load that feeds its own address, all in registers of the host, where the
-    /// flags are free.
+    /// Whether a step is a load that feeds its own address, which one scratch register is enough
+    /// for, where the flags are free.
     pub(super) fn is_predicted(&self, step: &Step) -> bool {
         let one = &step.instruction;
         let registers = [one.memory_base(), one.memory_index()].map(number);
+        let stolen = registers.into_iter().flatten().filter(|register| *register >= MASK);
         step.is_fed
-            && registers.into_iter().flatten().all(|register| register < MASK)
+            && stolen.count() < 2
             && self.segment_base(segment_of(one)).is_none()
             && !self.now.is_single
             && !self.is_live()
@@ -75,6 +76,7 @@ impl Emitter {
     fn takes_distance(&self, one: &Instruction) -> bool {
         !self.now.flavor.is_compat()
             && one.memory_base().is_gpr64()
+            && number(one.memory_base()).is_some_and(|base| base < MASK)
             && one.memory_index() == Register::None
             && !is_high_byte(one.op0_register())
     }

@@ -575,11 +575,14 @@ fn a_list_is_followed_wherever_its_frames_are() {
     for stride in [1, 2, 1, 3] {
         filled.link(stride);
         empty.link(stride);
-        for steps in [1, 2, misses::NODES, misses::NODES + 1, 5000] {
-            let end = misses::Walker::node(steps % (misses::NODES * 256));
-            assert_eq!(filled.follow(steps), end, "stride {stride}, {steps} steps");
-            assert_eq!(empty.follow(steps), end, "stride {stride}, {steps} steps");
-            assert_eq!(filled.counters(), empty.counters(), "stride {stride}, {steps} steps");
+        for how in misses::Follow::ALL {
+            for steps in [1, 2, misses::NODES, misses::NODES + 1, 5000] {
+                let end = misses::Walker::node(steps % (misses::NODES * 256));
+                let what = format!("stride {stride}, {steps} steps, {how:?}");
+                assert_eq!(filled.follow(how, steps), end, "{what}");
+                assert_eq!(empty.follow(how, steps), end, "{what}");
+                assert_eq!(filled.counters(), empty.counters(), "{what}");
+            }
         }
     }
 }

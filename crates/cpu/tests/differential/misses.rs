@@ -1,6 +1,6 @@
 //! Random accesses to more pages than a first level holds: what emitted code makes of the misses.
 
-use cpu::x86::{Translator, TranslatorConfig};
+use cpu::x86::{InMemory, Translator, TranslatorConfig};
 use cpu::{Engine, Exit, Registers};
 use machine::{
     Counters, FastPath, Frame, Geometry, Keep, Machine, MachineConfig, PAGE_BYTES, PhysAddr, Pte,
@@ -32,16 +32,41 @@ const PROGRAM: [u8; 42] = [
     0x0f, 0x05, 0x90, // syscall; nop
 ];
 
-/// Where a program follows a list: rdx times `rax = [rax]`.
+/// Where programs follow a list rdx times, each [`LIST_BYTES`] behind the one before.
 const LIST_CODE: u64 = 0x40_3000;
-const LIST_PROGRAM: [u8; 12] = [
-    0x48, 0x8b, 0x00, // mov rax, [rax]
-    0x48, 0x83, 0xea, 0x01, // sub rdx, 1
-    0x75, 0xf7, // jnz to the start
-    0x0f, 0x05, 0x90, // syscall; nop
+const LIST_BYTES: u64 = 16;
+const LIST_PROGRAMS: [[u8; LIST_BYTES as usize]; 4] = [
+    list_program([0x48, 0x8b, 0x40, 0x00]), // mov rax, [rax+0]
+    list_program([0x49, 0x8b, 0x04, 0x00]), // mov rax, [r8+rax]
+    list_program([0x4a, 0x8b, 0x04, 0x00]), // mov rax, [rax+r8]
+    list_program([0x4d, 0x8b, 0x40, 0x00]), // mov r8, [r8+0]
 ];
 /// Nodes of the list in each page that is stored to.
 pub const NODES: u64 = 3;
+
+/// How a list is followed; r8 lives in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// By rax alone.
+    Rax,
+    /// By rax, from a base of 0 in r8.
+    BehindR8,
+    /// By rax, with an index of 0 in r8.
+    BeforeR8,
+    /// By r8 alone.
+    R8,
+}
+
+impl Follow {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Rax, Self::BehindR8, Self::BeforeR8, Self::R8];
+}
+
+/// `load; sub rdx, 1; jnz to the start; syscall`.
+const fn list_program(load: [u8; 4]) -> [u8; LIST_BYTES as usize] {
+    let [a, b, c, d] = load;
+    [a, b, c, d, 0x48, 0x83, 0xea, 0x01, 0x75, 0xf6, 0x0f, 0x05, 0x90, 0x90, 0x90, 0x90]
+}
 
 /// One engine and its machine.
 pub struct Walker {
@@ -62,14 +87,16 @@ impl Walker {
             boot_seconds: 0,
         })
         .expect("16 MiB of RAM");
-        let engine = Translator::new(TranslatorConfig::default()).expect("the host runs it");
+        let in_memory = InMemory::Fixed([8, 9, 10, 11]);
+        let config = TranslatorConfig { in_memory, ..TranslatorConfig::default() };
+        let engine = Translator::new(config).expect("the host runs it");
         let mut walker = Self { hw, engine, next_frame: FIRST_FRAME, root: Frame::new(16) };
         walker.next_frame += 1;
         let code = walker.frame();
         walker.hw.store(code.start(), &PROGRAM);
         walker.map(CODE, code, Pte::WRITE);
         let code = walker.frame();
-        walker.hw.store(code.start(), &LIST_PROGRAM);
+        walker.hw.store(code.start(), LIST_PROGRAMS.as_flattened());
         walker.map(LIST_CODE, code, Pte::USER);
         for page in 0..PAGES {
             let frame = if page == 7 { code } else { walker.frame() };
@@ -150,14 +177,15 @@ impl Walker {
     }
 
     /// Follows the list from its first node for so many steps; returns where it is then.
-    pub fn follow(&mut self, steps: u64) -> u64 {
+    pub fn follow(&mut self, how: Follow, steps: u64) -> u64 {
         self.hw.activate(self.root, 1);
         let mut registers = Registers::new();
-        registers.rip = LIST_CODE;
-        registers.gpr[0] = Self::node(0);
+        let place = if how == Follow::R8 { 8 } else { 0 };
+        registers.rip = LIST_CODE + how as u64 * LIST_BYTES;
+        registers.gpr[place] = Self::node(0);
         registers.gpr[2] = steps;
         self.run_to_the_end(&mut registers);
-        registers.gpr[0]
+        registers.gpr[place]
     }
 
     /// Forgets one page, or all.

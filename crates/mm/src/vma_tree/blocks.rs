@@ -5,10 +5,11 @@
 //! node      firsts, gaps      [0x40_0000 | largest gap 9 pages ...]      64 leaves
 //! leaf      starts, ends      [0x40_0000..0x40_1000 ...] + VMAs          32 VMAs
 //! ```
-//! Finding an address is three searches in arrays of numbers without a branch, or one where the
-//! last one ended; a free range is found by the largest gap of each block. A change moves at most
-//! one block. With 65,530 VMAs (the limit of Linux) the root has about 40 nodes, so nothing grows
-//! with more than the logarithm but the root, which is only searched like that or scanned for gaps.
+//! Finding an address is three searches in arrays of numbers without a branch, or a look around the
+//! place of the last one; a free range is found by the largest gap of each block. A change moves at
+//! most one block. With 65,530 VMAs (the limit of Linux) the root has about 40 nodes, so nothing
+//! grows with more than the logarithm but the root, which is only searched like that or scanned for
+//! gaps.
 //!
 //! Invariants
 //! 1. VMAs ascend and do not overlap; no leaf and no node is empty.
@@ -82,9 +83,8 @@ impl Blocks {
         let hint = self.hint.get();
         let leaf = self.nodes.get(hint.node).and_then(|node| node.leaves.get(hint.leaf));
         let at = match leaf {
-            Some(leaf) if leaf.covers(hint.at, addr) => return Some(hint),
             Some(leaf) if leaf.first_start() <= addr && addr < leaf.last_end() => {
-                leaf.count_up_to(addr) - 1
+                leaf.last_up_to_near(hint.at, addr).unwrap_or_else(|| leaf.count_up_to(addr) - 1)
             }
             _ => return self.search(addr),
         };

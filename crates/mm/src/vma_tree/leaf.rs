@@ -75,10 +75,13 @@ impl Leaf {
         if at == 0 { self.floor } else { self.ends[at - 1] }
     }
 
-    /// Whether there is a VMA at `at` and it covers `addr`.
+    /// The last VMA that starts at or below `addr`, if that is the one at `at` or next to it.
     #[inline]
-    pub(super) fn covers(&self, at: usize, addr: u64) -> bool {
-        at < self.vmas.len() && self.starts[at] <= addr && addr < self.ends[at]
+    pub(super) fn last_up_to_near(&self, at: usize, addr: u64) -> Option<usize> {
+        let start = |at| self.starts.get(at).copied().unwrap_or(NO_START);
+        [at, at.wrapping_sub(1), at + 1]
+            .into_iter()
+            .find(|&at| start(at) <= addr && addr < start(at + 1))
     }
 
     /// How many VMAs start at or below `addr`.

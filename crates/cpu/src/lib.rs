@@ -89,6 +89,8 @@ pub struct EngineStatistics {
     pub instruction_count: Option<u64>,
     /// Blocks translated.
     pub block_count: u64,
+    /// Blocks that took the place of the jump to them.
+    pub joint_count: u64,
     /// Guest instructions translated.
     pub translated_instruction_count: u64,
     /// Guest bytes translated.

@@ -20,6 +20,7 @@ mod enter;
 mod features;
 mod group;
 mod host;
+mod joint;
 mod members;
 mod miss;
 mod operand;

@@ -2,13 +2,13 @@
 //!
 //! No address of it is ever writable and executable. One half holds hot code, the other cold code,
 //! so that what runs lies densely. Space is only ever taken from the end of a half; all of it is
-//! given back at once. The writable view is unmapped again and again, so that the host does not
-//! hold two entries for each page of code for ever.
+//! given back at once, but for a jump at the end. The writable view is unmapped again and again, so
+//! that the host does not hold two entries for each page of code for ever.
 //!
 //! Invariants
 //! 1. Host addresses handed out are those of the executable view.
-//! 2. `used[0] <= middle <= used[1] <= bytes`, both offsets; what is behind them in their half was
-//!    never executed since the last [`Cache::reset`].
+//! 2. `used[0] <= middle <= used[1] <= bytes`, both offsets; what is behind them in their half, but
+//!    for a jump that was taken back, was never executed since the last [`Cache::reset`].
 #![allow(unsafe_code, reason = "owns the mappings of emitted code")]
 
 use super::EngineError;
@@ -40,6 +40,8 @@ const BRANCH_BYTES: usize = 5;
 const JUMP: u8 = 0xe9;
 /// What stands for a jump to the next instruction.
 const NOTHING: [u8; BRANCH_BYTES] = [0x66, 0x66, 0x66, 0x66, 0x90];
+/// What is left of code that died: `int3`.
+const FILLER: u8 = 0xcc;
 
 // SAFETY: 1. `writable` points to memory that only this value writes. 2. Nothing of it is bound to
 // the thread that made it.
@@ -134,16 +136,48 @@ impl Cache {
     pub(super) fn append(&mut self, (hot, cold): (&[u8], &[u8])) {
         let bytes = hot.len().max(cold.len());
         assert!(bytes <= self.free(), "the caller has checked that the code fits");
-        for (used, code) in self.used.iter_mut().zip([hot, cold]) {
-            // SAFETY: 1. `used <= bytes` (invariant 2), so the sum stays inside the mapping.
-            let target = unsafe { self.writable.add(*used) };
-            // SAFETY: 1. `code.len()` bytes are free there, by the assertion. 2. `code` is a Rust
-            // slice, which cannot overlap a mapping that only this value knows.
-            unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
-            *used += code.len();
+        for (half, code) in [hot, cold].into_iter().enumerate() {
+            self.write(self.used[half], code);
+            self.used[half] += code.len();
         }
-        self.note_written(self.used[0] - hot.len(), hot.len());
-        self.note_written(self.used[1] - cold.len(), cold.len());
+    }
+
+    /// Whether hot code ends with a `jmp` whose displacement is at host address `field`.
+    pub(super) fn ends_with_jump(&self, field: u64) -> bool {
+        let [(start, hot), _] = self.code();
+        let at = hot.len().checked_sub(BRANCH_BYTES);
+        at.is_some_and(|at| field == start + at as u64 + 1 && hot[at] == JUMP)
+    }
+
+    /// Takes the jump at the end of hot code back; returns [`Self::next`].
+    pub(super) fn take_jump_back(&mut self) -> Place {
+        self.used[0] -= BRANCH_BYTES;
+        self.next()
+    }
+
+    /// Writes a `jmp` to `target`, whose displacement is at host address `field`, over code that
+    /// nothing runs any more, and fills what is left of it up to `end`.
+    ///
+    /// # Panics
+    /// If that is not in use, or shorter than the jump.
+    pub(super) fn put_jump(&mut self, field: u64, end: u64, target: u64) {
+        let offset = field.wrapping_sub(self.executable + 1) as usize;
+        let mut code = vec![FILLER; (end - field) as usize + 1];
+        assert!(offset + code.len() <= self.used[0], "the code is hot and in use");
+        code[0] = JUMP;
+        code[1..BRANCH_BYTES].copy_from_slice(&relative(field, target));
+        self.write(offset, &code);
+    }
+
+    /// Writes code at an offset.
+    fn write(&mut self, offset: usize, code: &[u8]) {
+        assert!(code.len() <= self.bytes - offset, "the caller has checked that the code fits");
+        // SAFETY: 1. `offset <= bytes`, by the assertion, so the sum stays inside the mapping.
+        let target = unsafe { self.writable.add(offset) };
+        // SAFETY: 1. `code.len()` bytes are there, by the assertion. 2. `code` is a Rust slice,
+        // which cannot overlap a mapping that only this value knows.
+        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
+        self.note_written(offset, code.len());
     }
 
     /// Everything in use: hot code and cold code, each with its host address.

@@ -21,7 +21,7 @@ use super::records::{Block, Link, Offset, few, many, offset};
 use super::signals::Registration;
 use super::stubs::{Quick, Stubs};
 use super::translate::{BlockId, Emitter, SecondPage, Start, Ways};
-use super::{EngineError, InMemory, InstructionCount, TranslatorConfig, host, slow, words};
+use super::{EngineError, InMemory, InstructionCount, TranslatorConfig, host, joint, slow, words};
 use crate::{EngineStatistics, Exception, Exit};
 use machine::{Access, CLOCK_DRAIN_BIT, Frame, Geometry, Machine, PAGE_BYTES, Privilege};
 use machine::{VirtAddr, layout};
@@ -261,7 +261,7 @@ impl Core {
         let first_point = self.emitter.points.len() as u32;
         let first_site = self.emitter.sites.len() as u32;
         let counter = self.counting.as_mut().map(|counting| counting.add(id));
-        let place = self.cache.next();
+        let place = self.place_for(ways);
         let second_page = second.map(|page| SecondPage { slot: slot(page) });
         let slot = (ways == Ways::All).then(|| slot(page));
         let has_frame = super::window::has_frame(hw.fast());
@@ -397,7 +397,9 @@ impl Core {
         if way == 0 {
             return;
         }
-        self.patch(record.field(), way);
+        if !joint::is_joined(&record, block) {
+            self.patch(record.field(), way);
+        }
         let first = &mut self.pages.blocks[target as usize].incoming;
         self.emitter.links[link as usize].patched(core::mem::replace(first, link + 1));
     }
@@ -490,8 +492,8 @@ impl Core {
             let record = &mut self.emitter.links[link as usize];
             let source = self.pages.rip(&self.pages.blocks[record.source as usize]);
             incoming = record.unpatched(source, rip);
-            let (field, stub) = (record.field(), record.stub);
-            self.patch(field, stub);
+            let record = *record;
+            self.disconnect(&record, id);
         }
         let fast = hw.fast();
         for index in [jump_slot(rip), other_jump_slot(rip)] {

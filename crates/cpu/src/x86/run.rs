@@ -305,7 +305,7 @@ impl Core {
             return Next::At(target);
         }
         let generation = self.statistics.generation_count;
-        let ways = if self.is_crossing(&record) { Ways::All } else { Ways::Links };
+        let ways = self.ways_behind(&record);
         match self.locate(hw, target, Extent::Block, ways) {
             Ok(block) => {
                 if self.statistics.generation_count == generation {

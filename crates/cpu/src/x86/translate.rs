@@ -21,7 +21,7 @@ use super::compat::Flavor;
 use super::condition::EQUAL;
 use super::emit::{Assembler, Mem, Patch, Place, S0, S1};
 use super::members::puts_stack_off;
-use super::records::{Link, Point, offset};
+use super::records::{Link, Offset, Point, offset};
 use super::site::{Site, SiteKind};
 use super::strip::{self, Strip};
 use super::stubs::{PARKED_BIT, Reason, Stubs};
@@ -109,6 +109,8 @@ pub(super) struct Current {
 pub(super) enum Ways {
     /// By direct jumps on its page.
     Links,
+    /// Likewise, by one first whose displacement is there: see `joint.rs`.
+    Behind(Offset),
     /// Also by indirect jumps and from other pages.
     All,
 }

@@ -435,12 +435,13 @@ fn noise_ends_somehow() {
     }
 }
 
-/// Runs cases and looks at all emitted code now and then; returns how many strips there were.
+/// Runs cases and looks at all emitted code now and then; returns how many strips there were, and
+/// how many blocks took the place of a jump.
 fn verify_emitted(
     build: Build,
     count: u64,
     case: impl Fn(&mut random::Random, u64) -> case::Case,
-) -> usize {
+) -> (usize, u64) {
     const CASES_BETWEEN: u64 = 500;
     let mut random = random::Random::new(seed());
     let base = layout::base_content(&mut random);
@@ -454,7 +455,7 @@ fn verify_emitted(
             assert!(violation.is_none(), "{}", violation.unwrap_or_default());
         }
     }
-    guest.engine.strips().len()
+    (guest.engine.strips().len(), cpu::Engine::statistics(&guest.engine).joint_count)
 }
 
 #[test]
@@ -471,9 +472,11 @@ fn emitted_code_keeps_to_its_words_and_probes() {
 #[test]
 fn emitted_loops_keep_to_their_words_probes_and_strips() {
     let count = case_count(3000);
-    let strips = verify_emitted(Build::SmallTlb, count, |_, index| loops::case(seed(), index));
+    let (strips, joints) =
+        verify_emitted(Build::SmallTlb, count, |_, index| loops::case(seed(), index));
     assert!(strips as u64 > count / 4, "only {strips} strips");
-    let strips =
+    assert!(joints > count / 20, "only {joints} joints");
+    let (strips, _) =
         verify_emitted(Build::SmallTlb, count, |_, index| loops::case_compat(seed(), index));
     assert!(strips as u64 > count / 4, "only {strips} strips of 32-bit code");
 }

@@ -38,7 +38,7 @@ fn find_violation_in(
         let nearest = &recent[recent.len().saturating_sub(POINTER_STEPS)..];
         let problem = if one.is_invalid() {
             Some("no instruction")
-        } else if is_probed_repeat(&one, &recent) {
+        } else if is_probed_repeat(&one, &recent) || is_filler(&one, &recent) {
             None
         } else if !is_allowed(&one) {
             Some("not allowed")
@@ -63,6 +63,15 @@ fn find_violation_in(
         }
     }
     None
+}
+
+/// Whether an instruction stands for code that died: no way leads there.
+fn is_filler(one: &Instruction, recent: &[Instruction]) -> bool {
+    one.mnemonic() == Mnemonic::Int3
+        && recent.last().is_some_and(|before| {
+            before.mnemonic() == Mnemonic::Int3
+                || before.flow_control() == FlowControl::UnconditionalBranch
+        })
 }
 
 /// Whether an instruction leaves the mask as it is, or brings it back; a strip may borrow its

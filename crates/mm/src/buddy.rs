@@ -119,7 +119,7 @@ impl Buddy {
     /// Takes one frame, for content of a mobility.
     #[inline]
     pub(crate) fn alloc_frame(&mut self, mobility: Mobility) -> Option<u32> {
-        let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
+        let mobility = self.own(mobility);
         let frame = match self.hot[mobility as usize].pop_back() {
             Some(frame) => frame,
             None => self.refill(mobility)?,
@@ -132,7 +132,7 @@ impl Buddy {
     /// The frame that [`Self::alloc_frame`] will hand out, if it is a hot one.
     #[inline]
     pub(crate) fn next_frame(&self, mobility: Mobility) -> Option<u32> {
-        let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
+        let mobility = self.own(mobility);
         self.hot[mobility as usize].back().copied()
     }
 
@@ -152,7 +152,7 @@ impl Buddy {
     /// Takes a block of 2^`order` frames and returns its first.
     pub(crate) fn alloc(&mut self, order: u32, mobility: Mobility) -> Option<u32> {
         debug_assert!(order <= ORDER_MAX, "order {order} is above 10");
-        let mobility = if self.is_grouped { mobility } else { Mobility::Unmovable };
+        let mobility = self.own(mobility);
         let (first, found) = self.take_or_cool(order, mobility)?;
         self.split(first, found, order);
         let used = TAG_USED + mobility as u8;
@@ -182,6 +182,12 @@ impl Buddy {
             u32::try_from(i).ok().map(|first| (first, order))
         });
         listed.chain((self.fresh..self.frame_count).map(|frame| (frame, 0)))
+    }
+
+    /// Of which page blocks a request is met first: without groups all are of one mobility.
+    #[inline]
+    const fn own(&self, mobility: Mobility) -> Mobility {
+        if self.is_grouped { mobility } else { Mobility::Unmovable }
     }
 
     #[inline]

@@ -147,6 +147,13 @@ pub(crate) enum Past {
     Recycled,
 }
 
+impl Past {
+    #[inline]
+    const fn of(word: u64) -> Self {
+        if word & USED == 0 { Self::Fresh } else { Self::Recycled }
+    }
+}
+
 /// The state of all frames.
 #[derive(Debug)]
 pub(crate) struct FrameTable {
@@ -184,15 +191,15 @@ impl FrameTable {
     /// Whether a frame ever held bytes.
     #[inline]
     pub(crate) fn past(&self, frame: Frame) -> Past {
-        if self.word(frame) & USED == 0 { Past::Fresh } else { Past::Recycled }
+        Past::of(self.word(frame))
     }
 
     /// Marks a free frame as used for `state`, not mapped and not held.
     #[inline]
     pub(crate) fn claim(&mut self, frame: Frame, state: FrameState) -> Past {
-        let past = self.past(frame);
         let word = self.word_mut(frame);
         debug_assert!(*word & !USED == 0, "frame {:#x} is in use", frame.number());
+        let past = Past::of(*word);
         *word = USED | (state as u64) << STATE_SHIFT;
         past
     }

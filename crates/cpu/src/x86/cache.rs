@@ -35,7 +35,7 @@ const PAGE_BYTES: usize = 4096;
 /// Pages of the writable view after which it is unmapped.
 const WRITTEN_MAX: usize = 128;
 /// The last byte of an opcode, and a displacement.
-const BRANCH_BYTES: usize = 5;
+pub(super) const BRANCH_BYTES: usize = 5;
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
 /// What stands for a jump to the next instruction.

@@ -13,16 +13,14 @@
 //! Invariants
 //! 1. While a block lives that took the place of a jump, the link of the jump is one of its
 //!    incoming ones.
-//! 2. A source of whose jump a block took the place has at least [`OWN_BYTES_MIN`] bytes in front:
-//!    there is room for a jump that comes back to the source.
+//! 2. A source of whose jump a block took the place has the bytes of another jump in front: there
+//!    is room for one that comes back to the source.
 
+use super::cache::BRANCH_BYTES;
 use super::emit::Place;
 use super::engine::Core;
 use super::records::{Block, Link, Offset};
 use super::translate::{BlockId, Ways};
-
-/// Bytes of a jump.
-const OWN_BYTES_MIN: Offset = 5;
 
 /// Whether `target` is where the jump of `link` would be.
 pub(super) const fn is_joined(link: &Link, target: &Block) -> bool {
@@ -35,7 +33,7 @@ impl Core {
         let source = &self.pages.blocks[link.source as usize];
         if self.is_crossing(link) {
             Ways::All
-        } else if source.is_alive && link.field() > source.base + OWN_BYTES_MIN {
+        } else if source.is_alive && link.field() > source.base + BRANCH_BYTES as Offset {
             Ways::Behind(link.field())
         } else {
             Ways::Links

@@ -13,15 +13,15 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 /// Most instructions of one look.
 const LOOK_INSTRUCTIONS: usize = 48;
 /// What a look weighs: shares of instructions are counted in these units.
-const LOOK_WEIGHT: u64 = 64;
+const LOOK_WEIGHT: u64 = 1 << 10;
 /// Looks before the first choice.
 const LOOKS_MIN: u64 = 16;
 /// Looks after which all that was seen counts half: programs change what they do.
 const LOOKS_MAX: u64 = 4_096;
-/// Instructions that can be translated in the time that a unit of cost takes: between two looks are
-/// about 1.2 million instructions; naming a register in memory takes 0.6 ns more (0.1 to 0.9 by
+/// Instructions that can be translated in the time it costs if all instructions between two looks
+/// name a register in memory: those are about 1.2 million; each takes 0.6 ns more (0.1 to 0.9 by
 /// program), and translating an instruction 0.3 us (measured on an Intel Xeon at 2.3 GHz).
-const TRANSLATED_PER_UNIT: u64 = 36;
+const TRANSLATED_PER_LOOK: u64 = 2_300;
 /// Instructions that could be translated in the time that emptying the cache takes besides: jumps
 /// have to find their targets again.
 const TRANSLATED_PER_CHANGE: u64 = 5_000;
@@ -37,7 +37,7 @@ pub(super) struct Profile {
 impl Profile {
     /// Looks at the code at `rip`, which lies in `page` with the bytes `code`.
     pub(super) fn look(&mut self, code: &[u8], page: u64, rip: u64) {
-        let named = Look::new(code, page, rip).shares(rip);
+        let named = Look::new(code, page, rip).shares();
         for (sum, share) in self.named.iter_mut().zip(named) {
             *sum += share;
         }
@@ -53,7 +53,7 @@ impl Profile {
         let least: u64 = best.iter().map(|register| self.cost(*register)).sum();
         let excess = present.stolen().map(|register| self.cost(register)).sum::<u64>() - least;
         let price = translated + TRANSLATED_PER_CHANGE;
-        if self.looks >= LOOKS_MIN && excess * TRANSLATED_PER_UNIT >= price {
+        if self.looks >= LOOKS_MIN && excess * TRANSLATED_PER_LOOK / LOOK_WEIGHT >= price {
             *self = Self::default();
             return Some(Assignment::with_stolen(best));
         }
@@ -73,15 +73,14 @@ impl Profile {
 #[derive(Debug)]
 struct Seen {
     at: u64,
-    weight: u64,
     /// Which of r8 to r15 it names, from bit 0 on.
     named: u8,
     /// Where control may go on, as far as that is known.
     behind: [Option<u64>; 2],
 }
 
-/// One look: the instructions on all ways from where it begins, within a page. Each of the two ways
-/// behind a branch has half the weight.
+/// One look: the likeliest instructions on all ways from where it begins, within a page, in the
+/// order in which they were come upon. Each of the two ways behind a branch is half as likely.
 #[derive(Debug)]
 struct Look {
     seen: Vec<Seen>,
@@ -90,51 +89,64 @@ struct Look {
 impl Look {
     fn new(code: &[u8], page: u64, rip: u64) -> Self {
         let mut look = Self { seen: Vec::with_capacity(LOOK_INSTRUCTIONS) };
-        let mut ways = vec![(rip, LOOK_WEIGHT)];
-        while let Some((mut at, mut weight)) = ways.pop() {
-            while weight > 0
-                && look.seen.len() < LOOK_INSTRUCTIONS
-                && look.seen.iter().all(|seen| seen.at != at)
-            {
-                let Some(bytes) = code.get(at.wrapping_sub(page) as usize..) else { break };
-                let one = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
-                let behind = if one.is_invalid() { [None; 2] } else { behind(&one) };
-                look.seen.push(Seen { at, weight, named: named_in(&one), behind });
-                if let Some(branch) = behind[1] {
-                    weight /= 2;
-                    ways.push((branch, weight));
-                }
-                let Some(next) = behind[0] else { break };
-                at = next;
+        let mut ways = vec![(LOOK_WEIGHT, rip)];
+        while let Some(likeliest) = (0..ways.len()).max_by_key(|way| ways[*way].0)
+            && look.seen.len() < LOOK_INSTRUCTIONS
+        {
+            let (mut weight, at) = ways.swap_remove(likeliest);
+            if weight == 0 || look.seen.iter().any(|seen| seen.at == at) {
+                continue;
             }
+            let Some(bytes) = code.get(at.wrapping_sub(page) as usize..) else { continue };
+            let one = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
+            let behind = if one.is_invalid() { [None; 2] } else { behind(&one) };
+            look.seen.push(Seen { at, named: named_in(&one), behind });
+            weight /= behind.iter().flatten().count().max(1) as u64;
+            ways.extend(behind.iter().flatten().map(|at| (weight, *at)));
         }
         look
     }
 
-    /// For each of r8 to r15, the share of instructions that name it: of those in the loop that
-    /// begins at `rip`, each counted once, or of all if there is none.
-    fn shares(&self, rip: u64) -> [u64; COUNT] {
-        let in_loop = self.in_loop(rip);
-        let has_loop = in_loop.contains(&true);
+    /// For each of r8 to r15, the share of instructions that name it.
+    fn shares(&self) -> [u64; COUNT] {
+        let weights = self.weights();
         let mut named = [0; COUNT];
-        let mut total = 0;
-        for (one, is_in_loop) in self.seen.iter().zip(in_loop) {
-            let weight = if has_loop { u64::from(is_in_loop) } else { one.weight };
-            total += weight;
+        for (one, weight) in self.seen.iter().zip(&weights) {
             for (index, sum) in named.iter_mut().enumerate() {
                 *sum += weight * u64::from(one.named >> index & 1);
             }
         }
-        named.map(|sum| sum * LOOK_WEIGHT / total.max(1))
+        let total = weights.iter().sum::<u64>().max(1);
+        named.map(|sum| sum * LOOK_WEIGHT / total)
     }
 
-    /// From which instructions there is a way back to `rip`.
-    fn in_loop(&self, rip: u64) -> Vec<bool> {
+    /// How often each instruction runs for a run of the first one: in the loop that begins there
+    /// no way leaves it, and of the others a branch takes each as often.
+    fn weights(&self) -> Vec<u64> {
+        let behind = self.behind();
+        let in_loop = self.in_loop(&behind);
+        let has_loop = in_loop.first() == Some(&true);
+        let mut weights = vec![0; self.seen.len()];
+        if let Some(first) = weights.first_mut() {
+            *first = LOOK_WEIGHT;
+        }
+        for (one, behind) in behind.iter().enumerate() {
+            let ways = || behind.iter().flatten().filter(|next| !has_loop || in_loop[**next]);
+            let each = weights[one] / ways().count().max(1) as u64;
+            ways().filter(|next| **next > one).for_each(|next| weights[*next] += each);
+        }
+        weights
+    }
+
+    /// The numbers of the instructions where control may go on behind each.
+    fn behind(&self) -> Vec<[Option<usize>; 2]> {
         let number = |at: u64| self.seen.iter().position(|seen| seen.at == at);
-        let behind: Vec<_> =
-            self.seen.iter().map(|one| one.behind.map(|at| at.and_then(number))).collect();
-        let mut returns: Vec<bool> =
-            self.seen.iter().map(|one| one.behind.contains(&Some(rip))).collect();
+        self.seen.iter().map(|one| one.behind.map(|at| at.and_then(number))).collect()
+    }
+
+    /// From which instructions there is a way back to the first.
+    fn in_loop(&self, behind: &[[Option<usize>; 2]]) -> Vec<bool> {
+        let mut returns: Vec<bool> = behind.iter().map(|ways| ways.contains(&Some(0))).collect();
         let mut changes = true;
         while core::mem::take(&mut changes) {
             for one in (0..behind.len()).rev().filter(|one| !returns[*one]).collect::<Vec<_>>() {
@@ -171,6 +183,23 @@ fn named_in(one: &Instruction) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_seldom_weighs_little() {
+        let mut code = vec![
+            0x4d, 0x85, 0xdb, // head: test r11, r11
+            0x75, 0xfb, // jne head
+            0x48, 0x85, 0xc0, // test rax, rax
+            0x74, 0xf6, // je head
+            0x48, 0x85, 0xc9, // test rcx, rcx
+            0x74, 0xf1, // je head
+        ];
+        code.extend([0x4d, 0x01, 0xf6].repeat(6)); // add r14, r14
+        code.extend([0xeb, (-(code.len() as i8) - 2) as u8]); // jmp head
+        let shares = Look::new(&code, 0x1000, 0x1000).shares();
+        let [r11, r14] = [11, 14].map(|register: Reg| shares[usize::from(register - FIRST)]);
+        assert!(r11 > r14 && r14 > 0, "{shares:?}");
+    }
 
     #[test]
     fn a_loop_that_names_what_is_stolen_gets_another_assignment() {

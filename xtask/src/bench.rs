@@ -1,10 +1,13 @@
 //! The bench: the same unmodified binaries natively, under qemu-user, under cachegrind and inside.
 //!
 //! Each round runs all ways in turn; what counts is user plus system processor time of the process,
-//! and the median over the rounds.
+//! and the median over the rounds. A run during which another guest of the host took part of the
+//! core (`bench/host.rs`) is made again, at most twice as many in all; where that did not help, the
+//! line says so.
 
 mod cachegrind;
 pub(crate) mod guests;
+mod host;
 mod measure;
 mod micro;
 mod table;
@@ -16,9 +19,10 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{Done, cargo, run, target};
-pub(crate) use measure::measure;
+pub(crate) use measure::{Place, measure};
 
 use guests::{Group, Guest};
+use host::Host;
 use measure::Usage;
 use table::Table;
 
@@ -61,6 +65,7 @@ pub(crate) fn bench(options: &Options) -> Done {
     let tools = Tools::find(options)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
     let mut table = Table::default();
+    let mut host = Host::new();
     for group in Group::ALL {
         let guests = guests::all(group)?;
         let chosen = guests.iter().filter(|guest| guest.matches(options.only.as_deref()));
@@ -69,13 +74,16 @@ pub(crate) fn bench(options: &Options) -> Done {
             if std::mem::take(&mut is_first) {
                 table.start(group);
             }
-            let (uses, errors) = medians(guest, &tools, rounds)?;
-            table.add(guest, &uses, tools.guest_peak_bytes());
-            if let Some(line) = cachegrind::compare(guest, &tools, &errors)? {
+            let sampled = sample(guest, &tools, &mut host, rounds)?;
+            table.add(guest, &sampled, tools.guest_peak_bytes());
+            if let Some(line) = cachegrind::compare(guest, &tools, &sampled.said)? {
                 println!("{line}");
             }
         }
         table.finish_group(group);
+    }
+    if let Some(line) = host.line() {
+        println!("\n{line}");
     }
     if options.only.as_ref().is_none_or(|only| "micro".contains(only.as_str())) {
         micro::translation(&tools, rounds)?;
@@ -159,30 +167,47 @@ impl Tools {
     }
 }
 
-/// The median use of each way, in the order of [`Way::ALL`], and what the last one said.
-fn medians(
-    guest: &Guest,
-    tools: &Tools,
-    rounds: usize,
-) -> Result<([Option<Usage>; 5], String), String> {
-    let mut samples: [Vec<Usage>; 5] = Default::default();
+/// What the runs of a guest gave.
+pub(crate) struct Sampled {
+    /// The median of each way, in the order of [`Way::ALL`].
+    uses: [Option<Usage>; 5],
+    /// Ways none of whose runs had a core to itself.
+    disturbed: usize,
+    /// What cachegrind said.
+    said: String,
+}
+
+/// Runs a guest in all ways in turn until each has so many quiet rounds, at most twice as often.
+/// The medians are those of the quiet rounds, if there are any.
+fn sample(guest: &Guest, tools: &Tools, host: &mut Host, rounds: usize) -> Result<Sampled, String> {
+    // Several processes at once need all processors.
+    let place = if guest.group == Group::Processes { Place::Any } else { Place::Widest };
+    let mut quiet: [Vec<Usage>; 5] = Default::default();
+    let mut all: [Vec<Usage>; 5] = Default::default();
     let mut said = String::new();
-    for round in 0..rounds {
-        for (way, samples) in Way::ALL.into_iter().zip(&mut samples) {
+    for round in 0..2 * rounds {
+        for (index, way) in Way::ALL.into_iter().enumerate() {
             // Cachegrind is too slow to be run more than once.
-            if way == Way::Cachegrind && round > 0 {
-                continue;
+            let is_done = quiet[index].len() == rounds || way == Way::Cachegrind && round > 0;
+            let Some(command) = tools.command(way, guest).filter(|_| !is_done) else { continue };
+            let (usage, errors) = measure::spawn(&command, guest.stdin.as_deref(), place)?;
+            if way == Way::Cachegrind {
+                said = errors;
             }
-            if let Some(command) = tools.command(way, guest) {
-                let (usage, errors) = measure::spawn(&command, guest.stdin.as_deref())?;
-                samples.push(usage);
-                if way == Way::Cachegrind {
-                    said = errors;
-                }
+            all[index].push(usage);
+            if usage.width.is_none_or(|width| host.is_quiet(width)) {
+                quiet[index].push(usage);
             }
         }
     }
-    Ok((samples.map(measure::median), said))
+    let is_disturbed = |index: &usize| quiet[*index].is_empty() && !all[*index].is_empty();
+    let compared = (0..Way::ALL.len()).filter(|index| Way::ALL[*index] != Way::Cachegrind);
+    let disturbed = compared.filter(is_disturbed).count();
+    let mut uses = quiet.map(measure::median);
+    for (median, all) in uses.iter_mut().zip(all) {
+        *median = median.or_else(|| measure::median(all));
+    }
+    Ok(Sampled { uses, disturbed, said })
 }
 
 fn text(path: &Path) -> String {

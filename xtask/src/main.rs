@@ -53,6 +53,9 @@ enum Chore {
         /// Let its standard error through
         #[arg(long)]
         errors: bool,
+        /// Run it on the processor that has most of its core to itself
+        #[arg(long)]
+        pin: bool,
         /// The command
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -68,9 +71,10 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::bench(&options),
         Chore::Tables(which) => tables::tables(&which),
         Chore::Model { steps } => model(steps),
-        Chore::Measure { stdin, errors, command } => {
+        Chore::Measure { stdin, errors, pin, command } => {
             let stderr = if errors { Stdio::inherit() } else { Stdio::null() };
-            bench::measure(stdin.as_deref(), stderr, &command)
+            let place = if pin { bench::Place::Widest } else { bench::Place::Any };
+            bench::measure(stdin.as_deref(), stderr, place, &command)
         }
     };
     match done {

@@ -9,7 +9,17 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::{Value, json};
 
+use super::host;
 use crate::Done;
+
+/// Where a command runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// On any processor.
+    Any,
+    /// On the one that has most of its core to itself, where the host lets us choose.
+    Widest,
+}
 
 /// What a command used.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
@@ -18,17 +28,29 @@ pub(crate) struct Usage {
     pub(crate) cpu_us: i64,
     /// Largest resident set, KiB.
     pub(crate) peak_kib: i64,
+    /// How many instructions in a cycle its processor could run, before or behind it, if it had one
+    /// of its own.
+    pub(crate) width: Option<f64>,
 }
 
 /// Runs the command and prints what it used.
 ///
 /// # Errors
 /// It cannot be run, or fails.
-pub(crate) fn measure(stdin: Option<&Path>, stderr: Stdio, command: &[String]) -> Done {
+pub(crate) fn measure(
+    stdin: Option<&Path>,
+    stderr: Stdio,
+    place: Place,
+    command: &[String],
+) -> Done {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let stdin = match stdin {
         Some(path) => File::open(path).map_err(|error| format!("{path:?}: {error}"))?.into(),
         None => Stdio::null(),
+    };
+    let before = match place {
+        Place::Any => None,
+        Place::Widest => host::pin().ok(),
     };
     let status = Command::new(program)
         .args(arguments)
@@ -40,16 +62,28 @@ pub(crate) fn measure(stdin: Option<&Path>, stderr: Stdio, command: &[String]) -
     let usage =
         getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("getrusage: {error}"))?;
     let cpu_us = (usage.user_time() + usage.system_time()).num_microseconds();
-    let is_ok = status.success();
-    println!("{}", json!({ "cpu_us": cpu_us, "peak_kib": usage.max_rss(), "is_ok": is_ok }));
+    let used = json!({
+        "cpu_us": cpu_us,
+        "peak_kib": usage.max_rss(),
+        "width": before.map(|before| before.min(host::width())),
+        "is_ok": status.success(),
+    });
+    println!("{used}");
     Ok(())
 }
 
 /// Measures a command in a process of its own; also what it wrote to standard error.
-pub(super) fn spawn(command: &[String], stdin: Option<&Path>) -> Result<(Usage, String), String> {
+pub(super) fn spawn(
+    command: &[String],
+    stdin: Option<&Path>,
+    place: Place,
+) -> Result<(Usage, String), String> {
     let own = std::env::current_exe().map_err(|error| format!("our own program: {error}"))?;
     let mut helper = Command::new(own);
     helper.args(["measure", "--errors"]);
+    if place == Place::Widest {
+        helper.arg("--pin");
+    }
     if let Some(stdin) = stdin {
         helper.arg("--stdin").arg(stdin);
     }
@@ -62,7 +96,8 @@ pub(super) fn spawn(command: &[String], stdin: Option<&Path>) -> Result<(Usage, 
         return Err(format!("failed: {}: {errors}", command.join(" ")));
     }
     let number = |key: &str| value[key].as_i64().ok_or(format!("{command:?}: no {key}"));
-    Ok((Usage { cpu_us: number("cpu_us")?, peak_kib: number("peak_kib")? }, errors))
+    let (cpu_us, peak_kib) = (number("cpu_us")?, number("peak_kib")?);
+    Ok((Usage { cpu_us, peak_kib, width: value["width"].as_f64() }, errors))
 }
 
 /// The median by time.

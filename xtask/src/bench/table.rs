@@ -1,5 +1,6 @@
 //! The table of the bench: one line for each guest, one mean for each group.
 
+use super::Sampled;
 use super::guests::{Group, Guest};
 use super::measure::Usage;
 
@@ -9,6 +10,8 @@ pub(crate) struct Table {
     ratios: [Vec<f64>; 4],
     /// Qemu over exact, where both ran.
     lead: Vec<f64>,
+    /// Guests that had no quiet run in some way.
+    disturbed: usize,
 }
 
 impl Table {
@@ -27,15 +30,9 @@ impl Table {
         );
     }
 
-    /// Adds the line of a guest; uses come in the order of `Way::ALL`. `peak_bytes` is the guest's
-    /// own largest resident set.
-    pub(super) fn add(
-        &mut self,
-        guest: &Guest,
-        uses: &[Option<Usage>; 5],
-        peak_bytes: Option<u64>,
-    ) {
-        let [native, exact, off, qemu, cachegrind] = *uses;
+    /// Adds the line of a guest. `peak_bytes` is the guest's own largest resident set.
+    pub(super) fn add(&mut self, guest: &Guest, sampled: &Sampled, peak_bytes: Option<u64>) {
+        let [native, exact, off, qemu, cachegrind] = sampled.uses;
         let ratio =
             |way: Option<Usage>| Some(milliseconds(way?) / milliseconds(native?).max(0.001));
         let ratios = [ratio(exact), ratio(off), ratio(qemu), ratio(cachegrind)];
@@ -51,10 +48,12 @@ impl Table {
         let over = peak.zip(own).map(|(peak, kib)| peak - count(kib) / 1024.0);
         let [native_ms, ours_ms] = [native, exact].map(|way| show(way.map(milliseconds)));
         let [peak, over] = [peak, over].map(show);
+        let mark = if sampled.disturbed > 0 { "~" } else { "" };
+        self.disturbed += mark.len();
         println!(
             "{:<14}{native_ms:>11}{exact_x:>9}{off_x:>9}{qemu_x:>9}{cachegrind_x:>12}\
              {ours_ms:>11}{peak:>10}{over:>10}",
-            guest.name,
+            format!("{}{mark}", guest.name),
         );
     }
 
@@ -69,6 +68,9 @@ impl Table {
             print!("{:<25}{exact:>9}{off:>9}{qemu:>9}{cachegrind:>12}", "geometric mean");
             println!("   worst {}, qemu / exact {}", show(worst), show(lead));
             println!("goal: {}", goal(group));
+            if std::mem::take(&mut self.disturbed) > 0 {
+                println!("~ some way had no run in which a core was its own: ratios may be off");
+            }
         }
     }
 }

@@ -174,8 +174,8 @@ const REPEATED_US_MAX: i64 = 10_000_000;
 pub(crate) struct Sampled {
     /// The median of each way, in the order of [`Way::ALL`].
     uses: [Option<Usage>; 5],
-    /// Ways none of whose runs had a core to itself.
-    disturbed: usize,
+    /// Whether some way had no run with a core to itself.
+    is_disturbed: bool,
     /// What cachegrind said.
     said: String,
 }
@@ -206,14 +206,13 @@ fn sample(guest: &Guest, tools: &Tools, host: &mut Host, rounds: usize) -> Resul
             }
         }
     }
-    let is_disturbed = |index: &usize| quiet[*index].is_empty() && !all[*index].is_empty();
-    let compared = (0..Way::ALL.len()).filter(|index| Way::ALL[*index] != Way::Cachegrind);
-    let disturbed = compared.filter(is_disturbed).count();
+    let mut compared = (0..Way::ALL.len()).filter(|index| Way::ALL[*index] != Way::Cachegrind);
+    let is_disturbed = compared.any(|index| quiet[index].is_empty() && !all[index].is_empty());
     let mut uses = quiet.map(measure::median);
     for (median, all) in uses.iter_mut().zip(all) {
         *median = median.or_else(|| measure::median(all));
     }
-    Ok(Sampled { uses, disturbed, said })
+    Ok(Sampled { uses, is_disturbed, said })
 }
 
 fn text(path: &Path) -> String {

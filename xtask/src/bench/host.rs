@@ -93,7 +93,7 @@ impl Host {
         width >= QUIET_SHARE * self.greatest
     }
 
-    /// A line about the host, if any run had a core of its own.
+    /// A line about the host, if the width of any run is known.
     pub(super) fn line(&self) -> Option<String> {
         let Self { least, greatest } = *self;
         (greatest > 0.0).then(|| {

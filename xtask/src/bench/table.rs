@@ -10,8 +10,8 @@ pub(crate) struct Table {
     ratios: [Vec<f64>; 4],
     /// Qemu over exact, where both ran.
     lead: Vec<f64>,
-    /// Guests that had no quiet run in some way.
-    disturbed: usize,
+    /// Whether a guest had no quiet run in some way.
+    is_disturbed: bool,
 }
 
 impl Table {
@@ -48,8 +48,8 @@ impl Table {
         let over = peak.zip(own).map(|(peak, kib)| peak - count(kib) / 1024.0);
         let [native_ms, ours_ms] = [native, exact].map(|way| show(way.map(milliseconds)));
         let [peak, over] = [peak, over].map(show);
-        let mark = if sampled.disturbed > 0 { "~" } else { "" };
-        self.disturbed += mark.len();
+        let mark = if sampled.is_disturbed { "~" } else { "" };
+        self.is_disturbed |= sampled.is_disturbed;
         println!(
             "{:<14}{native_ms:>11}{exact_x:>9}{off_x:>9}{qemu_x:>9}{cachegrind_x:>12}\
              {ours_ms:>11}{peak:>10}{over:>10}",
@@ -68,7 +68,7 @@ impl Table {
             print!("{:<25}{exact:>9}{off:>9}{qemu:>9}{cachegrind:>12}", "geometric mean");
             println!("   worst {}, qemu / exact {}", show(worst), show(lead));
             println!("goal: {}", goal(group));
-            if std::mem::take(&mut self.disturbed) > 0 {
+            if std::mem::take(&mut self.is_disturbed) {
                 println!("~ some way had no run in which a core was its own: ratios may be off");
             }
         }

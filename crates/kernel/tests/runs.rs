@@ -62,6 +62,43 @@ fn runs_with_the_same_seed_have_the_same_log() {
     assert_eq!(first.counters, slow.counters, "and no count");
 }
 
+/// Fills three areas in turn; two are static. Exit code: how many of their pages do not have the
+/// frame behind that of the page before.
+const STATICS: &str = "
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+static char data[32 << 12] = { 1 }, zeros[64 << 12];
+static uint64_t words[97];
+int main(void)
+{
+	int fd = open(\"/proc/self/pagemap\", O_RDONLY), apart = 0;
+	char *heap = malloc(64 << 12);
+	for (int i = 0; i < 64; i++) {
+		zeros[(i * 7 & 63) << 12] = data[(i * 5 & 31) << 12] = 2;
+		heap[i << 12] = 1;
+	}
+	if (pread(fd, words, 64 * 8, (uintptr_t)zeros / 4096 * 8) != 64 * 8)
+		return 200;
+	if (pread(fd, words + 64, 32 * 8, (uintptr_t)data / 4096 * 8) != 32 * 8)
+		return 201;
+	for (int i = 1; i < 96; i++)
+		apart += i != 64 && words[i] != words[i - 1] + 1;
+	return apart;
+}";
+
+#[test]
+fn static_variables_have_adjacent_frames() {
+    let flags: [&[&str]; 2] = [&["-O1"], &["-O1", "-static"]];
+    for (flags, name) in flags.into_iter().zip(["runs_statics", "runs_statics_static"]) {
+        let Some(path) = compile(name, STATICS, flags) else { continue };
+        let report = finish(boot(&path, &[]).expect("loads"));
+        assert_eq!(report.outcome, Outcome::Exited(0), "{flags:?}");
+        assert_eq!(report.frames_leaked, 0);
+    }
+}
+
 #[test]
 fn too_little_memory_ends_the_run_with_a_report() {
     let Some(path) = compile("runs_oom", WORK, &["-O1", "-static"]) else { return };

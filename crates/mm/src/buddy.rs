@@ -10,15 +10,17 @@
 //! only when no list has one. Splits hand out the lower half, so that frames taken one after the
 //! other from fresh memory ascend. Single frames go through a small stack of recently freed ones
 //! (the per-CPU lists of Linux), which is not merged, and gets part of a block when it is empty.
+//! Adjacent frames can be kept back, to be taken by number, as long as there are others
+//! (`buddy/kept.rs`).
 //!
 //! Each page block is of a mobility, and what is taken comes from one of its own if possible
 //! (`buddy/mobility.rs`). It knows numbers of frames only, neither their content nor their users.
 //!
 //! Invariants
-//! 1. A free block starts at a multiple of its size; blocks, hot frames and the fresh part are
-//!    disjoint.
+//! 1. A free block starts at a multiple of its size; blocks, hot frames, kept frames and the fresh
+//!    part are disjoint.
 //! 2. No two free blocks on lists are buddies of one order below the highest.
-//! 3. `free` is the sum of the blocks, the hot frames and the fresh part.
+//! 3. `free` is the sum of the blocks, the hot frames, the kept frames and the fresh part.
 //! 4. A free block lies on the list of the mobility of its page blocks, which have the same.
 //!
 //! # Source
@@ -28,10 +30,12 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
+pub(crate) use kept::{KEPT_MAX, Kept};
 pub use mobility::Mobility;
 use mobility::{BLOCK_ORDER, KINDS, first_mobility};
 
 mod check;
+mod kept;
 mod mobility;
 
 /// The number of orders: blocks have 1 to 1,024 frames.
@@ -52,6 +56,8 @@ const TAG_NONE: u8 = 0;
 const TAG_ORDER_MAX: u8 = ORDER_MAX as u8 + 1;
 /// What a frame is: used, for the mobility that is added.
 const TAG_USED: u8 = 32;
+/// What a frame is: kept, to be taken by number.
+const TAG_KEPT: u8 = TAG_HOT - 1;
 /// What starts at a frame: it lies on a hot stack.
 const TAG_HOT: u8 = u8::MAX;
 
@@ -64,7 +70,8 @@ pub(crate) struct Buddy {
     /// Next and previous block of the same list, as frame + 1; 0 ends it.
     next: Vec<u32>,
     previous: Vec<u32>,
-    /// Order + 1 of the free block that starts here, or `TAG_NONE`, `TAG_USED` or `TAG_HOT`.
+    /// Order + 1 of the free block that starts here, or `TAG_NONE`, `TAG_USED`, `TAG_KEPT` or
+    /// `TAG_HOT`.
     tag: Vec<u8>,
     /// The mobility of each page block.
     kinds: Vec<Mobility>,
@@ -74,6 +81,9 @@ pub(crate) struct Buddy {
     /// Recently freed single frames of page blocks of each mobility, the newest at the back.
     hot: [VecDeque<u32>; KINDS],
     free: u32,
+    /// How many of the free frames are kept, and in which era.
+    kept: u32,
+    era: u64,
     /// Whether there is more than one mobility.
     is_grouped: bool,
 }
@@ -94,6 +104,8 @@ impl Buddy {
             counts: [[0; ORDERS]; KINDS],
             hot: [const { VecDeque::new() }; KINDS],
             free: frame_count,
+            kept: 0,
+            era: 0,
             is_grouped: first == Mobility::Movable,
         }
     }
@@ -171,11 +183,11 @@ impl Buddy {
         self.free += 1 << order;
     }
 
-    /// Every free block as (first frame, order): lists, hot frames and the fresh part.
+    /// Every free block as (first frame, order): lists, hot and kept frames and the fresh part.
     pub(crate) fn free_blocks(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let listed = self.tag[..self.fresh as usize].iter().enumerate().filter_map(|(i, &tag)| {
             let order = match tag {
-                TAG_HOT => 0,
+                TAG_HOT | TAG_KEPT => 0,
                 1..=TAG_ORDER_MAX => u32::from(tag) - 1,
                 _ => return None,
             };
@@ -196,7 +208,7 @@ impl Buddy {
     }
 
     fn is_used(&self, frame: u32) -> bool {
-        (TAG_USED..TAG_HOT).contains(&self.tag[frame as usize])
+        (TAG_USED..TAG_KEPT).contains(&self.tag[frame as usize])
     }
 
     /// Splits off a frame to be taken, and puts those behind it on the hot stack.
@@ -218,12 +230,13 @@ impl Buddy {
         }
     }
 
-    /// [`Self::take_block`], and again with all hot frames merged if there is none.
+    /// [`Self::take_block`], and again with all hot and kept frames merged if there is none.
     fn take_or_cool(&mut self, order: u32, mobility: Mobility) -> Option<(u32, u32)> {
         self.take_block(order, mobility).or_else(|| {
             for kind in 0..KINDS {
                 self.cool(kind, usize::MAX);
             }
+            self.end_era();
             self.take_block(order, mobility)
         })
     }

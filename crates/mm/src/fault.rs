@@ -170,6 +170,8 @@ impl Promise {
 struct Fault<'a> {
     memory: &'a mut Memory,
     hw: &'a mut Machine,
+    /// Slot of the address space in [`Memory`].
+    space: usize,
     promise: Promise,
     /// First byte of the page.
     addr: VirtAddr,
@@ -283,7 +285,9 @@ fn resolve(
     let bits = if promise.is_locked { bits.with(LOCKED) } else { bits };
     let access = fault.access;
     let cost = Cost::Minor;
-    let mut on_way = Fault { memory, hw, promise, addr: page, access, slot, old, bits, cost };
+    let space = mm.slot;
+    let mut on_way =
+        Fault { memory, hw, space, promise, addr: page, access, slot, old, bits, cost };
     let mut resolved = on_way.case(&mut mm.tables).map_err(|failure| match failure {
         Failure::BusError => FaultError::BusError { addr },
         Failure::NoFrame => FaultError::OutOfMemory { addr },

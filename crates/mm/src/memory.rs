@@ -32,8 +32,10 @@ use crate::slab::Slabs;
 use crate::swap::{Swap, SwapPlace};
 use crate::vmalloc::Vmalloc;
 use crate::zones::Zones;
+use reservation::Reservation;
 
 pub(crate) mod block;
+mod reservation;
 
 /// What the bytes of a new frame shall be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Space {
     pub(crate) swap_pages: u64,
     /// Whether entries changed while the space was not active; also in its page tables.
     pub(crate) is_stale: Arc<AtomicBool>,
+    /// Its pages that shall get adjacent frames.
+    reservation: Option<Reservation>,
 }
 
 impl Space {
@@ -74,6 +78,7 @@ impl Space {
             root: Frame::new(0),
             swap_pages: 0,
             is_stale: Arc::default(),
+            reservation: None,
         }
     }
 
@@ -212,7 +217,7 @@ impl Memory {
     }
 
     /// Takes one frame for `state`: the usual source of frames. Others are `memory/block.rs`, for
-    /// blocks, and [`Memory::take_reserve`].
+    /// blocks, [`Memory::alloc_private`] and [`Memory::take_reserve`].
     #[inline]
     pub(crate) fn alloc(
         &mut self,
@@ -220,13 +225,7 @@ impl Memory {
         state: FrameState,
         content: Content,
     ) -> Option<Frame> {
-        if self.by_state[FrameState::Free as usize] <= self.due_at {
-            let is_worth_it = self.balance_if_due(hw);
-            if !state.is_kernel() && !self.may_charge(is_worth_it) {
-                return None;
-            }
-        }
-        if self.is_refused() {
+        if !self.may_take(hw, state) {
             return None;
         }
         let frame = if state.is_low() {
@@ -234,6 +233,30 @@ impl Memory {
         } else {
             Frame::new(self.zones.alloc_frame(state.mobility())?.into())
         };
+        Some(self.enter(hw, frame, state, content))
+    }
+
+    /// Whether a frame may be taken for `state`, after taking others back where that is due.
+    #[inline]
+    fn may_take(&mut self, hw: &mut Machine, state: FrameState) -> bool {
+        if self.by_state[FrameState::Free as usize] <= self.due_at {
+            let is_worth_it = self.balance_if_due(hw);
+            if !state.is_kernel() && !self.may_charge(is_worth_it) {
+                return false;
+            }
+        }
+        !self.is_refused()
+    }
+
+    /// Enters a frame that was taken from the zones as one of `state`.
+    #[inline]
+    fn enter(
+        &mut self,
+        hw: &mut Machine,
+        frame: Frame,
+        state: FrameState,
+        content: Content,
+    ) -> Frame {
         if let Some(list) = self.reclaim.first_list(state) {
             self.reclaim.lru.push(frame.number() as u32, list);
         }
@@ -242,7 +265,7 @@ impl Memory {
             self.clear_page(hw, frame);
             self.prefetch_next(hw, state.mobility());
         }
-        Some(frame)
+        frame
     }
 
     /// Has the host bring the frame that the next allocation will probably clear: clearing what
@@ -428,6 +451,7 @@ impl Memory {
 
     /// Gives the slot of an ended address space back.
     pub(crate) fn remove_space(&mut self, slot: usize) {
+        self.end_reservation(slot);
         self.spaces[slot].id = None;
     }
 

@@ -21,7 +21,7 @@ mod place;
 mod reap;
 
 pub use brk::brk;
-pub use exec::{map_stack, set_rights_of_stack};
+pub use exec::{map_stack, reserve_statics, set_rights_of_stack};
 pub use fork::fork;
 pub use madvise::{Advice, madvise};
 pub use mincore::{Ownership, mincore};

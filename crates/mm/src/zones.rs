@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use machine::Geometry;
 
-use crate::buddy::{Buddy, Mobility, ORDERS};
+use crate::buddy::{Buddy, Kept, Mobility, ORDERS};
 use crate::reclaim::Watermarks;
 
 /// What a zone is for; the number is the place in `lowmem_reserve`.
@@ -203,6 +203,30 @@ impl Zones {
     pub(crate) fn next_frame(&self, mobility: Mobility) -> Option<u32> {
         let zone = self.zones.last()?;
         zone.buddy.next_frame(mobility).map(|frame| zone.first + frame)
+    }
+
+    /// Keeps adjacent frames of the highest zone: [`Buddy::keep`].
+    pub(crate) fn keep(&mut self, count: u32, mobility: Mobility) -> Option<Kept> {
+        self.zones.last_mut()?.buddy.keep(count, mobility)
+    }
+
+    /// Takes frame `nth` of those that are kept, if it still is.
+    #[inline]
+    pub(crate) fn take_kept(
+        &mut self,
+        kept: &mut Kept,
+        nth: u32,
+        mobility: Mobility,
+    ) -> Option<u32> {
+        let zone = self.zones.last_mut()?;
+        zone.buddy.take_kept(kept, nth, mobility).map(|frame| zone.first + frame)
+    }
+
+    /// Gives back what is left of kept frames.
+    pub(crate) fn let_go(&mut self, kept: &Kept) {
+        if let Some(zone) = self.zones.last_mut() {
+            zone.buddy.let_go(kept);
+        }
     }
 
     /// Takes one frame of the kernel from the lowest zone that has one: the first is frame 0.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use machine::{PAGE_BYTES, PageSize, VirtAddr};
+use machine::{PAGE_BYTES, PageSize, VirtAddr, VirtRange};
 use mm::ops::{MapFlags, MapRequest, MapSource};
 use mm::{Mm, Rights, Sharing, ops};
 
@@ -39,9 +39,12 @@ impl Loader<'_> {
             }
             Placement::Anywhere => Spot::Free,
         };
-        let bias = self.map_file(mm, main, spot)?;
+        let bias = self.place(mm, main, spot)?;
         let bounds = main.program.bounds();
         let at = |addr: u64| VirtAddr::new(addr.wrapping_add(bias));
+        let statics = VirtRange::new(at(bounds.start_data), at(bounds.brk));
+        ops::reserve_statics(mm, self.memory, statics);
+        self.map_segments(mm, main, spot, bias)?;
         mm.layout.start_code = at(bounds.start_code);
         mm.layout.end_code = at(bounds.end_code);
         mm.layout.start_data = at(bounds.start_data);
@@ -60,48 +63,47 @@ impl Loader<'_> {
             Placement::Fixed => Spot::Fixed,
             Placement::Anywhere => Spot::Free,
         };
-        let bias = self.map_file(mm, file, spot)?;
+        let bias = self.place(mm, file, spot)?;
+        self.map_segments(mm, file, spot, bias)?;
         Some((bias, file.entry(bias)))
     }
 
-    /// Maps all segments of a file and returns the bias.
-    fn map_file(&mut self, mm: &mut Mm, file: &ElfFile, spot: Spot) -> Option<u64> {
-        let segments = &file.program.segments;
-        let (first, rest) = segments.split_first()?;
+    /// Finds the place of a file and returns the bias.
+    fn place(&mut self, mm: &mut Mm, file: &ElfFile, spot: Spot) -> Option<u64> {
+        let first = file.program.segments.first()?;
         let start = first.vaddr & !(PAGE_BYTES - 1);
-        let bias = match spot {
-            Spot::Fixed => {
-                self.map_segment(mm, file, first, (start, MapFlags::FIXED_NO_REPLACE))?;
-                0
-            }
+        match spot {
+            Spot::Fixed => Some(0),
             Spot::At(addr) => {
                 let bias = addr.wrapping_sub(first.vaddr) & !(PAGE_BYTES - 1);
-                self.reserve(mm, file, Some(bias.wrapping_add(start)))?;
-                bias
+                self.find_room(mm, file, Some(bias.wrapping_add(start)))?;
+                Some(bias)
             }
-            Spot::Free => {
-                let base = self.reserve(mm, file, None)?;
-                base.wrapping_sub(start)
-            }
-        };
-        // Without a fixed place the first segment lies in what was reserved, like the others.
-        let remaining = if matches!(spot, Spot::Fixed) { rest } else { segments.as_slice() };
-        if matches!(spot, Spot::Fixed) && !first.is_sane(self.room.end) {
-            return None;
+            Spot::Free => Some(self.find_room(mm, file, None)?.wrapping_sub(start)),
         }
-        for segment in remaining {
+    }
+
+    /// Maps all segments of a file at its place.
+    fn map_segments(&mut self, mm: &mut Mm, file: &ElfFile, spot: Spot, bias: u64) -> Option<()> {
+        // Without a fixed place the first segment lies in what was free for all, like the others.
+        let mut flags = match spot {
+            Spot::Fixed => MapFlags::FIXED_NO_REPLACE,
+            Spot::At(_) | Spot::Free => MapFlags::FIXED,
+        };
+        for segment in &file.program.segments {
             let start = segment.vaddr.wrapping_add(bias) & !(PAGE_BYTES - 1);
-            self.map_segment(mm, file, segment, (start, MapFlags::FIXED))?;
+            self.map_segment(mm, file, segment, (start, flags))?;
             if !segment.is_sane(self.room.end) {
                 return None;
             }
+            flags = MapFlags::FIXED;
         }
-        Some(bias)
+        Some(())
     }
 
     /// Finds room for all segments of a file together and returns its first address. Nothing stays
     /// mapped there.
-    fn reserve(&mut self, mm: &mut Mm, file: &ElfFile, wanted: Option<u64>) -> Option<u64> {
+    fn find_room(&mut self, mm: &mut Mm, file: &ElfFile, wanted: Option<u64>) -> Option<u64> {
         let bytes = file.program.span_bytes();
         let align = file.program.align_max();
         let task_end = self.room.end;

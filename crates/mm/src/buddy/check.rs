@@ -1,12 +1,12 @@
 //! Derives the invariants of the free lists again.
 
 use super::mobility::BLOCK_ORDER;
-use super::{Buddy, Mobility, ORDER_MAX, TAG_HOT};
+use super::{Buddy, Mobility, ORDER_MAX, TAG_HOT, TAG_KEPT};
 
 impl Buddy {
     /// Whether the lists, tags and counts agree with each other and with invariants 1 to 4.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let mut free = self.frame_count - self.fresh;
+        let mut free = self.frame_count - self.fresh + self.kept;
         for (hot, kind) in self.hot.iter().zip(Mobility::ALL) {
             free += hot.len() as u32;
             for order in 0..=ORDER_MAX {
@@ -15,6 +15,9 @@ impl Buddy {
             if hot.iter().any(|&frame| self.tag[frame as usize] != TAG_HOT) {
                 return Err("a hot frame has no hot tag");
             }
+        }
+        if self.tag.iter().filter(|&&tag| tag == TAG_KEPT).count() != self.kept as usize {
+            return Err("the kept frames are not as many as noted");
         }
         let tagged: u32 = self.free_blocks().map(|(_, order)| 1 << order).sum();
         if free != self.free || tagged != self.free {

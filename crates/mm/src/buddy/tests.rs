@@ -110,10 +110,18 @@ fn a_ram_that_is_no_power_of_two_has_small_blocks_at_its_end() {
 fn random_blocks_keep_the_invariants() {
     let mut buddy = grouped(3000);
     let (mut held, mut seed) = (Vec::new(), 1u64);
+    let mut kept: Vec<Kept> = Vec::new();
     for step in 0..4000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let order = (seed >> 33) as u32 % 11;
-        if seed >> 60 < 8 {
+        if seed >> 60 == 0 {
+            kept.extend(buddy.keep(1 + (seed >> 40) as u32 % KEPT_MAX, MOVABLE));
+        } else if seed >> 60 == 1 && !kept.is_empty() {
+            buddy.let_go(&kept.swap_remove((seed >> 40) as usize % kept.len()));
+        } else if let (true, Some(kept)) = (seed >> 60 < 4, kept.last_mut()) {
+            let frame = buddy.take_kept(kept, (seed >> 40) as u32 % KEPT_MAX, MOVABLE);
+            held.extend(frame.map(|frame| (frame, 0)));
+        } else if seed >> 60 < 10 {
             let mobility = Mobility::ALL[(seed >> 50) as usize % KINDS];
             let first = match order {
                 0 => buddy.alloc_frame(mobility),
@@ -132,6 +140,9 @@ fn random_blocks_keep_the_invariants() {
     }
     for (first, order) in held {
         buddy.free(first, order);
+    }
+    for kept in kept {
+        buddy.let_go(&kept);
     }
     for kind in 0..KINDS {
         buddy.cool(kind, usize::MAX);
@@ -212,5 +223,54 @@ fn phys_2_movable_frames_take_the_smallest_of_a_small_block_of_others() {
     }
     assert_eq!(buddy.alloc_frame(MOVABLE), Some(100));
     assert_eq!(buddy.kind_counts(), [2, 0, 0]);
+    assert_eq!(buddy.check(), Ok(()));
+}
+
+#[test]
+fn kept_frames_are_adjacent_and_free_until_each_is_taken() {
+    let mut buddy = grouped(4 * BLOCK_FRAMES);
+    let mut kept = buddy.keep(100, MOVABLE).expect("all is free");
+    assert_eq!(buddy.free_count(), 4 * BLOCK_FRAMES);
+    assert_eq!(buddy.alloc_frame(MOVABLE), Some(100), "what the block had behind them");
+    assert_eq!(buddy.take_kept(&mut kept, 99, MOVABLE), Some(99));
+    assert_eq!(buddy.take_kept(&mut kept, 7, MOVABLE), Some(7));
+    assert_eq!(buddy.take_kept(&mut kept, 7, MOVABLE), None, "it is gone");
+    assert_eq!(buddy.take_kept(&mut kept, 100, MOVABLE), None, "it never was");
+    assert_eq!(buddy.free_count(), 4 * BLOCK_FRAMES - 3);
+    assert_eq!(buddy.check(), Ok(()));
+    // Who gives one back gives it to all.
+    buddy.free_frame(7);
+    assert_eq!(buddy.take_kept(&mut kept, 7, MOVABLE), None);
+    buddy.let_go(&kept);
+    assert_eq!(buddy.check(), Ok(()));
+    buddy.free_frame(99);
+    buddy.free_frame(100);
+    assert_eq!(buddy.alloc(10, MOVABLE), Some(1024), "of fresh frames, while some are hot");
+    assert_eq!(buddy.alloc(10, MOVABLE), Some(0), "nothing is lost");
+}
+
+#[test]
+fn kept_frames_go_to_who_finds_no_other() {
+    let mut buddy = small(64);
+    let mut kept = buddy.keep(32, MOVABLE).expect("all is free");
+    assert_eq!(buddy.take_kept(&mut kept, 3, MOVABLE), Some(3));
+    let others: Vec<u32> = (0..32).filter_map(|_| buddy.alloc_frame(MOVABLE)).collect();
+    assert!(others.iter().copied().eq(32..64), "{others:?}");
+    assert_eq!(buddy.alloc_frame(MOVABLE), Some(2), "a kept one, alone beside the taken one");
+    assert_eq!(buddy.take_kept(&mut kept, 1, MOVABLE), None, "then none is kept any more");
+    assert_eq!(buddy.check(), Ok(()));
+    // Frames that another keeps in the meantime stay as they are.
+    let mut next = buddy.keep(16, MOVABLE).expect("half is free");
+    buddy.let_go(&kept);
+    assert_eq!(buddy.take_kept(&mut next, 1, MOVABLE), Some(17));
+    assert_eq!(buddy.check(), Ok(()));
+}
+
+#[test]
+fn no_more_frames_are_kept_than_lie_together() {
+    // Every other frame is used.
+    let mut buddy = with_free(4 * BLOCK_FRAMES, |frame| frame % 2 == 0);
+    assert!(buddy.keep(2, MOVABLE).is_none());
+    assert!(buddy.keep(1, MOVABLE).is_some());
     assert_eq!(buddy.check(), Ok(()));
 }

@@ -4,7 +4,7 @@ use machine::Pte;
 
 use super::{Failure, Fault, FaultKind, Resolved};
 use crate::backing::AnonId;
-use crate::folio::{FrameState, Owner};
+use crate::folio::Owner;
 use crate::memory::Content;
 use crate::page_table::SPECIAL;
 
@@ -26,7 +26,8 @@ pub(super) fn private_frame(
 ) -> Result<machine::Frame, Failure> {
     let index = fault.index();
     let memory = &mut *fault.memory;
-    let frame = memory.alloc(fault.hw, FrameState::Anon, content).ok_or(Failure::NoFrame)?;
+    let page = (fault.space, fault.addr);
+    let frame = memory.alloc_private(fault.hw, page, content).ok_or(Failure::NoFrame)?;
     memory.frames.set_exclusive(frame);
     let root = fault.promise.anon.map_or(0, AnonId::root);
     memory.frames.set_owner(frame, Owner::Anon { root, index });

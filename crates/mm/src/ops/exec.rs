@@ -1,4 +1,4 @@
-//! What exec needs besides `mmap`: the stack.
+//! What exec needs besides `mmap`: the stack, and frames for static variables.
 
 use machine::{Event, Machine, PAGE_SHIFT, PageSize, VirtAddr, VirtRange};
 
@@ -46,6 +46,12 @@ pub fn map_stack(
     let (start, bytes) = (range.start.as_u64(), range.bytes());
     hw.log.push(hw.time(), Event::Map { mm: mm.id.0, start, bytes, rights: rights.bits() });
     Ok(range)
+}
+
+/// Has the static variables of the program, in `range`, get adjacent frames when they are touched,
+/// as long as RAM is not short of them. Nothing else changes.
+pub fn reserve_statics(mm: &Mm, memory: &mut Memory, range: VirtRange) {
+    memory.reserve(mm.slot, range);
 }
 
 /// Gives the stack its final rights, when the program's headers are known (ELF-8).

@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
-use machine::PAGE_BYTES;
+use machine::{PAGE_BYTES, VirtRange};
 use mm::ops::{
     Advice, MapFlags, MapRequest, MapSource, ProtectFlags, RemapFlags, madvise, mmap, mprotect,
-    mremap, munmap,
+    mremap, munmap, reserve_statics,
 };
 use mm::{MmError, Sharing};
 
 use crate::world::{FIRST, ModelFile, ModelPage, PAGE, World, at};
 
 impl World {
+    /// Some pages are static variables.
+    pub(crate) fn step_reserve(&mut self) {
+        let (first, count) = self.range();
+        let range = VirtRange::new(at(first), at(first + count));
+        reserve_statics(&self.mm, &mut self.memory, range);
+    }
+
     pub(crate) fn step_mmap(&mut self) {
         let ((first, count), rights) = (self.range(), self.rights());
         let sharing = [Sharing::Private, Sharing::Shared][self.random.below(2) as usize];

@@ -248,6 +248,7 @@ impl World {
             19 => self.step_lock(),
             20 => self.step_free(),
             21 | 22 => self.step_sweep(),
+            23 => self.step_reserve(),
             _ => self.step_access(),
         }
         self.check();

@@ -14,7 +14,7 @@ use super::classify::{Class, Classifier};
 use super::compat::{self, Flavor};
 use super::group::{self, Group};
 use super::precedence::touches_x87;
-use super::predict::is_fed;
+use super::predict::is_chained;
 use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
     RflagsBits,
@@ -48,8 +48,8 @@ pub(super) struct Step {
     /// Operands that are read, and operands that may be written, as bits.
     pub reads: u8,
     pub writes: u8,
-    /// Whether it is a load that feeds its own address.
-    pub is_fed: bool,
+    /// Whether it is a load of a chain, which `predict.rs` is about.
+    pub is_chained: bool,
 }
 
 impl Step {
@@ -220,7 +220,8 @@ impl Scan {
             let class = self.class(classifier, &instruction);
             self.has_x87 |= touches_x87(&instruction);
             let (reads, writes) = classifier.usage(&instruction);
-            let is_fed = class == Class::Memory(Access::Read) && is_fed(&self.steps, &instruction);
+            let is_chained =
+                class == Class::Memory(Access::Read) && is_chained(&self.steps, &instruction);
             self.steps.push(Step {
                 instruction,
                 class,
@@ -228,7 +229,7 @@ impl Scan {
                 parks_behind: false,
                 reads,
                 writes,
-                is_fed,
+                is_chained,
             });
             if class.ends_block() || end >= page_rest {
                 break;

@@ -1,5 +1,6 @@
 //! Loads that feed their own address: `mov rax, [rax+8]` along a list, or `movzx edx, [r11+rdx*2]`
-//! along a chain of hashes.
+//! along a chain of hashes; and `cmp [rax+rsi], bl`, by which a search along such a chain looks at
+//! one byte of each place and decides whether to go on.
 //!
 //! Behind a probe the operand's place is known nine cycles after its address, and in such a chain
 //! nothing else can begin meanwhile. Frames that follow each other mostly hold pages that follow
@@ -24,12 +25,17 @@ use super::probe::ticks;
 use super::records::offset;
 use super::translate::{Cold, Emitter};
 use super::words;
-use iced_x86::{Instruction, Mnemonic, Register};
+use iced_x86::{Code, Instruction, Mnemonic, Register};
 use machine::{Access, layout};
 
-/// Whether the load `one` behind `steps` feeds its own address: what it loads into is part of it,
-/// and none of `steps` has loaded it from elsewhere, as is the number of a table's entry.
-pub(super) fn is_fed(steps: &[Step], one: &Instruction) -> bool {
+/// Whether the load `one` behind `steps` is one of a chain.
+pub(super) fn is_chained(steps: &[Step], one: &Instruction) -> bool {
+    is_fed(steps, one) || looks_at_byte(one)
+}
+
+/// Whether it feeds its own address: what it loads into is part of it, and none of `steps` has
+/// loaded it from elsewhere, as is the number of a table's entry.
+fn is_fed(steps: &[Step], one: &Instruction) -> bool {
     let target = one.op0_register();
     let is_writer =
         |step: &&Step| step.writes & 1 != 0 && is_same(step.instruction.op0_register(), target);
@@ -41,6 +47,13 @@ pub(super) fn is_fed(steps: &[Step], one: &Instruction) -> bool {
                 || !is_move(before)
                 || is_addressed_by(before, target)
         })
+}
+
+/// Whether it compares a byte at the sum of two registers with a third.
+fn looks_at_byte(one: &Instruction) -> bool {
+    matches!(one.code(), Code::Cmp_rm8_r8 | Code::Cmp_r8_rm8)
+        && one.memory_base() != Register::None
+        && one.memory_index() != Register::None
 }
 
 fn is_move(one: &Instruction) -> bool {
@@ -58,13 +71,13 @@ fn is_same(one: Register, other: Register) -> bool {
 }
 
 impl Emitter {
-    /// Whether a step is a load that feeds its own address, which one scratch register is enough
-    /// for, where the flags are free.
+    /// Whether a step is a load of a chain, which one scratch register is enough for, where the
+    /// flags are free.
     pub(super) fn is_predicted(&self, step: &Step) -> bool {
         let one = &step.instruction;
         let registers = [one.memory_base(), one.memory_index()].map(number);
         let stolen = registers.into_iter().flatten().filter(|register| *register >= MASK);
-        step.is_fed
+        step.is_chained
             && stolen.count() < 2
             && self.segment_base(segment_of(one)).is_none()
             && !self.now.is_single
@@ -125,8 +138,8 @@ mod tests {
     use super::super::classify::Classifier;
     use machine::PAGE_BYTES;
 
-    /// For each instruction of `code`, whether it is a load that feeds its own address.
-    fn fed(code: &[u8]) -> Vec<bool> {
+    /// For each instruction of `code`, whether it is a load of a chain.
+    fn chained(code: &[u8]) -> Vec<bool> {
         let mut page = code.to_vec();
         page.resize(PAGE_BYTES as usize, 0x90);
         let mut scan = Scan::default();
@@ -134,19 +147,27 @@ mod tests {
         assert!(read.is_ok(), "the code lies in one page");
         let end = 0x1000 + code.len() as u64;
         let steps = scan.steps.iter().filter(|step| step.instruction.ip() < end);
-        steps.map(|step| step.is_fed).collect()
+        steps.map(|step| step.is_chained).collect()
     }
 
     #[test]
     fn a_chain_feeds_itself_and_a_table_behind_a_number_does_not() {
         let list = [0x48, 0x8b, 0x40, 0x08]; // mov rax, [rax+8]
-        assert_eq!(fed(&[list, list].concat()), [true, true]);
+        assert_eq!(chained(&[list, list].concat()), [true, true]);
         // and edx, 127; movzx edx, [r11+rdx*2]
         let hashes = [0x83, 0xe2, 0x7f, 0x41, 0x0f, 0xb7, 0x14, 0x53];
-        assert_eq!(fed(&hashes), [false, true]);
+        assert_eq!(chained(&hashes), [false, true]);
         let number = [0x0f, 0xb6, 0x10]; // movzx edx, byte [rax]
         let entry = [0x48, 0x8b, 0x14, 0xd1]; // mov rdx, [rcx+rdx*8]
-        assert_eq!(fed(&[&number[..], &entry].concat()), [false, false]);
-        assert_eq!(fed(&entry), [true]);
+        assert_eq!(chained(&[&number[..], &entry].concat()), [false, false]);
+        assert_eq!(chained(&entry), [true]);
+    }
+
+    #[test]
+    fn a_byte_that_a_search_looks_at_is_in_its_chain() {
+        assert_eq!(chained(&[0x38, 0x1c, 0x30]), [true]); // cmp [rax+rsi], bl
+        assert_eq!(chained(&[0x3a, 0x1c, 0x30]), [true]); // cmp bl, [rax+rsi]
+        assert_eq!(chained(&[0x38, 0x58, 0x08]), [false]); // cmp [rax+8], bl
+        assert_eq!(chained(&[0x39, 0x1c, 0x30]), [false]); // cmp [rax+rsi], ebx
     }
 }

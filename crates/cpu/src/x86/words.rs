@@ -97,7 +97,7 @@ pub(super) const JUMP_SLOTS: usize = 65536;
 /// What the index of a target differs by from that of its other slot, where it goes when another
 /// target takes its own.
 pub(super) const JUMP_OTHER: usize = 0x5a50;
-/// Distances of the latest pages of loads that feed their own address: see `predict.rs`.
+/// Distances of the latest pages of loads of chains: see `predict.rs`.
 pub(super) const DISTANCE: usize = JUMP_HOST + JUMP_SLOTS;
 /// How many of them.
 pub(super) const DISTANCES: usize = 4096;

@@ -587,6 +587,15 @@ fn a_list_is_followed_wherever_its_frames_are() {
                 assert_eq!(filled.counters(), empty.counters(), "{what}");
             }
         }
+        for how in misses::Search::ALL {
+            for byte in [1, 2, 7, 128, 255, 0] {
+                let place = if byte == 0 { 256 } else { byte.into() };
+                let what = format!("stride {stride}, byte {byte}, {how:?}");
+                assert_eq!(filled.search(how, byte), misses::Walker::node(place), "{what}");
+                assert_eq!(empty.search(how, byte), misses::Walker::node(place), "{what}");
+                assert_eq!(filled.counters(), empty.counters(), "{what}");
+            }
+        }
     }
 }
 

@@ -68,6 +68,40 @@ const fn list_program(load: [u8; 4]) -> [u8; LIST_BYTES as usize] {
     [a, b, c, d, 0x48, 0x83, 0xea, 0x01, 0x75, 0xf6, 0x0f, 0x05, 0x90, 0x90, 0x90, 0x90]
 }
 
+/// Where programs search the list for a node whose byte [`BYTE_AT`] is the one they look for.
+const SEARCH_CODE: u64 = LIST_CODE + LIST_PROGRAMS.len() as u64 * LIST_BYTES;
+const SEARCH_PROGRAMS: [[u8; LIST_BYTES as usize]; 4] = [
+    search_program([0x38, 0x5c, 0x08, 0x00]), // cmp [rax+rcx+0], bl
+    search_program([0x38, 0x7c, 0x08, 0x00]), // cmp [rax+rcx+0], bh
+    search_program([0x44, 0x3a, 0x04, 0x08]), // cmp r8b, [rax+rcx]
+    search_program([0x41, 0x38, 0x1c, 0x00]), // cmp [r8+rax], bl
+];
+const BYTE_AT: u64 = 8;
+
+/// How a list is searched; r8 lives in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Search {
+    /// For what is in bl.
+    Bl,
+    /// For what is in bh.
+    Bh,
+    /// For what is in r8b.
+    R8b,
+    /// With the offset of the byte in r8.
+    BehindR8,
+}
+
+impl Search {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Bl, Self::Bh, Self::R8b, Self::BehindR8];
+}
+
+/// `mov rax, [rax]; compare; jne to the start; syscall`.
+const fn search_program(compare: [u8; 4]) -> [u8; LIST_BYTES as usize] {
+    let [a, b, c, d] = compare;
+    [0x48, 0x8b, 0x40, 0x00, a, b, c, d, 0x75, 0xf6, 0x0f, 0x05, 0x90, 0x90, 0x90, 0x90]
+}
+
 /// One engine and its machine.
 pub struct Walker {
     hw: Machine,
@@ -96,7 +130,8 @@ impl Walker {
         walker.hw.store(code.start(), &PROGRAM);
         walker.map(CODE, code, Pte::WRITE);
         let code = walker.frame();
-        walker.hw.store(code.start(), LIST_PROGRAMS.as_flattened());
+        let programs = [LIST_PROGRAMS, SEARCH_PROGRAMS];
+        walker.hw.store(code.start(), programs.as_flattened().as_flattened());
         walker.map(LIST_CODE, code, Pte::USER);
         for page in 0..PAGES {
             let frame = if page == 7 { code } else { walker.frame() };
@@ -173,6 +208,7 @@ impl Walker {
             let frame = Frame::new(first + page * stride);
             let place = frame.start().as_u64() + Self::node(number) % PAGE_BYTES;
             self.hw.store(PhysAddr::new(place), &next.to_le_bytes());
+            self.hw.store(PhysAddr::new(place + BYTE_AT), &[number as u8]);
         }
     }
 
@@ -186,6 +222,19 @@ impl Walker {
         registers.gpr[2] = steps;
         self.run_to_the_end(&mut registers);
         registers.gpr[place]
+    }
+
+    /// Searches the list behind its first node for a byte; returns where that was found.
+    pub fn search(&mut self, how: Search, byte: u8) -> u64 {
+        self.hw.activate(self.root, 1);
+        let mut registers = Registers::new();
+        registers.rip = SEARCH_CODE + how as u64 * LIST_BYTES;
+        registers.gpr[0] = Self::node(0);
+        registers.gpr[1] = BYTE_AT;
+        registers.gpr[3] = if how == Search::Bh { u64::from(byte) << 8 } else { byte.into() };
+        registers.gpr[8] = if how == Search::BehindR8 { BYTE_AT } else { byte.into() };
+        self.run_to_the_end(&mut registers);
+        registers.gpr[0]
     }
 
     /// Forgets one page, or all.

@@ -20,10 +20,8 @@
 //!    12, because bit 12 is always in the mask and is not the top bit of it.
 //! 3. The mask depends on the accesses made, on nothing else, and only grows.
 
-use alloc::boxed::Box;
-use alloc::vec;
-
 use crate::addr::{PAGE_SHIFT, VirtAddr};
+use crate::ram::{HostWords, RamError};
 
 /// Word indexes into the shadow that emitted code probes.
 pub mod layout {
@@ -133,11 +131,6 @@ const CONFLICTS_MAX: u32 = 256;
 /// All words. Their number is a constant, so that masked indexes need no bounds check.
 pub(crate) type Words = [u64; layout::END];
 
-/// A lazily touched array of zeros.
-fn zeroed<const N: usize>() -> Box<[u64; N]> {
-    vec![0; N].into_boxed_slice().try_into().expect("the vector has N elements")
-}
-
 /// Where a 4 KiB page is, for [`FastTlb::fill`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FastPage {
@@ -152,7 +145,7 @@ pub(crate) struct FastPage {
 /// The words and how their data slots are indexed.
 #[derive(Debug)]
 pub(crate) struct FastTlb {
-    pub(crate) words: Box<Words>,
+    pub(crate) words: HostWords<{ layout::END }>,
     /// The poison of the last slot and of slot 0.
     edge_poison: [u64; 2],
     /// Slots in use, less one.
@@ -168,9 +161,12 @@ pub(crate) struct FastTlb {
 
 impl FastTlb {
     /// An empty shadow.
-    pub(crate) fn new() -> Self {
+    ///
+    /// # Errors
+    /// As [`HostWords::new`].
+    pub(crate) fn new() -> Result<Self, RamError> {
         let mut fast = Self {
-            words: zeroed(),
+            words: HostWords::new()?,
             edge_poison: [0; 2],
             slot_mask: 0,
             extra_shifts: [0; EXTRA_BITS],
@@ -181,7 +177,7 @@ impl FastTlb {
             fills: 0,
         };
         fast.install_mask();
-        fast
+        Ok(fast)
     }
 
     /// The slot of an address: `pext(addr, mask)`.
@@ -371,7 +367,7 @@ mod tests {
 
     /// Every mask that can grow by these bits.
     fn grown(bits: &[u32]) -> FastTlb {
-        let mut fast = FastTlb::new();
+        let mut fast = FastTlb::new().expect("2 MiB");
         for bit in bits {
             let page = FastPage { base: 1 << bit, host: 0, is_writable: true };
             let slot = fast.index(VirtAddr::new(1 << bit));
@@ -424,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_filled_slot_is_hit_by_its_page_alone() {
-        let mut fast = FastTlb::new();
+        let mut fast = FastTlb::new().expect("2 MiB");
         let base = 0x7fff_f000;
         let slot = fast.index(VirtAddr::new(base));
         fast.fill(slot, FastPage { base, host: 0x1000, is_writable: false }, 5);

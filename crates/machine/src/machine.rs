@@ -87,7 +87,7 @@ impl Machine {
     /// As [`Ram::with_device`].
     pub fn with_device(config: MachineConfig, device_bytes: u64) -> Result<Self, RamError> {
         let ram = Ram::with_device(config.ram_bytes, device_bytes)?;
-        let mmu = Mmu::new(&config, &ram);
+        let mmu = Mmu::new(&config, &ram)?;
         let log = EventLog::new(config.keep);
         Ok(Self { ram, log, mmu, stale: StaleQueue::new(), advanced_ns: 0, config })
     }

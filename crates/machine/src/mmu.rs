@@ -43,7 +43,7 @@ use crate::fast::{FastTlb, layout};
 use crate::frames::FrameSet;
 use crate::geometry::Geometry;
 use crate::machine::{FastPath, MachineConfig};
-use crate::ram::Ram;
+use crate::ram::{Ram, RamError};
 use crate::tlb::{
     Banks, DataLevel, FetchLevel, LevelSpec, SecondLevel, Shifts, TlbMode, Translation,
 };
@@ -85,7 +85,11 @@ pub(crate) struct Mmu {
 }
 
 impl Mmu {
-    pub(crate) fn new(config: &MachineConfig, ram: &Ram) -> Self {
+    /// Without any translation.
+    ///
+    /// # Errors
+    /// As [`FastTlb::new`].
+    pub(crate) fn new(config: &MachineConfig, ram: &Ram) -> Result<Self, RamError> {
         let shifts = Shifts::of(config.geometry);
         let none = LevelSpec::NONE;
         let (l1d, l1i, l2, l2i) = match &config.tlb {
@@ -94,7 +98,7 @@ impl Mmu {
         };
         let l1d = Banks::new(&l1d.for_first_level(), shifts);
         let l1i = Banks::new(&l1i.for_first_level(), shifts);
-        let mut fast = FastTlb::new();
+        let mut fast = FastTlb::new()?;
         fast.words[layout::CLOCK] = CLOCK_START;
         fast.words[layout::FETCH_CLOCK] = 1;
         let mut mmu = Self {
@@ -120,7 +124,7 @@ impl Mmu {
             quick_format: quick_format(config),
         };
         mmu.publish(ram);
-        mmu
+        Ok(mmu)
     }
 
     /// Walks for a user access, counts it, and returns what a TLB keeps of it.

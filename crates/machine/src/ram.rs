@@ -1,4 +1,5 @@
 //! RAM: one lazily backed anonymous mapping of the host, and the only unsafe code of the crate.
+//! The words that emitted code works with lie in another one.
 //!
 //! ```text
 //!  reservation (PROT_NONE)
@@ -20,6 +21,7 @@
 )]
 
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 use core::ptr;
 use core::slice;
 
@@ -292,6 +294,46 @@ impl Drop for Ram {
         unsafe {
             libc::munmap(self.reservation.cast(), self.reservation_bytes);
         }
+    }
+}
+
+/// Words for emitted code, all zero at start, on huge pages like RAM: their first 2 MiB cost the
+/// host one fault and one entry of its TLB.
+#[derive(Debug)]
+pub(crate) struct HostWords<const N: usize>(Ram);
+
+impl<const N: usize> HostWords<N> {
+    /// Reserves the words.
+    ///
+    /// # Errors
+    /// - [`RamError::HostRefused`]: no address space, or a limit of the host.
+    pub(crate) fn new() -> Result<Self, RamError> {
+        let bytes = (N * size_of::<u64>()) as u64;
+        Ram::new(bytes.next_multiple_of(PAGE_BYTES).max(BYTES_MIN)).map(Self)
+    }
+}
+
+impl<const N: usize> Deref for HostWords<N> {
+    type Target = [u64; N];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u64; N] {
+        // SAFETY:
+        // 1. So many bytes at `base`, which is aligned, are mapped as long as `self` lives
+        //    (invariant 1 of RAM); all bits are valid words.
+        // 2. `&self`: no `&mut` to them is alive, and emitted code does not run meanwhile.
+        unsafe { &*self.0.base.cast() }
+    }
+}
+
+impl<const N: usize> DerefMut for HostWords<N> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u64; N] {
+        // SAFETY:
+        // 1. As above.
+        // 2. `&mut self`: no other reference to them is alive, and emitted code does not run
+        //    meanwhile.
+        unsafe { &mut *self.0.base.cast() }
     }
 }
 
